@@ -1,0 +1,61 @@
+#pragma once
+
+#include "bitnet/model.h"
+#include "bitnet/result.h"
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <span>
+
+namespace bitnet {
+
+enum class KvType : uint8_t { kF16, kF32 };
+
+struct SessionOptions {
+  int64_t n_ctx = 0;    // positions; 0: the model's training context, at most 4096
+  int n_threads = 0;    // 0: all processors of this process
+  int64_t chunk = 256;  // prompt tokens in flight; changes memory and speed, never a result
+  KvType kv_type = KvType::kF16;
+};
+
+// Called for each position in order with its logits [vocab_size], valid during the call. False stops.
+using LogitsSink = std::function<bool(int64_t position, std::span<const float> logits)>;
+
+// One sequence: the key/value cache and scratch memory, taken when it is made. Movable. One thread at a time.
+class Session {
+ public:
+  Session(Session&&) noexcept;
+  Session& operator=(Session&&) noexcept;
+  ~Session();
+
+  const Model& model() const;
+  int64_t n_ctx() const;
+  int64_t n_past() const;                // tokens in the cache
+  std::span<const int32_t> ids() const;  // these tokens
+
+  // Feeds tokens; logits() then are those after the last one. Refuses ids outside the vocabulary and more tokens than
+  // the context holds, changing nothing.
+  Status append(std::span<const int32_t> ids);
+  // The same, handing out the logits of every new position.
+  Status append(std::span<const int32_t> ids, const LogitsSink& sink);
+  // [vocab_size]; empty before the first append.
+  std::span<const float> logits() const;
+
+  // Forgets all tokens from n_past on; logits() become empty.
+  Status truncate(int64_t n_past);
+  void reset();
+
+  // Stops append() between prompt chunks and layers from another thread or a signal handler (kInterrupted).
+  void request_stop();
+
+  uint64_t memory_bytes() const;
+
+ private:
+  friend class Model;
+  struct Impl;
+  explicit Session(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace bitnet

@@ -1,0 +1,43 @@
+#pragma once
+
+#include "base/result.h"
+
+#include <cstddef>
+#include <span>
+#include <utility>
+
+namespace bitnet {
+
+// Owned, zeroed memory aligned to a cache line; large ones are aligned to 2 MiB and ask for huge pages. Untouched
+// pages cost nothing. Movable, not copyable.
+class Buffer {
+ public:
+  static Result<Buffer> allocate(size_t size_bytes);
+  Buffer() = default;
+  ~Buffer();
+  Buffer(Buffer&& other) noexcept
+      : data_(std::exchange(other.data_, nullptr)),
+        size_bytes_(std::exchange(other.size_bytes_, 0)),
+        mapped_bytes_(std::exchange(other.mapped_bytes_, 0)) {}
+  Buffer& operator=(Buffer&& other) noexcept {
+    std::swap(data_, other.data_);
+    std::swap(size_bytes_, other.size_bytes_);
+    std::swap(mapped_bytes_, other.mapped_bytes_);
+    return *this;
+  }
+
+  std::byte* data() const { return data_; }
+  size_t size_bytes() const { return size_bytes_; }
+  template <class T>
+  T* as() const {
+    return reinterpret_cast<T*>(data_);
+  }
+  std::span<std::byte> bytes() const { return {data_, size_bytes_}; }
+
+ private:
+  std::byte* data_ = nullptr;
+  size_t size_bytes_ = 0;
+  size_t mapped_bytes_ = 0;
+};
+
+}  // namespace bitnet

@@ -1,0 +1,66 @@
+#pragma once
+
+#include "base/result.h"
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace bitnet {
+
+// A regular file open for reading. Reads go through pread, so a file that shrinks meanwhile gives an error, not a
+// signal. Thread-safe; movable.
+class File {
+ public:
+  static Result<File> open(const std::string& path);
+  ~File();
+  File(File&& other) noexcept;
+  File& operator=(File&& other) noexcept;
+
+  const std::string& path() const { return path_; }
+  uint64_t size_bytes() const { return size_bytes_; }
+  // Fills `out` from `offset`, or says that the file is shorter than when it was opened.
+  Status read_at(uint64_t offset, std::span<std::byte> out) const;
+
+ private:
+  File(std::string path, int fd, uint64_t size_bytes);
+  std::string path_;
+  int fd_ = -1;
+  uint64_t size_bytes_ = 0;
+};
+
+// The whole file, refused above `limit_bytes`.
+Result<std::string> read_file(const std::string& path, uint64_t limit_bytes = uint64_t{1} << 32);
+
+// A file that appears under its name only when complete: written beside it under a temporary name, synced, renamed,
+// and the directory synced. Dropped without commit(), it leaves nothing behind. Not thread-safe.
+class AtomicFile {
+ public:
+  static Result<AtomicFile> create(const std::string& path);
+  ~AtomicFile();
+  AtomicFile(AtomicFile&& other) noexcept;
+  AtomicFile& operator=(AtomicFile&&) = delete;
+
+  Status write(std::span<const std::byte> data);
+  Status write(std::string_view text);
+  // Overwrites bytes written before.
+  Status write_at(uint64_t offset, std::span<const std::byte> data);
+  uint64_t size_bytes() const { return size_bytes_ + buffer_.size(); }
+  Status commit();
+
+ private:
+  AtomicFile(std::string path, std::string temporary, int fd);
+  Status flush();
+  std::string path_;
+  std::string temporary_;
+  int fd_ = -1;
+  uint64_t size_bytes_ = 0;
+  std::vector<std::byte> buffer_;
+};
+
+Status write_file_atomically(const std::string& path, std::string_view text);
+
+}  // namespace bitnet

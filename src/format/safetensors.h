@@ -1,0 +1,78 @@
+#pragma once
+
+#include "base/file.h"
+#include "base/result.h"
+#include "format/stored_tensor.h"
+
+#include <map>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <vector>
+
+namespace bitnet {
+
+// One .safetensors file (specification: huggingface/safetensors README; where text and reference reader differ we say
+// so in docs/formats/safetensors.md). Checked in full when opened. Immutable; thread-safe.
+class SafetensorsFile {
+ public:
+  static Result<SafetensorsFile> open(const std::string& path);
+  static Result<SafetensorsFile> parse(std::span<const std::byte> bytes, const std::string& name);
+
+  const std::string& name() const { return name_; }
+  uint64_t size_bytes() const { return size_bytes_; }
+  const std::vector<StoredTensor>& tensors() const { return tensors_; }  // in order of their data
+  const std::map<std::string, std::string>& metadata() const { return metadata_; }
+  const StoredTensor* find(std::string_view tensor) const;
+  Status read(const StoredTensor& tensor, uint64_t offset_bytes, std::span<std::byte> out) const;
+  Result<std::vector<std::byte>> read(const StoredTensor& tensor) const;
+
+ private:
+  std::string name_;
+  uint64_t size_bytes_ = 0;
+  std::vector<StoredTensor> tensors_;
+  std::unordered_map<std::string_view, size_t> index_;
+  std::map<std::string, std::string> metadata_;
+  std::shared_ptr<const File> file_;
+  std::span<const std::byte> in_memory_;
+};
+
+// All tensors of a folder: model.safetensors, or model.safetensors.index.json with its shards (which must lie in the
+// folder itself, hold what the index says and nothing twice). Immutable; thread-safe.
+class SafetensorsFolder {
+ public:
+  static Result<SafetensorsFolder> open(const std::string& folder);
+
+  struct Entry {
+    const SafetensorsFile* file;
+    const StoredTensor* tensor;
+  };
+  const Entry* find(std::string_view tensor) const;
+  const std::vector<Entry>& tensors() const { return entries_; }
+  uint64_t size_bytes() const;  // of all files
+
+ private:
+  std::vector<std::unique_ptr<SafetensorsFile>> files_;
+  std::vector<Entry> entries_;
+  std::unordered_map<std::string_view, size_t> index_;
+};
+
+// Writes one .safetensors file atomically. Data is handed over in the declared order.
+class SafetensorsWriter {
+ public:
+  static Result<SafetensorsWriter> create(const std::string& path);
+  Status add_metadata(std::string key, std::string value);
+  Status add_tensor(std::string name, DType type, const Shape& shape);
+  Status begin_data();
+  Status write_data(std::span<const std::byte> data);
+  Status finish();
+
+ private:
+  struct State;
+  explicit SafetensorsWriter(std::shared_ptr<State> state) : state_(std::move(state)) {}
+  std::shared_ptr<State> state_;
+};
+
+}  // namespace bitnet

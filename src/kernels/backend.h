@@ -1,0 +1,167 @@
+#pragma once
+
+#include "base/buffer.h"
+#include "base/result.h"
+#include "base/thread_pool.h"
+#include "quant/ternary.h"
+#include "tensor/dtype.h"
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+// The one seam between the model and the machine. A back end keeps matrices in whatever layout suits it and runs the
+// operations below; docs/numerics.md fixes every sum's order, so that the reference back end (plain loops) and every
+// CPU instruction set give the same bits.
+namespace bitnet {
+
+// float32 activations, row-major and contiguous: [n_rows, n_cols], one row a token.
+struct MatrixView {
+  float* data = nullptr;
+  int64_t n_rows = 0;
+  int64_t n_cols = 0;
+  float* row(int64_t i) const { return data + i * n_cols; }
+};
+
+// int8 activations with one scale a row. Rows are `stride` bytes apart (a multiple of 64); columns from n_cols to
+// stride are zero.
+struct QuantizedView {
+  int8_t* codes = nullptr;      // [n_rows, stride]
+  float* inv_scales = nullptr;  // [n_rows]
+  int32_t* sums = nullptr;      // [n_rows], of the codes
+  int64_t n_rows = 0;
+  int64_t n_cols = 0;
+  int64_t stride = 0;
+};
+constexpr int64_t quantized_stride(int64_t n_cols) { return (n_cols + 63) / 64 * 64; }
+
+// Weights as the loader hands them over, [n_rows, n_cols] = [out, in]. The readers are called from several threads at
+// once, each on rows of its own.
+struct TernarySource {
+  int64_t n_rows = 0;
+  int64_t n_cols = 0;
+  TernaryScales scales;
+  std::function<Status(int64_t row_begin, int64_t n_rows, uint8_t* codes)> read_codes;  // w + 1, [n_rows, n_cols]
+};
+struct FloatSource {
+  DType dtype = DType::kF32;  // F32, F16, BF16, Q4_0, Q8_0, Q4_K or Q6_K
+  int64_t n_rows = 0;
+  int64_t n_cols = 0;
+  std::function<Status(int64_t row_begin, int64_t n_rows, std::byte* out)> read_rows;  // in the stored type
+};
+
+// A prepared weight matrix; belongs to the back end that made it. Immutable, shared by all sessions.
+class Matrix {
+ public:
+  Matrix(int64_t n_rows, int64_t n_cols, bool ternary) : n_rows_(n_rows), n_cols_(n_cols), ternary_(ternary) {}
+  virtual ~Matrix() = default;
+  int64_t n_rows() const { return n_rows_; }
+  int64_t n_cols() const { return n_cols_; }
+  bool ternary() const { return ternary_; }
+  virtual size_t size_bytes() const = 0;  // of memory held
+  // Bytes that one token's product reads: what bounds the speed of generation.
+  virtual size_t bytes_per_product() const { return size_bytes(); }
+
+ private:
+  int64_t n_rows_, n_cols_;
+  bool ternary_;
+};
+
+struct LinearCall {
+  const Matrix* weight;
+  MatrixView out;  // [n_tokens, weight->n_rows()]
+};
+
+enum class GateActivation : uint8_t { kRelu2, kSilu };
+enum class RopeStyle : uint8_t {
+  kHalfSplit,  // pair (i, i + rope_dim / 2): GPT-NeoX, Hugging Face
+  kAdjacent,   // pair (2i, 2i + 1): GGUF `llama`, whose q and k rows are permuted to match
+};
+struct RopeTable {
+  const float* cos = nullptr;  // [n_positions, n_pairs]
+  const float* sin = nullptr;
+  int64_t n_positions = 0;
+  int64_t n_pairs = 0;  // rope_dim / 2 <= head_dim / 2; later dimensions pass through
+};
+
+// One layer's keys and values, each [n_kv_heads, n_ctx, head_dim] of dtype F16 or F32.
+struct KvLayer {
+  void* k = nullptr;
+  void* v = nullptr;
+  DType dtype = DType::kF16;
+  int64_t n_kv_heads = 0;
+  int64_t n_ctx = 0;
+  int64_t head_dim = 0;
+};
+
+struct StreamOptions {
+  int n_threads = 1;
+  int64_t max_tokens = 1;  // rows of any MatrixView to come
+  int64_t max_cols = 1;    // columns of any linear's input
+  int64_t n_ctx = 1;       // positions that attention may see
+};
+
+// One session's execution: its threads and scratch memory, all taken when it is made. One caller at a time.
+class Stream {
+ public:
+  virtual ~Stream() = default;
+  virtual ThreadPool& pool() = 0;
+};
+
+// All operations are deterministic, allocate nothing and cannot fail: shapes are the caller's duty (model/forward.cc).
+// Const and thread-safe as long as each thread uses a Stream of its own.
+class Backend {
+ public:
+  virtual ~Backend() = default;
+  virtual std::string_view name() const = 0;     // "cpu", "reference"
+  virtual std::string_view kernels() const = 0;  // "avx512vnni", what runs here
+  virtual Result<std::unique_ptr<Stream>> new_stream(const StreamOptions& options) const = 0;
+  virtual Result<Buffer> allocate(size_t size_bytes) const = 0;
+
+  virtual Result<std::unique_ptr<Matrix>> prepare(const TernarySource& source, ThreadPool& pool) const = 0;
+  virtual Result<std::unique_ptr<Matrix>> prepare(const FloatSource& source, ThreadPool& pool) const = 0;
+
+  // out[t] = row ids[t] of a float table.
+  virtual void embed(Stream&, const Matrix& table, std::span<const int32_t> ids, MatrixView out) const = 0;
+  // out = x / sqrt(mean(x^2) + eps) * weight, a row at a time; out may be x.
+  virtual void rms_norm(Stream&, MatrixView x, std::span<const float> weight, float eps, MatrixView out) const = 0;
+  // Per-token absmax int8 (quant/activations.h).
+  virtual void quantize(Stream&, MatrixView x, QuantizedView out) const = 0;
+  // x = q / s for the same q and s: what a float weight matrix inside a ternary model sees.
+  virtual void fake_quantize(Stream&, MatrixView x) const = 0;
+  // out = (sum(code * q) - sum(q)) * (1/s) * alpha for ternary weights: exact integers, then two multiplications.
+  // Grouped scales: float(sum over group g) * alpha_g added up in order of g, then * (1/s).
+  virtual void linear(Stream&, std::span<const LinearCall> calls, const QuantizedView& x) const = 0;
+  // The same with float32 activations, for float or ternary weights.
+  virtual void linear(Stream&, std::span<const LinearCall> calls, MatrixView x) const = 0;
+  // Rotates each head of x [n_tokens, n_heads * head_dim] in place; token t stands at first_position + t.
+  virtual void rope(Stream&, MatrixView x, int64_t head_dim, const RopeTable&, RopeStyle,
+                    int64_t first_position) const = 0;
+  // k, v [n_tokens, n_kv_heads * head_dim] to positions first_position...
+  virtual void store_kv(Stream&, MatrixView k, MatrixView v, const KvLayer&, int64_t first_position) const = 0;
+  // Causal attention with grouped queries, scale 1 / sqrt(head_dim): q, out [n_tokens, n_heads * head_dim].
+  virtual void attention(Stream&, MatrixView q, const KvLayer&, int64_t first_position, MatrixView out) const = 0;
+  // out = act(gate) * up; out may be gate or up.
+  virtual void gate(Stream&, GateActivation, MatrixView gate, MatrixView up, MatrixView out) const = 0;
+  // y += x.
+  virtual void add(Stream&, MatrixView x, MatrixView y) const = 0;
+};
+
+// "cpu" (the best instruction set of this machine, or the one that BITNET_CPU_ISA names), or "reference". Anything
+// else is refused with what this build has.
+Result<std::unique_ptr<Backend>> make_backend(std::string_view device);
+
+struct DeviceInfo {
+  std::string device;                // "cpu"
+  std::string description;           // "AMD EPYC, 2 threads, 23.5 GiB"
+  std::vector<std::string> kernels;  // usable here, best first
+  std::string chosen;                // of these
+};
+// What this machine has and what would run on it; an error when BITNET_CPU_ISA names something it cannot run.
+Result<std::vector<DeviceInfo>> list_devices();
+
+}  // namespace bitnet

@@ -1,0 +1,44 @@
+#pragma once
+
+#include "base/buffer.h"
+#include "model/model.h"
+
+#include <atomic>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+namespace bitnet {
+
+// Memory for forward(): activations of up to max_tokens tokens. Taken once, reused for ever.
+class Workspace {
+ public:
+  static Result<Workspace> create(const ModelImpl& model, int64_t max_tokens);
+  int64_t max_tokens() const { return max_tokens_; }
+  size_t size_bytes() const { return buffer_.size_bytes(); }
+
+ private:
+  friend Status forward(const ModelImpl&, Stream&, Workspace&, std::span<const KvLayer>, const RopeTable&,
+                        std::span<const int32_t>, int64_t, MatrixView, const std::atomic<bool>&);
+  Buffer buffer_;
+  int64_t max_tokens_ = 0;
+  float *x_ = nullptr, *h_ = nullptr, *q_ = nullptr, *k_ = nullptr, *v_ = nullptr, *attn_ = nullptr;
+  float *gate_ = nullptr, *up_ = nullptr, *normed_ = nullptr;
+  QuantizedView quantized_;
+};
+
+// cos and sin of position * theta^(-2i / rope_dim), computed in double: [n_positions, rope_dim / 2] each.
+struct RopeTables {
+  std::vector<float> cos, sin;
+  RopeTable view;
+};
+RopeTables make_rope_tables(const ModelConfig& config, int64_t n_positions);
+
+// Runs `ids` (at most workspace.max_tokens()) at positions first_position...: writes their keys and values to `kv` (one
+// a layer) and the logits of the last logits.n_rows tokens (0, 1 or all) to `logits` [n, vocab_size]. Allocates
+// nothing. Looks at `stop` between layers (kInterrupted); the only other error is a numeric one.
+Status forward(const ModelImpl& model, Stream& stream, Workspace& workspace, std::span<const KvLayer> kv,
+               const RopeTable& rope, std::span<const int32_t> ids, int64_t first_position, MatrixView logits,
+               const std::atomic<bool>& stop);
+
+}  // namespace bitnet

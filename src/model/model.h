@@ -1,0 +1,36 @@
+#pragma once
+
+#include "bitnet/model.h"
+#include "kernels/backend.h"
+#include "model/config.h"
+
+#include <memory>
+#include <optional>
+#include <vector>
+
+namespace bitnet {
+
+struct LinearLayer {
+  std::unique_ptr<Matrix> weight;
+  std::vector<float> input_norm;  // [n_cols] or empty
+};
+
+struct LayerWeights {
+  std::vector<float> attn_norm, attn_sub_norm, ffn_norm, ffn_sub_norm;  // sub-norms empty where there are none
+  LinearLayer q, k, v, o, gate, up, down;
+};
+
+// What a Model points to; filled by Model::load and never changed afterwards.
+struct ModelImpl {
+  ModelConfig config;
+  ModelInfo info;
+  bool act_quant = true;
+  std::unique_ptr<Backend> backend;
+  std::unique_ptr<Matrix> token_embedding;  // [vocab_size, d_model]
+  std::unique_ptr<Matrix> output;           // [vocab_size, d_model]; null when the head is tied
+  std::vector<float> output_norm;
+  std::vector<LayerWeights> layers;
+  std::optional<Tokenizer> tokenizer;
+};
+
+}  // namespace bitnet

@@ -1,0 +1,56 @@
+#pragma once
+
+#include "base/result.h"
+
+#include <cstdint>
+#include <optional>
+#include <string_view>
+#include <vector>
+
+namespace bitnet {
+
+// Every element type that a file may hold and that we read. Values are ours; files map to them by table.
+enum class DType : uint8_t {
+  kF32,
+  kF16,
+  kBF16,
+  kF64,
+  kI8,
+  kI16,
+  kI32,
+  kI64,
+  kU8,
+  kU16,
+  kU32,
+  kU64,
+  kBool,
+  kQ4_0,
+  kQ8_0,
+  kQ4_K,
+  kQ6_K,  // ggml blocks: 32, 32, 256, 256 values
+  kTQ1_0,
+  kTQ2_0,  // ggml ternary blocks of 256
+  kI2_S,   // bitnet.cpp ternary: 2 bits a value and one float32 scale a tensor
+};
+
+struct DTypeInfo {
+  std::string_view name;  // "Q6_K"
+  int64_t block_size;     // values a block
+  int64_t block_bytes;    // bytes a block; for I2_S the payload's 32 bytes a 128, its tail comes on top
+};
+const DTypeInfo& dtype_info(DType type);
+
+// By name, any case ("i2_s", "Q8_0", "bf16").
+std::optional<DType> parse_dtype(std::string_view name);
+
+bool is_ternary(DType type);  // I2_S, TQ1_0, TQ2_0
+
+// Bytes of a tensor of this type, row-major, rows of shape.back() values. Refused with the reason when the size wraps
+// or the values do not fill whole blocks (per row; for I2_S over the whole tensor, whose 32-byte tail is counted).
+using Shape = std::vector<int64_t>;  // outermost first: a linear layer's weight is [out, in]
+Result<uint64_t> tensor_bytes(DType type, const Shape& shape);
+std::optional<uint64_t> element_count(const Shape& shape);  // nothing when it wraps or a dimension is negative
+
+std::string shape_string(const Shape& shape);  // "[2560, 6912]"
+
+}  // namespace bitnet
