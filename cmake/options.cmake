@@ -4,7 +4,8 @@ target_compile_options(bitnet_options INTERFACE
   # The order of every float operation is part of the contract (docs/numerics.md): no fused multiply-add on its own.
   -ffp-contract=off -fno-math-errno)
 if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
-  target_compile_options(bitnet_options INTERFACE -Wno-psabi -Wno-missing-field-initializers)
+  target_compile_options(bitnet_options INTERFACE -Wno-psabi -Wno-restrict
+                         -Wno-missing-field-initializers)
 else()
   target_compile_options(bitnet_options INTERFACE -Wno-missing-field-initializers)
 endif()

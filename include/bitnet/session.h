@@ -35,9 +35,10 @@ class Session {
   std::span<const int32_t> ids() const;  // these tokens
 
   // Feeds tokens; logits() then are those after the last one. Refuses ids outside the vocabulary and more tokens than
-  // the context holds, changing nothing.
+  // the context holds, changing nothing. When it fails later or is stopped, no new token stays and logits() are empty.
+  // No tokens: brings back the logits that truncate() dropped.
   Status append(std::span<const int32_t> ids);
-  // The same, handing out the logits of every new position.
+  // The same, handing out the logits of every new position; kInterrupted when the sink says stop.
   Status append(std::span<const int32_t> ids, const LogitsSink& sink);
   // [vocab_size]; empty before the first append.
   std::span<const float> logits() const;
@@ -47,7 +48,10 @@ class Session {
   void reset();
 
   // Stops append() between prompt chunks and layers from another thread or a signal handler (kInterrupted).
+  // A request that comes between two calls stops the next one.
   void request_stop();
+  // Drops a request that has stopped nothing yet.
+  void clear_stop();
 
   uint64_t memory_bytes() const;
 

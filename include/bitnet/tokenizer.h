@@ -79,7 +79,9 @@ class Tokenizer {
 // that can never become one turn into U+FFFD. Not thread-safe. Allocates nothing per token after the first few.
 class StreamDecoder {
  public:
-  explicit StreamDecoder(const Tokenizer& tokenizer, bool show_special = false);
+  // `continues_text`: the ids go on from a text that was already shown, so the first keeps its leading space, which
+  // SentencePiece vocabularies otherwise add to every text. Without it the pieces joined are Tokenizer::decode's text.
+  explicit StreamDecoder(const Tokenizer& tokenizer, bool show_special = false, bool continues_text = false);
   // New text after this token; valid until the next call.
   std::string_view push(int32_t id);
   // What is still held back, as U+FFFD.

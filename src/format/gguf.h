@@ -2,20 +2,24 @@
 
 #include "base/file.h"
 #include "base/result.h"
+#include "format/name_index.h"
 #include "format/stored_tensor.h"
 
 #include <cstdint>
+#include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <span>
 #include <string>
 #include <string_view>
-#include <unordered_map>
 #include <utility>
 #include <variant>
 #include <vector>
 
 namespace bitnet {
+
+class ByteReader;
 
 // Metadata values of GGUF (specification: ggml docs/gguf.md). Arrays hold one scalar type; arrays of arrays, which
 // the format allows and no model uses, are refused.
@@ -31,6 +35,8 @@ struct GgufLimits {
   uint64_t max_string_bytes = uint64_t{1} << 26;
   uint64_t max_key_bytes = 65535;
   uint64_t max_name_bytes = 64;
+  uint64_t max_keys = uint64_t{1} << 18;
+  uint64_t max_tensors = uint64_t{1} << 18;
 };
 
 // Metadata in file order with look-up by key. Typed getters accept any integer width that holds the value; a missing
@@ -45,10 +51,11 @@ class GgufMetadata {
 
   Result<uint64_t> get_uint(std::string_view key, uint64_t min, uint64_t max,
                             std::optional<uint64_t> fallback = std::nullopt) const;
+  // A float32 or float64 that is finite.
   Result<double> get_float(std::string_view key, std::optional<double> fallback = std::nullopt) const;
   Result<bool> get_bool(std::string_view key, std::optional<bool> fallback = std::nullopt) const;
   Result<std::string> get_string(std::string_view key, std::optional<std::string> fallback = std::nullopt) const;
-  // The array, or null when the key is missing; an error when it is of another type.
+  // The array, or null when the key is missing; an error when it is of another type. An empty array fits every type.
   template <class T>
   Result<const std::vector<T>*> get_array(std::string_view key) const;
 
@@ -56,7 +63,7 @@ class GgufMetadata {
 
  private:
   std::vector<std::pair<std::string, GgufValue>> entries_;
-  std::unordered_map<std::string, size_t> index_;
+  std::map<std::string, size_t, std::less<>> index_;
 };
 
 // A GGUF file, version 2 or 3, little-endian. Everything in the header is checked against the file's length before
@@ -82,9 +89,12 @@ class GgufFile {
   Result<std::vector<std::byte>> read(const StoredTensor& tensor) const;
 
  private:
+  GgufFile() = default;
+  static Result<GgufFile> parse_header(ByteReader& in, const GgufLimits& limits);
+
   GgufMetadata metadata_;
   std::vector<StoredTensor> tensors_;
-  std::unordered_map<std::string_view, size_t> index_;
+  NameIndex index_;
   uint32_t version_ = 3;
   uint64_t alignment_ = 32;
   uint64_t size_bytes_ = 0;
@@ -94,18 +104,19 @@ class GgufFile {
 
 // GGML's number of a type that we know, and its name for any number it ever gave out ("IQ4_NL", "TL1 (bitnet.cpp)").
 std::optional<DType> dtype_from_ggml(uint32_t id);
-uint32_t ggml_from_dtype(DType type);
+std::optional<uint32_t> ggml_from_dtype(DType type);  // GGUF has no number for bool and unsigned types
 std::string ggml_type_name(uint32_t id);
 
-// Writes a GGUF v3 file: declare everything, then hand over each tensor's data in the declared order.
+// Writes a GGUF v3 file: declare everything, then hand over each tensor's data in the declared order. Dropped before
+// finish() it leaves no file. `general.alignment` (unless 32) and the checksum table are the writer's own keys.
 class GgufWriter {
  public:
   static Result<GgufWriter> create(const std::string& path, uint64_t alignment = 32);
   // Both before begin_data().
   Status add_metadata(std::string key, GgufValue value);
   Status add_tensor(std::string name, DType type, const Shape& shape);
-  // A placeholder of `n` u64 values under `key`, overwritten by finish() with each tensor's XXH3-64 in order, so that
-  // a reader can tell a damaged file. See docs/formats/gguf.md.
+  // A table of one u64 a tensor, filled by finish() with each tensor's XXH3-64 in file order, so that a reader can
+  // tell a damaged file. See docs/formats/gguf.md.
   Status add_checksums();
 
   Status begin_data();
@@ -122,7 +133,8 @@ class GgufWriter {
 
 inline constexpr const char* kChecksumKey = "bitnet.checksum.xxh3_64";  // array of u64, one a tensor in file order
 
-// Compares tensor i's data with the checksum table; ok when the file has none (has_checksums tells).
+// Compares tensor i's data with the checksum table; ok when the file has none (has_checksums tells). A table of
+// another type or length is an error.
 bool has_checksums(const GgufFile& file);
 Status verify_checksum(const GgufFile& file, size_t tensor_index, std::span<const std::byte> data);
 

@@ -2,6 +2,7 @@
 
 #include "base/file.h"
 #include "base/result.h"
+#include "format/name_index.h"
 #include "format/stored_tensor.h"
 
 #include <map>
@@ -9,7 +10,6 @@
 #include <span>
 #include <string>
 #include <string_view>
-#include <unordered_map>
 #include <vector>
 
 namespace bitnet {
@@ -30,17 +30,22 @@ class SafetensorsFile {
   Result<std::vector<std::byte>> read(const StoredTensor& tensor) const;
 
  private:
+  SafetensorsFile() = default;
+  template <class ReadAt>
+  static Result<SafetensorsFile> parse_header(const std::string& name, uint64_t size_bytes, ReadAt&& read_at);
+
   std::string name_;
   uint64_t size_bytes_ = 0;
   std::vector<StoredTensor> tensors_;
-  std::unordered_map<std::string_view, size_t> index_;
+  NameIndex index_;
   std::map<std::string, std::string> metadata_;
   std::shared_ptr<const File> file_;
   std::span<const std::byte> in_memory_;
 };
 
-// All tensors of a folder: model.safetensors, or model.safetensors.index.json with its shards (which must lie in the
-// folder itself, hold what the index says and nothing twice). Immutable; thread-safe.
+// All tensors of a folder: model.safetensors, or without it model.safetensors.index.json with its shards, which must
+// lie in the folder itself (or where a Hugging Face cache keeps its blobs), hold what the index says and nothing twice.
+// Immutable; thread-safe.
 class SafetensorsFolder {
  public:
   static Result<SafetensorsFolder> open(const std::string& folder);
@@ -50,16 +55,16 @@ class SafetensorsFolder {
     const StoredTensor* tensor;
   };
   const Entry* find(std::string_view tensor) const;
-  const std::vector<Entry>& tensors() const { return entries_; }
-  uint64_t size_bytes() const;  // of all files
+  const std::vector<Entry>& tensors() const { return entries_; }  // sorted by name
+  uint64_t size_bytes() const;                                    // of all files
 
  private:
   std::vector<std::unique_ptr<SafetensorsFile>> files_;
-  std::vector<Entry> entries_;
-  std::unordered_map<std::string_view, size_t> index_;
+  std::vector<Entry> entries_;  // sorted by name
 };
 
-// Writes one .safetensors file atomically. Data is handed over in the declared order.
+// Writes one .safetensors file atomically. Data is handed over in the declared order. Readers that map the file want
+// each tensor aligned to its element size, so tensors of wide elements come first; a misaligned one is refused.
 class SafetensorsWriter {
  public:
   static Result<SafetensorsWriter> create(const std::string& path);

@@ -1,10 +1,14 @@
 #pragma once
 
 #include "base/result.h"
+#include "format/gguf.h"
+#include "format/json.h"
 #include "kernels/backend.h"
 
 #include <cstdint>
 #include <string>
+#include <string_view>
+#include <vector>
 
 namespace bitnet {
 
@@ -34,5 +38,33 @@ struct ModelConfig {
 
 // Shapes that no graph can run (zero, not dividing, wrapping), naming `file` and the field.
 Status check_config(const ModelConfig& config, const std::string& file);
+
+struct GgufConfig {
+  ModelConfig config;
+  std::vector<std::string> notices;
+};
+// The config that a GGUF file's metadata describe. What the metadata leave to the tensors (tied head, input norms,
+// ternary or not) is read off their names and types. Keys that change the mathematics in a way that the graph does not
+// have are refused.
+Result<GgufConfig> config_from_gguf(const GgufFile& file);
+
+struct HfConfig {
+  ModelConfig config;
+  bool quantized = false;                  // there is a ternary quantisation: its linears are packed or latent (online)
+  bool online = false;                     // latent float weights, ternarised when loaded
+  bool divide_scale = false;               // y / weight_scale (BitLinear) instead of y * weight_scale (AutoBitLinear)
+  std::vector<std::string> not_converted;  // modules that stay float: "lm_head", "model.layers.0.mlp.up_proj"
+  std::vector<std::string> notices;
+
+  // As transformers decides: the name itself, or a part of the module's path, is in the list.
+  bool is_converted(std::string_view module) const;
+};
+// The config that a Hugging Face config.json describes; `file` is named in errors.
+Result<HfConfig> config_from_hf(const Json& json, const std::string& file);
+
+// The same config as GGUF metadata (general.architecture, general.name, <architecture>.*) and as config.json of a
+// packed checkpoint (AutoBitLinear convention: multiply) or, when the config is not ternary, a float one.
+Status config_to_gguf(const ModelConfig& config, GgufWriter& writer);
+Json config_to_hf(const ModelConfig& config);
 
 }  // namespace bitnet

@@ -18,16 +18,19 @@ class Workspace {
   size_t size_bytes() const { return buffer_.size_bytes(); }
 
  private:
-  friend Status forward(const ModelImpl&, Stream&, Workspace&, std::span<const KvLayer>, const RopeTable&,
-                        std::span<const int32_t>, int64_t, MatrixView, const std::atomic<bool>&);
+  friend class ForwardPass;
+  size_t lay_out(const ModelConfig& config);  // places the arrays in buffer_, if there is one; the bytes they need
   Buffer buffer_;
   int64_t max_tokens_ = 0;
+  // [max_tokens, width]: the residual stream, its normalised copy or a layer's output, q, k, v, attention's output,
+  // gate and up, and a linear's own normalised or rounded input.
   float *x_ = nullptr, *h_ = nullptr, *q_ = nullptr, *k_ = nullptr, *v_ = nullptr, *attn_ = nullptr;
-  float *gate_ = nullptr, *up_ = nullptr, *normed_ = nullptr;
+  float *gate_ = nullptr, *up_ = nullptr, *input_ = nullptr;
   QuantizedView quantized_;
 };
 
-// cos and sin of position * theta^(-2i / rope_dim), computed in double: [n_positions, rope_dim / 2] each.
+// cos and sin of position * theta^(-2i / rope_dim), computed in double: [n_positions, rope_dim / 2] each. Movable;
+// `view` points into the vectors.
 struct RopeTables {
   std::vector<float> cos, sin;
   RopeTable view;

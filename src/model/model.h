@@ -13,6 +13,7 @@ namespace bitnet {
 struct LinearLayer {
   std::unique_ptr<Matrix> weight;
   std::vector<float> input_norm;  // [n_cols] or empty
+  bool quantize_input = true;     // false: a layer that the file keeps in floats, inputs too
 };
 
 struct LayerWeights {

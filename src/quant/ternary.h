@@ -39,11 +39,15 @@ struct TernaryScales {
 // fit: I2S wants rows * cols % 128 == 0 (64 for Arm64), TQ* wants cols % 256 == 0; HfPacked takes any shape.
 Result<uint64_t> ternary_bytes(TernaryLayout layout, int64_t n_rows, int64_t n_cols);
 
+// Whether the shape fits the layout and the bytes are as many as it takes.
+Status check_ternary_view(const TernaryView& view);
+
 // Codes of rows [row_begin, row_begin + n_rows) as bytes, row-major [n_rows, n_cols]. Refuses codes that mean no
 // ternary value (2-bit code 3; a base-3 byte no encoder makes), naming row and column.
 Status decode_ternary(const TernaryView& view, int64_t row_begin, int64_t n_rows, uint8_t* codes);
 
-// The scales a layout carries (I2S, TQ*): finite and positive, or an error. TQ* blocks that agree, all-zero blocks
+// The scales a layout carries (I2S, TQ*): finite and positive, or an error (0 is taken where all values it scales are
+// 0, as llama.cpp writes it). TQ* blocks that agree, all-zero blocks
 // apart, collapse to one tensor scale. HfPacked carries none: an error.
 Result<TernaryScales> ternary_scales(const TernaryView& view);
 

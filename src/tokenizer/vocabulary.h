@@ -23,16 +23,19 @@ struct Vocabulary {
   std::vector<std::string> tokens;  // as in the file: byte-level alphabet ("Ġthe") or SentencePiece ("▁the")
   std::vector<TokenType> types;     // one a token
   std::vector<float> scores;        // SentencePiece only, else empty
-  std::vector<std::pair<std::string, std::string>> merges;  // byte-level BPE, best first; empty for tiktoken ranks
+  // Best first. Byte-level BPE, except tiktoken ranks; SentencePiece where the file lists them (tokenizer.json), which
+  // then count and not the scores.
+  std::vector<std::pair<std::string, std::string>> merges;
   bool merge_by_rank = false;     // tiktoken: merge the pair whose joined token has the lowest id
   bool ignore_merges = false;     // a whole piece in the vocabulary is taken before any merge (Llama 3)
   bool add_space_prefix = false;  // SentencePiece
   bool add_bos = false;
   bool add_eos = false;
   std::optional<int32_t> bos_id, eos_id, unk_id, pad_id, eot_id;
-  std::vector<int32_t> stop_ids;     // eos, end of turn, whatever generation_config.json lists
-  std::string chat_template;         // Jinja; empty: none
-  std::vector<std::string> notices;  // for people: "pre-tokenizer assumed", "chat template replaced"
+  std::vector<int32_t> lstrip_ids, rstrip_ids;  // added tokens that take the white space before or after them along
+  std::vector<int32_t> stop_ids;                // eos, end of turn, whatever generation_config.json lists
+  std::string chat_template;                    // Jinja; empty: none
+  std::vector<std::string> notices;             // for people: "pre-tokenizer assumed", "chat template replaced"
 };
 
 // Each checks what it reads (RELIABILITY: typed errors naming file and field) and refuses what it cannot reproduce,
@@ -45,6 +48,10 @@ Result<Vocabulary> vocabulary_from_sentencepiece(const std::string& path);
 // tokenizer.model where there is no tokenizer.json. Nothing when the folder holds neither.
 Result<std::optional<Vocabulary>> vocabulary_from_folder(const std::string& folder,
                                                          const std::string& pre_override = {});
+
+// What every reader ends with: types and scores beside the tokens, no token empty, twice or not UTF-8, byte tokens
+// whole, ids inside the vocabulary, a pre-tokenizer that we have. `name` is for error messages.
+Status check_vocabulary(const Vocabulary& vocabulary, const std::string& name);
 
 bool gguf_has_vocabulary(const GgufFile& file);
 Status vocabulary_to_gguf(const Vocabulary& vocabulary,

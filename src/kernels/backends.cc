@@ -1,0 +1,83 @@
+#include "kernels/backend.h"
+#include "kernels/cpu/cpu_backend.h"
+#include "kernels/cpu/dispatch.h"
+#include "kernels/reference/reference_backend.h"
+
+#include <unistd.h>
+#include <fstream>
+
+#if defined(__APPLE__)
+#include <sys/sysctl.h>
+#endif
+
+namespace bitnet {
+namespace {
+
+std::string trimmed(std::string_view text) {
+  const size_t begin = text.find_first_not_of(" \t"), end = text.find_last_not_of(" \t");
+  return begin == std::string_view::npos ? "" : std::string(text.substr(begin, end - begin + 1));
+}
+
+// As the operating system names it; ARM's Linux gives no name.
+std::string processor_name() {
+#if defined(__APPLE__)
+  char name[256] = {};
+  size_t size = sizeof name - 1;
+  if (sysctlbyname("machdep.cpu.brand_string", name, &size, nullptr, 0) == 0 && name[0] != '\0') return name;
+#else
+  std::ifstream cpuinfo("/proc/cpuinfo");
+  for (std::string line; std::getline(cpuinfo, line);) {
+    const size_t colon = line.find(':');
+    if (colon == std::string::npos || trimmed(line.substr(0, colon)) != "model name") continue;
+    const std::string name = trimmed(std::string_view(line).substr(colon + 1));
+    if (!name.empty()) return name;
+  }
+#endif
+#if defined(__x86_64__)
+  return "x86-64 processor";
+#elif defined(__aarch64__)
+  return "ARM64 processor";
+#else
+  return "processor";
+#endif
+}
+
+std::string processor_description() {
+  const int n_threads = available_cpus();
+  std::string text = fmt::format("{}, {} thread{}", processor_name(), n_threads, n_threads == 1 ? "" : "s");
+  const long n_pages = ::sysconf(_SC_PHYS_PAGES), page_bytes = ::sysconf(_SC_PAGESIZE);
+  if (n_pages > 0 && page_bytes > 0)
+    text += fmt::format(", {:.1f} GiB", double(n_pages) * double(page_bytes) * 0x1p-30);
+  return text;
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Backend>> make_backend(std::string_view device) {
+  if (device == "reference") return std::unique_ptr<Backend>(std::make_unique<ReferenceBackend>());
+  if (device == "cpu") {
+    BN_ASSIGN_OR_RETURN(const CpuKernels* const kernels, choose_cpu_kernels());
+    return std::unique_ptr<Backend>(std::make_unique<CpuBackend>(*kernels));
+  }
+  return unsupported("there is no device \"{}\" in this build; it has: cpu, reference", device);
+}
+
+Result<std::vector<DeviceInfo>> list_devices() {
+  BN_ASSIGN_OR_RETURN(const CpuKernels* const chosen, choose_cpu_kernels());
+  DeviceInfo cpu;
+  cpu.device = "cpu";
+  cpu.description = processor_description();
+  for (const CpuKernels* kernels : usable_cpu_kernels()) cpu.kernels.emplace_back(kernels->name);
+  cpu.chosen = chosen->name;
+  DeviceInfo reference;
+  reference.device = "reference";
+  reference.description = "plain loops on one thread, the specification of the arithmetic";
+  reference.kernels = {"scalar"};
+  reference.chosen = "scalar";
+  std::vector<DeviceInfo> devices;
+  devices.push_back(std::move(cpu));
+  devices.push_back(std::move(reference));
+  return devices;
+}
+
+}  // namespace bitnet

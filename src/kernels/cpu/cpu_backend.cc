@@ -1,0 +1,99 @@
+#include "kernels/cpu/cpu_backend.h"
+
+#include "kernels/cpu/cpu_matrix.h"
+#include "kernels/cpu/cpu_stream.h"
+
+namespace bitnet {
+namespace {
+
+// Rows in parallel when there are several and the work is worth a fork; fn(row).
+template <class Fn>
+void for_each_row(Stream& stream, int64_t n_rows, int64_t n_cols, const Fn& fn) {
+  constexpr int64_t kWorthForking = 8192;  // values; a fork and join costs about two microseconds
+  if (n_rows == 1 || n_rows * n_cols < kWorthForking) {
+    for (int64_t row = 0; row < n_rows; ++row) fn(row);
+    return;
+  }
+  stream.pool().parallel_for(n_rows, [&](int64_t begin, int64_t end, int) {
+    for (int64_t row = begin; row < end; ++row) fn(row);
+  });
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Stream>> CpuBackend::new_stream(const StreamOptions& options) const {
+  return CpuStream::create(options, kernels_);
+}
+
+Result<std::unique_ptr<Matrix>> CpuBackend::prepare(const TernarySource& source, ThreadPool& pool) const {
+  return prepare_ternary(source, pool);
+}
+
+Result<std::unique_ptr<Matrix>> CpuBackend::prepare(const FloatSource& source, ThreadPool& pool) const {
+  return prepare_float(source, pool);
+}
+
+void CpuBackend::embed(Stream& stream, const Matrix& table, std::span<const int32_t> ids, MatrixView out) const {
+  const auto& weights = static_cast<const CpuFloatMatrix&>(table);
+  const auto widen = kernels_.widen[weights.type_index()];
+  for_each_row(stream, int64_t(ids.size()), out.n_cols,
+               [&](int64_t t) { widen(weights.row(ids[size_t(t)]), out.n_cols, out.row(t)); });
+}
+
+void CpuBackend::rms_norm(Stream& stream, MatrixView x, std::span<const float> weight, float eps,
+                          MatrixView out) const {
+  for_each_row(stream, x.n_rows, x.n_cols,
+               [&](int64_t t) { kernels_.rms_norm(x.row(t), weight.data(), eps, x.n_cols, out.row(t)); });
+}
+
+void CpuBackend::quantize(Stream& stream, MatrixView x, QuantizedView out) const {
+  for_each_row(stream, x.n_rows, x.n_cols, [&](int64_t t) {
+    kernels_.quantize(x.row(t), x.n_cols, out.stride, out.codes + t * out.stride, out.inv_scales + t, out.sums + t);
+  });
+}
+
+void CpuBackend::fake_quantize(Stream& stream, MatrixView x) const {
+  for_each_row(stream, x.n_rows, x.n_cols, [&](int64_t t) { kernels_.fake_quantize(x.row(t), x.n_cols); });
+}
+
+void CpuBackend::rope(Stream& stream, MatrixView x, int64_t head_dim, const RopeTable& table, RopeStyle style,
+                      int64_t first_position) const {
+  const auto rotate = style == RopeStyle::kHalfSplit ? kernels_.rope_half_split : kernels_.rope_adjacent;
+  for_each_row(stream, x.n_rows, x.n_cols, [&](int64_t t) {
+    const int64_t at = (first_position + t) * table.n_pairs;
+    for (int64_t col = 0; col + head_dim <= x.n_cols; col += head_dim) {
+      rotate(x.row(t) + col, table.cos + at, table.sin + at, table.n_pairs);
+    }
+  });
+}
+
+void CpuBackend::store_kv(Stream& stream, MatrixView k, MatrixView v, const KvLayer& kv, int64_t first_position) const {
+  const auto store = [&](const float* row, void* cache, int64_t position) {
+    for (int64_t head = 0; head < kv.n_kv_heads; ++head) {
+      const float* const from = row + head * kv.head_dim;
+      const int64_t to = (head * kv.n_ctx + position) * kv.head_dim;
+      if (kv.dtype == DType::kF16) {
+        kernels_.narrow_f16(from, kv.head_dim, static_cast<uint16_t*>(cache) + to);
+      } else {
+        kernels_.widen[size_t(WeightType::kF32)](reinterpret_cast<const uint8_t*>(from), kv.head_dim,
+                                                 static_cast<float*>(cache) + to);
+      }
+    }
+  };
+  for_each_row(stream, k.n_rows, k.n_cols, [&](int64_t t) {
+    store(k.row(t), kv.k, first_position + t);
+    store(v.row(t), kv.v, first_position + t);
+  });
+}
+
+void CpuBackend::gate(Stream& stream, GateActivation activation, MatrixView gate, MatrixView up, MatrixView out) const {
+  const auto apply = activation == GateActivation::kRelu2 ? kernels_.gate_relu2 : kernels_.gate_silu;
+  for_each_row(stream, gate.n_rows, gate.n_cols,
+               [&](int64_t t) { apply(gate.row(t), up.row(t), gate.n_cols, out.row(t)); });
+}
+
+void CpuBackend::add(Stream& stream, MatrixView x, MatrixView y) const {
+  for_each_row(stream, x.n_rows, x.n_cols, [&](int64_t t) { kernels_.add(x.row(t), x.n_cols, y.row(t)); });
+}
+
+}  // namespace bitnet

@@ -1,0 +1,16 @@
+#pragma once
+
+namespace bitnet {
+
+// What the processor can do and the operating system lets it (register state saved on a context switch). Own code:
+// clang 14's __builtin_cpu_supports knows neither f16c nor avxvnni.
+struct CpuFeatures {
+  bool avx2 = false;  // with f16c
+  bool avx_vnni = false;
+  bool avx512_vnni = false;  // with F, BW, VL and DQ
+  bool neon_dotprod = false;
+  bool neon_i8mm = false;
+};
+CpuFeatures detect_cpu_features();
+
+}  // namespace bitnet

@@ -1,0 +1,115 @@
+#include "kernels/cpu/cpu_matrix.h"
+
+#include "base/checked.h"
+#include "kernels/source_checks.h"
+
+#include <cstring>
+#include <optional>
+
+namespace bitnet {
+namespace {
+
+constexpr int64_t kReadPiece_bytes = int64_t{1} << 20;
+
+// Runs fn(begin, end) on parts of [0, n) and gives the error of the lowest part that failed, whichever thread was
+// first.
+template <class Fn>
+Status parallel_status(ThreadPool& pool, int64_t n, const Fn& fn) {
+  std::vector<std::optional<Error>> errors(size_t(pool.n_threads()));
+  pool.parallel_for(n, [&](int64_t begin, int64_t end, int thread) {
+    Status status = fn(begin, end);
+    if (!status) errors[size_t(thread)] = std::move(status.error());
+  });
+  for (std::optional<Error>& error : errors) {
+    if (error) return *std::move(error);
+  }
+  return ok();
+}
+
+uint32_t load_word(const uint8_t* p) {
+  uint32_t word;
+  std::memcpy(&word, p, 4);
+  return word;
+}
+
+// One row of codes, padded to whole blocks with code 1, into its lane of a tile.
+void pack_row(const uint8_t* codes, int64_t n_cols, int64_t lane, uint8_t* tile) {
+  uint8_t* out = tile + lane * 4;  // 16-row groups follow each other: 64 bytes a group
+  const int64_t n_full = n_cols / kBlockCols;
+  const auto pack = [](const uint8_t* c) {
+    return load_word(c) | load_word(c + 4) << 2 | load_word(c + 8) << 4 | load_word(c + 12) << 6;
+  };
+  for (int64_t block = 0; block < n_full; ++block, out += kBlockBytes, codes += kBlockCols) {
+    const uint32_t word = pack(codes);
+    std::memcpy(out, &word, 4);
+  }
+  if (n_cols % kBlockCols != 0) {
+    uint8_t last[kBlockCols];
+    std::memset(last, 1, sizeof last);
+    std::memcpy(last, codes, size_t(n_cols % kBlockCols));
+    const uint32_t word = pack(last);
+    std::memcpy(out, &word, 4);
+  }
+}
+
+}  // namespace
+
+void CpuTernaryMatrix::widen_row(int64_t row, float* out) const {
+  const uint8_t* const lane = tile(row / kTileRows) + row % kTileRows * 4;
+  const float* const groups = n_groups() > 0 ? group_scales(row) : nullptr;
+  for (int64_t col = 0; col < n_cols(); ++col) {
+    const int64_t in_block = col % kBlockCols;
+    const uint8_t byte = lane[col / kBlockCols * kBlockBytes + in_block % 4];
+    const float weight = float(int(byte >> (in_block / 4 * 2) & 3) - 1);
+    out[col] = groups == nullptr ? weight : weight * groups[col / scales_.group_cols];
+  }
+}
+
+Result<std::unique_ptr<Matrix>> prepare_ternary(const TernarySource& source, ThreadPool& pool) {
+  BN_RETURN_IF_ERROR(check_source(source));
+  const int64_t n_cols = source.n_cols, n_tiles = (source.n_rows + kTileRows - 1) / kTileRows;
+  const int64_t tile_bytes = (n_cols + kBlockCols - 1) / kBlockCols * kBlockBytes;
+  BN_ASSIGN_OR_RETURN(Buffer tiles, Buffer::allocate(size_t(n_tiles * tile_bytes)));
+  const auto pack_tiles = [&](int64_t begin, int64_t end) -> Status {
+    BN_ASSIGN_OR_RETURN(const Buffer panel, Buffer::allocate(size_t(kTileRows * n_cols)));
+    uint8_t* const codes = panel.as<uint8_t>();
+    for (int64_t i = begin; i < end; ++i) {
+      uint8_t* const tile = tiles.as<uint8_t>() + i * tile_bytes;
+      const int64_t first = i * kTileRows, n_rows = std::min(kTileRows, source.n_rows - first);
+      BN_RETURN_IF_ERROR(source.read_codes(first, n_rows, codes));
+      if (n_rows < kTileRows) std::memset(tile, 0x55, size_t(tile_bytes));
+      for (int64_t lane = 0; lane < n_rows; ++lane) pack_row(codes + lane * n_cols, n_cols, lane, tile);
+    }
+    return ok();
+  };
+  BN_RETURN_IF_ERROR(parallel_status(pool, n_tiles, pack_tiles));
+  return std::unique_ptr<Matrix>(
+      std::make_unique<CpuTernaryMatrix>(source.n_rows, n_cols, source.scales, std::move(tiles)));
+}
+
+Result<std::unique_ptr<Matrix>> prepare_float(const FloatSource& source, ThreadPool& pool) {
+  BN_ASSIGN_OR_RETURN(const int64_t row_bytes, check_source(source));
+  WeightType type = WeightType::kF32;
+  switch (source.dtype) {
+    case DType::kF16: type = WeightType::kF16; break;
+    case DType::kBF16: type = WeightType::kBF16; break;
+    case DType::kQ8_0: type = WeightType::kQ8_0; break;
+    case DType::kQ6_K: type = WeightType::kQ6_K; break;
+    case DType::kQ4_0: type = WeightType::kQ4_0; break;
+    case DType::kQ4_K: type = WeightType::kQ4_K; break;
+    default: break;
+  }
+  BN_ASSIGN_OR_RETURN(Buffer rows, Buffer::allocate(size_t(source.n_rows * row_bytes)));
+  const auto read_rows = [&](int64_t begin, int64_t end) -> Status {
+    const int64_t step = std::max(int64_t{1}, kReadPiece_bytes / row_bytes);
+    for (int64_t row = begin; row < end; row += step) {
+      BN_RETURN_IF_ERROR(source.read_rows(row, std::min(step, end - row), rows.data() + row * row_bytes));
+    }
+    return ok();
+  };
+  BN_RETURN_IF_ERROR(parallel_status(pool, source.n_rows, read_rows));
+  return std::unique_ptr<Matrix>(
+      std::make_unique<CpuFloatMatrix>(type, source.n_rows, source.n_cols, row_bytes, std::move(rows)));
+}
+
+}  // namespace bitnet

@@ -1,0 +1,55 @@
+#pragma once
+
+#include "base/buffer.h"
+#include "kernels/backend.h"
+#include "kernels/cpu/kernel_table.h"
+
+#include <algorithm>
+#include <cstdint>
+#include <memory>
+
+namespace bitnet {
+
+// Ternary weights in tiles of 32 rows (kernel_table.h).
+class CpuTernaryMatrix final : public Matrix {
+ public:
+  CpuTernaryMatrix(int64_t n_rows, int64_t n_cols, TernaryScales scales, Buffer tiles)
+      : Matrix(n_rows, n_cols, true), scales_(std::move(scales)), tiles_(std::move(tiles)) {}
+
+  size_t size_bytes() const override { return tiles_.size_bytes() + scales_.groups.size() * sizeof(float); }
+  int64_t n_tiles() const { return (n_rows() + kTileRows - 1) / kTileRows; }
+  int64_t n_blocks() const { return (n_cols() + kBlockCols - 1) / kBlockCols; }
+  const uint8_t* tile(int64_t i) const { return tiles_.as<uint8_t>() + i * n_blocks() * kBlockBytes; }
+  int64_t rows_in_tile(int64_t i) const { return std::min(kTileRows, n_rows() - i * kTileRows); }
+  const TernaryScales& scales() const { return scales_; }
+  int64_t n_groups() const { return scales_.groups.empty() ? 0 : n_cols() / scales_.group_cols; }
+  const float* group_scales(int64_t row) const { return scales_.groups.data() + row * n_groups(); }
+  // Row `row` as float32: w, or w * alpha_g with grouped scales.
+  void widen_row(int64_t row, float* out) const;
+
+ private:
+  TernaryScales scales_;
+  Buffer tiles_;
+};
+
+// Float weights as the file stores them, row after row.
+class CpuFloatMatrix final : public Matrix {
+ public:
+  CpuFloatMatrix(WeightType type, int64_t n_rows, int64_t n_cols, int64_t row_bytes, Buffer rows)
+      : Matrix(n_rows, n_cols, false), type_(type), row_bytes_(row_bytes), rows_(std::move(rows)) {}
+
+  size_t size_bytes() const override { return rows_.size_bytes(); }
+  size_t type_index() const { return size_t(type_); }
+  int64_t row_bytes() const { return row_bytes_; }
+  const uint8_t* row(int64_t i) const { return rows_.as<uint8_t>() + i * row_bytes_; }
+
+ private:
+  WeightType type_;
+  int64_t row_bytes_;
+  Buffer rows_;
+};
+
+Result<std::unique_ptr<Matrix>> prepare_ternary(const TernarySource& source, ThreadPool& pool);
+Result<std::unique_ptr<Matrix>> prepare_float(const FloatSource& source, ThreadPool& pool);
+
+}  // namespace bitnet

@@ -1,0 +1,47 @@
+#include "kernels/cpu/cpu_stream.h"
+
+#include "base/checked.h"
+
+#include <algorithm>
+
+namespace bitnet {
+namespace {
+
+constexpr int64_t kMaxThreads = 1024;
+constexpr int64_t kPage_bytes = 4096;  // threads share no page, so each page can lie near its thread
+
+}  // namespace
+
+Result<std::unique_ptr<Stream>> CpuStream::create(const StreamOptions& options, const CpuKernels& kernels) {
+  if (options.n_threads < 1 || options.n_threads > kMaxThreads) {
+    return invalid_argument("{} threads: expected 1 to {}", options.n_threads, kMaxThreads);
+  }
+  constexpr int64_t kLimit = int64_t{1} << 31;
+  if (options.max_tokens < 1 || options.max_cols < 1 || options.n_ctx < 1 || options.max_tokens > kLimit ||
+      options.max_cols > kLimit || options.n_ctx > kLimit) {
+    return invalid_argument("a stream for {} tokens, {} columns and {} positions: each must be 1 to 2^31",
+                            options.max_tokens, options.max_cols, options.n_ctx);
+  }
+  const int64_t cols = round_up(options.max_cols, kBlockCols);
+  const int64_t scores_stride = round_up(options.n_ctx, 16);
+  const int64_t group_tokens = std::max(int64_t{1}, kernels.matmul_tokens);
+  const int64_t sums_at = round_up(kTilesAtOnce * kTileRows * cols, 64);
+  const int64_t scores_at = sums_at + round_up(group_tokens * kTileRows * int64_t{sizeof(int32_t)}, 64);
+  const int64_t bytes_per_thread =
+      round_up(scores_at + kQueriesAtOnce * scores_stride * int64_t{sizeof(float)}, kPage_bytes);
+  const auto packed = checked_mul(uint64_t(round_up(options.max_tokens, group_tokens)), uint64_t(cols));
+  const auto total =
+      packed ? checked_add(*packed, uint64_t(kPage_bytes + options.n_threads * bytes_per_thread)) : packed;
+  if (!total) return make_error(ErrorCode::kResource, "scratch memory for {} tokens does not fit", options.max_tokens);
+  const int64_t shared_bytes = round_up(int64_t(*packed), kPage_bytes);
+  BN_ASSIGN_OR_RETURN(Buffer memory, Buffer::allocate(size_t(shared_bytes + options.n_threads * bytes_per_thread)));
+  auto stream = std::make_unique<CpuStream>(options.n_threads, std::move(memory));
+  stream->shared_bytes_ = shared_bytes;
+  stream->bytes_per_thread_ = bytes_per_thread;
+  stream->sums_at_ = sums_at;
+  stream->scores_at_ = scores_at;
+  stream->scores_stride_ = scores_stride;
+  return std::unique_ptr<Stream>(std::move(stream));
+}
+
+}  // namespace bitnet

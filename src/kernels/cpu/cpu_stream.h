@@ -1,0 +1,53 @@
+#pragma once
+
+#include "base/buffer.h"
+#include "base/thread_pool.h"
+#include "kernels/backend.h"
+#include "kernels/cpu/kernel_table.h"
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+
+namespace bitnet {
+
+// Attention handles this many queries of one key/value head at a time.
+constexpr int64_t kQueriesAtOnce = 8;
+// Tiles whose unpacked codes stay in a core's second-level cache while all tokens pass.
+constexpr int64_t kTilesAtOnce = 2;
+
+// The threads of one session and all memory that its operations need beyond their arguments.
+class CpuStream final : public Stream {
+ public:
+  static Result<std::unique_ptr<Stream>> create(const StreamOptions& options, const CpuKernels& kernels);
+  CpuStream(int n_threads, Buffer memory) : pool_(n_threads), memory_(std::move(memory)) {}
+
+  ThreadPool& pool() override { return pool_; }
+
+  // Each [...] is one thread's own.
+  int8_t* packed_tokens() const { return memory_.as<int8_t>(); }
+  uint8_t* codes(int thread) const { return thread_memory(thread); }                      // [kTilesAtOnce * 32 * cols]
+  float* wide_rows(int thread) const { return reinterpret_cast<float*>(codes(thread)); }  // [kWideRows, cols]
+  int32_t* sums(int thread) const { return reinterpret_cast<int32_t*>(thread_memory(thread) + sums_at_); }
+  float* scores(int thread) const { return reinterpret_cast<float*>(thread_memory(thread) + scores_at_); }
+  int64_t scores_stride() const { return scores_stride_; }  // [kQueriesAtOnce, n_ctx rounded up]
+  static constexpr int64_t kWideRows = kTilesAtOnce * kTileRows / int64_t{sizeof(float)};
+
+  std::atomic<int64_t>& next_item() { return next_item_; }
+
+ private:
+  uint8_t* thread_memory(int thread) const {
+    return memory_.as<uint8_t>() + shared_bytes_ + thread * bytes_per_thread_;
+  }
+
+  ThreadPool pool_;
+  Buffer memory_;
+  int64_t shared_bytes_ = 0;
+  int64_t bytes_per_thread_ = 0;
+  int64_t sums_at_ = 0;
+  int64_t scores_at_ = 0;
+  int64_t scores_stride_ = 0;
+  alignas(64) std::atomic<int64_t> next_item_{0};
+};
+
+}  // namespace bitnet

@@ -1,0 +1,40 @@
+#include "kernels/cpu/dispatch.h"
+
+#include "kernels/cpu/cpu_features.h"
+
+#include <cstdlib>
+#include <string_view>
+
+namespace bitnet {
+
+std::vector<const CpuKernels*> usable_cpu_kernels() {
+  std::vector<const CpuKernels*> usable;
+  [[maybe_unused]] const CpuFeatures features = detect_cpu_features();
+#if defined(__x86_64__)
+  if (features.avx512_vnni) usable.push_back(&kAvx512VnniKernels);
+  if (features.avx_vnni) usable.push_back(&kAvxVnniKernels);
+  if (features.avx2) usable.push_back(&kAvx2Kernels);
+#elif defined(__aarch64__)
+  if (features.neon_i8mm) usable.push_back(&kNeonI8mmKernels);
+  if (features.neon_dotprod) usable.push_back(&kNeonDotprodKernels);
+  usable.push_back(&kNeonKernels);
+#endif
+  usable.push_back(&kGenericKernels);
+  return usable;
+}
+
+Result<const CpuKernels*> choose_cpu_kernels() {
+  const std::vector<const CpuKernels*> usable = usable_cpu_kernels();
+  const char* const forced = std::getenv("BITNET_CPU_ISA");
+  if (forced == nullptr || *forced == '\0') return usable.front();
+  std::string names;
+  for (const CpuKernels* kernels : usable) {
+    if (std::string_view(kernels->name) == forced) return kernels;
+    names += names.empty() ? "" : ", ";
+    names += kernels->name;
+  }
+  return unsupported("BITNET_CPU_ISA is \"{}\", which this machine or build cannot run; usable here: {}", forced,
+                     names);
+}
+
+}  // namespace bitnet

@@ -1,0 +1,18 @@
+#pragma once
+
+#include "base/result.h"
+#include "kernels/cpu/kernel_table.h"
+
+#include <string>
+#include <vector>
+
+namespace bitnet {
+
+// The tables that this machine can run, best first; `generic` is always there and last.
+std::vector<const CpuKernels*> usable_cpu_kernels();
+
+// The best one, or the one that the environment variable BITNET_CPU_ISA names. A name that cannot run here is an error,
+// never a silent fall back: a test that forces an instruction set must run it.
+Result<const CpuKernels*> choose_cpu_kernels();
+
+}  // namespace bitnet

@@ -1,0 +1,236 @@
+// Included inside the anonymous namespace of an isa_NAME.cc after float_ops.inc.h: products with float weights of every
+// stored type, their widening to float32, and attention's weighted sum.
+
+typedef uint16_t U16Unaligned __attribute__((aligned(1), may_alias));
+
+static inline float scale_at(const uint8_t* p) { return f16_to_f32(*reinterpret_cast<const U16Unaligned*>(p)); }
+static inline U8x16 load_bytes(const uint8_t* p) {
+  U8x16 v;
+  __builtin_memcpy(&v, p, 16);
+  return v;
+}
+
+// How the values of each stored type become floats. A row is a sequence of blocks of kCols columns in kBytes bytes; an
+// opened block gives vector `step` of its kCols / 16, and with `step` known while compiling its unpacking lies flat.
+// kValueBytes is 0 where rows always fill whole blocks. Every value equals quant/blocks.h dequantize: the products of
+// scales and codes are exact in float32 but for one rounding at the end.
+struct F32Row {
+  static constexpr int kCols = 16, kBytes = 64, kValueBytes = 4;
+  typedef const uint8_t* Block;
+  static inline Block open(const uint8_t* p) { return p; }
+  static inline F32x16 load16(Block block, int) { return load(reinterpret_cast<const float*>(block)); }
+};
+struct F16Row {
+  static constexpr int kCols = 16, kBytes = 32, kValueBytes = 2;
+  typedef const uint8_t* Block;
+  static inline Block open(const uint8_t* p) { return p; }
+  static inline F32x16 load16(Block block, int) { return load_f16(reinterpret_cast<const uint16_t*>(block)); }
+};
+struct Bf16Row {
+  static constexpr int kCols = 16, kBytes = 32, kValueBytes = 2;
+  typedef const uint8_t* Block;
+  static inline Block open(const uint8_t* p) { return p; }
+  static inline F32x16 load16(Block block, int) { return load_bf16(reinterpret_cast<const uint16_t*>(block)); }
+};
+struct Q8_0Row {  // [f16 d][32 int8]: d * q
+  static constexpr int kCols = 32, kBytes = 34, kValueBytes = 0;
+  struct Block {
+    const uint8_t* codes;
+    float d;
+  };
+  static inline Block open(const uint8_t* p) { return {p + 2, scale_at(p)}; }
+  static inline F32x16 load16(const Block& block, int step) {
+    return mul(from_i8(load_bytes(block.codes + 16 * step)), broadcast(block.d));
+  }
+};
+struct Q4_0Row {  // [f16 d][16 bytes: low nibbles, then high]: d * (q - 8)
+  static constexpr int kCols = 32, kBytes = 18, kValueBytes = 0;
+  struct Block {
+    U8x16 bytes;
+    float d;
+  };
+  static inline Block open(const uint8_t* p) { return {load_bytes(p + 2), scale_at(p)}; }
+  static inline F32x16 load16(const Block& block, int step) {
+    const U8x16 codes = (step == 0 ? block.bytes & 15 : block.bytes >> 4) - 8;
+    return mul(from_i8(codes), broadcast(block.d));
+  }
+};
+struct Q6_KRow {  // [128 low nibbles][64 high bits][16 int8 scales][f16 d]: d * scale * (q - 32)
+  static constexpr int kCols = 256, kBytes = 210, kValueBytes = 0;
+  struct Block {
+    const uint8_t* bytes;
+    float factors[16];
+  };
+  static inline Block open(const uint8_t* p) {
+    Block block;
+    block.bytes = p;
+    store(block.factors, mul(from_i8(load_bytes(p + 192)), broadcast(scale_at(p + 208))));
+    return block;
+  }
+  static inline F32x16 load16(const Block& block, int step) {
+    const int half = step / 8, quarter = step % 8 / 2, at = step % 2 * 16;
+    const U8x16 low = load_bytes(block.bytes + 64 * half + 32 * (quarter % 2) + at);
+    const U8x16 high = load_bytes(block.bytes + 128 + 32 * half + at);
+    const U8x16 nibble = quarter < 2 ? low & 15 : low >> 4;
+    const U8x16 codes = (nibble | (high >> uint8_t(2 * quarter) & 3) << 4) - 32;
+    return mul(from_i8(codes), broadcast(block.factors[step]));
+  }
+};
+struct Q4_KRow {  // [f16 d][f16 dmin][12 bytes: eight 6-bit scales and minima][128 bytes]: d * scale * q - dmin * min
+  static constexpr int kCols = 256, kBytes = 144, kValueBytes = 0;
+  struct Block {
+    const uint8_t* codes;
+    float factors[16];  // eight scales, eight minima
+  };
+  static inline Block open(const uint8_t* p) {
+    U8x16 parts = {};
+    for (int i = 0; i < 4; ++i) {
+      const int low = p[4 + i], middle = p[8 + i], high = p[12 + i];
+      parts[i] = uint8_t(low & 63);
+      parts[8 + i] = uint8_t(middle & 63);
+      parts[4 + i] = uint8_t((high & 15) | low >> 6 << 4);
+      parts[12 + i] = uint8_t(high >> 4 | middle >> 6 << 4);
+    }
+    Block block;
+    block.codes = p + 16;
+    const F32x16 wide = from_i8(parts);
+    float minima[16];
+    store(block.factors, mul(wide, broadcast(scale_at(p))));
+    store(minima, mul(wide, broadcast(scale_at(p + 2))));
+    for (int i = 8; i < 16; ++i) block.factors[i] = minima[i];
+    return block;
+  }
+  static inline F32x16 load16(const Block& block, int step) {
+    const int part = step / 2;
+    const U8x16 bytes = load_bytes(block.codes + part / 2 * 32 + step % 2 * 16);
+    const U8x16 codes = part % 2 == 0 ? bytes & 15 : bytes >> 4;
+    return sub(mul(from_i8(codes), broadcast(block.factors[part])), broadcast(block.factors[8 + part]));
+  }
+};
+
+// The last n < 16 columns of a row, zeros behind.
+template <class Row>
+static inline F32x16 load_tail(const uint8_t* p, int64_t n) {
+  uint8_t values[64] = {};
+  for (int64_t i = 0; i < n * Row::kValueBytes; ++i) values[i] = p[i];
+  return Row::load16(Row::open(values), 0);
+}
+
+// R rows with X vectors at once; each sum keeps its own lanes, so the tiling never shows in the result. Reading several
+// rows at once, the processor's own prefetcher falls behind: with one vector, where memory is the limit, the R rows
+// after these are asked for in the order in which they lie.
+template <class Row, int R, int X>
+static inline void dot_tile(const DotArgs& a, int64_t row, int64_t vector) {
+  const uint8_t* const rows = a.rows + row * a.row_bytes;
+  const uint8_t* ahead = rows + R * a.row_bytes;
+  const float* const x = a.x + vector * a.x_stride;
+  F32x16 sums[R * X];
+  BN_UNROLL for (int i = 0; i < R * X; ++i) sums[i] = zero();
+  const int64_t n_blocks = a.n_cols / Row::kCols;
+  for (int64_t i = 0; i < n_blocks; ++i) {
+    if constexpr (X == 1) {
+      for (int line = 0; line < R * Row::kBytes; line += 64) __builtin_prefetch(ahead + line);
+      ahead += R * Row::kBytes;
+    }
+    typename Row::Block blocks[R];
+    BN_UNROLL for (int r = 0; r < R; ++r) blocks[r] = Row::open(rows + r * a.row_bytes + i * Row::kBytes);
+    BN_UNROLL for (int step = 0; step < Row::kCols / 16; ++step) {
+      F32x16 w[R];
+      BN_UNROLL for (int r = 0; r < R; ++r) w[r] = Row::load16(blocks[r], step);
+      BN_UNROLL for (int j = 0; j < X; ++j) {
+        const F32x16 v = load(x + j * a.x_stride + i * Row::kCols + 16 * step);
+        BN_UNROLL for (int r = 0; r < R; ++r) sums[j * R + r] = add(sums[j * R + r], mul(w[r], v));
+      }
+    }
+  }
+  if constexpr (Row::kValueBytes > 0) {
+    const int64_t n_full = n_blocks * Row::kCols, n = a.n_cols - n_full;
+    for (int j = 0; n > 0 && j < X; ++j) {
+      const F32x16 v = load_part(x + j * a.x_stride + n_full, n);
+      for (int r = 0; r < R; ++r) {
+        const F32x16 w = load_tail<Row>(rows + r * a.row_bytes + n_full * Row::kValueBytes, n);
+        sums[j * R + r] = add(sums[j * R + r], mul(w, v));
+      }
+    }
+  }
+  float folded[R * X];
+  if constexpr (R * X % 4 == 0) {
+    BN_UNROLL for (int i = 0; i < R * X; i += 4) fold4(sums[i], sums[i + 1], sums[i + 2], sums[i + 3], folded + i);
+  } else {
+    BN_UNROLL for (int i = 0; i < R * X; ++i) folded[i] = fold(sums[i]);
+  }
+  for (int i = 0; i < R * X; ++i) a.out[(vector + i / R) * a.out_stride + row + i % R] = folded[i];
+}
+
+template <class Row>
+static void dot(const DotArgs& a) {
+  int64_t vector = 0;
+  for (; vector + kDotVectors <= a.n_x; vector += kDotVectors) {
+    int64_t row = 0;
+    for (; row + kDotRows <= a.n_rows; row += kDotRows) dot_tile<Row, kDotRows, kDotVectors>(a, row, vector);
+    for (; row < a.n_rows; ++row) {
+      for (int64_t j = vector; j < vector + kDotVectors; ++j) dot_tile<Row, 1, 1>(a, row, j);
+    }
+  }
+  constexpr int kRows = 4;  // with a single vector: enough sums in flight to hide the adder's latency
+  for (; vector < a.n_x; ++vector) {
+    int64_t row = 0;
+    for (; row + kRows <= a.n_rows; row += kRows) dot_tile<Row, kRows, 1>(a, row, vector);
+    for (; row < a.n_rows; ++row) dot_tile<Row, 1, 1>(a, row, vector);
+  }
+}
+
+template <class Row>
+static void widen(const uint8_t* row, int64_t n_cols, float* out) {
+  int64_t col = 0;
+  for (; col + Row::kCols <= n_cols; col += Row::kCols, row += Row::kBytes) {
+    const typename Row::Block block = Row::open(row);
+    BN_UNROLL for (int step = 0; step < Row::kCols / 16; ++step) store(out + col + 16 * step, Row::load16(block, step));
+  }
+  if constexpr (Row::kValueBytes > 0) {
+    if (col < n_cols) store_part(out + col, load_tail<Row>(row, n_cols - col), n_cols - col);
+  }
+}
+
+// Q outputs with V vectors of columns from `col` at once.
+template <class Row, int Q, int V>
+static inline void weighted_sum_tile(const WeightedSumArgs& a, int64_t first, int64_t col) {
+  F32x16 sums[Q * V];
+  float* const out = a.out + first * a.out_stride + col;
+  const float* const weights = a.weights + first * a.weights_stride;
+  BN_UNROLL for (int i = 0; i < Q * V; ++i) sums[i] = load(out + i / V * a.out_stride + i % V * 16);
+  const uint8_t* row = a.values;
+  for (int64_t t = 0; t < a.n_values; ++t, row += a.row_bytes) {
+    F32x16 v[V];
+    BN_UNROLL for (int i = 0; i < V; ++i) v[i] = Row::load16(row + (col + 16 * i) * Row::kValueBytes, 0);
+    BN_UNROLL for (int j = 0; j < Q; ++j) {
+      const F32x16 e = broadcast(weights[j * a.weights_stride + t]);
+      BN_UNROLL for (int i = 0; i < V; ++i) sums[j * V + i] = add(sums[j * V + i], mul(e, v[i]));
+    }
+  }
+  BN_UNROLL for (int i = 0; i < Q * V; ++i) store(out + i / V * a.out_stride + i % V * 16, sums[i]);
+}
+template <class Row>
+static inline void weighted_sum_tail(const WeightedSumArgs& a, int64_t first, int64_t col, int64_t n) {
+  float* const out = a.out + first * a.out_stride + col;
+  F32x16 sum = load_part(out, n);
+  for (int64_t t = 0; t < a.n_values; ++t) {
+    const F32x16 v = load_tail<Row>(a.values + t * a.row_bytes + col * Row::kValueBytes, n);
+    sum = add(sum, mul(broadcast(a.weights[first * a.weights_stride + t]), v));
+  }
+  store_part(out, sum, n);
+}
+template <class Row, int Q>
+static inline void weighted_sum_rows(const WeightedSumArgs& a, int64_t first) {
+  int64_t col = 0;
+  for (; col + 16 * kSumVectors <= a.n_cols; col += 16 * kSumVectors)
+    weighted_sum_tile<Row, Q, kSumVectors>(a, first, col);
+  for (; col + 16 <= a.n_cols; col += 16) weighted_sum_tile<Row, Q, 1>(a, first, col);
+  for (int64_t j = first; col < a.n_cols && j < first + Q; ++j) weighted_sum_tail<Row>(a, j, col, a.n_cols - col);
+}
+template <class Row>
+static void weighted_sum(const WeightedSumArgs& a) {
+  int64_t first = 0;
+  for (; first + kSumOutputs <= a.n_out; first += kSumOutputs) weighted_sum_rows<Row, kSumOutputs>(a, first);
+  for (; first < a.n_out; ++first) weighted_sum_rows<Row, 1>(a, first);
+}

@@ -1,0 +1,96 @@
+#include "kernels/cpu/kernel_table.h"
+#include "kernels/float_constants.h"
+
+#include <arm_neon.h>
+
+// Baseline 64-bit ARM.
+namespace bitnet {
+namespace {
+
+#include "kernels/cpu/isa_prologue.inc.h"
+#include "kernels/cpu/vec_neon.inc.h"
+//
+#include "kernels/cpu/float_ops.inc.h"
+//
+#include "kernels/cpu/dot_ops.inc.h"
+
+constexpr int64_t kMatmulTokens = 2;
+#include "kernels/cpu/ternary_neon.inc.h"
+#include "kernels/cpu/ternary_neon_quads.inc.h"
+#include "kernels/cpu/ternary_quads.inc.h"
+
+inline int8x8_t broadcast_quad(const int8_t* p) { return vreinterpret_s8_s32(vdup_n_s32(load_quad(p))); }
+
+// Products |code * q| <= 256 are added in 16 bits, one a lane and column quad: 124 of them stay below 2^15.
+constexpr int64_t kQuadsPerWidening = 124;
+
+// Two rows of four 16-bit sums each, for each of N pairs of rows.
+template <int N>
+struct Sums16 {
+  int16x8_t pair[N];
+  inline void clear() { BN_UNROLL for (int i = 0; i < N; ++i) pair[i] = vdupq_n_s16(0); }
+  inline void add_product(int i, int8x16_t codes, int8x8_t x) {
+    pair[2 * i] = vmlal_s8(pair[2 * i], vget_low_s8(codes), x);
+    pair[2 * i + 1] = vmlal_s8(pair[2 * i + 1], vget_high_s8(codes), x);
+  }
+  // sums[0 .. 2N) += the sums of each row.
+  inline void widen_to(int32_t* sums) const {
+    BN_UNROLL for (int i = 0; i < N; i += 2) {
+      const int32x4_t four = vpaddq_s32(vpaddlq_s16(pair[i]), vpaddlq_s16(pair[i + 1]));
+      vst1q_s32(sums + 2 * i, vaddq_s32(vld1q_s32(sums + 2 * i), four));
+    }
+  }
+};
+
+void matvec_tile(const uint8_t* tile, int64_t n_blocks, const int8_t* q, int32_t* sums) {
+  for (int64_t r = 0; r < kTileRows; ++r) sums[r] = 0;
+  for (int64_t block = 0; block < n_blocks;) {
+    const int64_t end = block + kQuadsPerWidening / 4 < n_blocks ? block + kQuadsPerWidening / 4 : n_blocks;
+    Sums16<16> sum;
+    sum.clear();
+    for (; block < end; ++block, tile += kBlockBytes, q += kBlockCols) {
+      const int8x8_t x0 = broadcast_quad(q), x1 = broadcast_quad(q + 4);
+      const int8x8_t x2 = broadcast_quad(q + 8), x3 = broadcast_quad(q + 12);
+      BN_UNROLL for (int i = 0; i < 8; ++i) {
+        const uint8x16_t v = vld1q_u8(tile + 16 * i);
+        sum.add_product(i, field<0>(v), x0);
+        sum.add_product(i, field<1>(v), x1);
+        sum.add_product(i, field<2>(v), x2);
+        sum.add_product(i, field<3>(v), x3);
+      }
+    }
+    sum.widen_to(sums);
+  }
+}
+
+// 2 tokens x 16 rows at once, twice for the tile's 32.
+void matmul_tile(const uint8_t* codes, const int8_t* packed, int64_t n_blocks, int32_t* sums) {
+  for (int64_t i = 0; i < kMatmulTokens * kTileRows; ++i) sums[i] = 0;
+  for (int64_t row = 0; row < kTileRows; row += 16) {
+    for (int64_t quad = 0; quad < 4 * n_blocks;) {
+      const int64_t end = quad + kQuadsPerWidening < 4 * n_blocks ? quad + kQuadsPerWidening : 4 * n_blocks;
+      Sums16<8> first, second;
+      first.clear();
+      second.clear();
+      for (; quad < end; ++quad) {
+        const int8x8_t x0 = broadcast_quad(packed + 8 * quad), x1 = broadcast_quad(packed + 8 * quad + 4);
+        BN_UNROLL for (int i = 0; i < 4; ++i) {
+          const int8x16_t c = vreinterpretq_s8_u8(vld1q_u8(codes + kBlockBytes * quad + 4 * row + 16 * i));
+          first.add_product(i, c, x0);
+          second.add_product(i, c, x1);
+        }
+      }
+      first.widen_to(sums + row);
+      second.widen_to(sums + kTileRows + row);
+    }
+  }
+}
+
+}  // namespace
+
+const CpuKernels kNeonKernels = {
+    "neon", matvec_tile, kMatmulTokens, 3, unpack_tile, pack_tokens, matmul_tile,
+#include "kernels/cpu/table.inc.h"
+};
+
+}  // namespace bitnet

@@ -1,0 +1,78 @@
+#include "kernels/cpu/kernel_table.h"
+#include "kernels/float_constants.h"
+
+#include <arm_neon.h>
+
+// ARMv8.2 with the dot product and the 8-bit matrix multiply extensions.
+namespace bitnet {
+namespace {
+
+#include "kernels/cpu/isa_prologue.inc.h"
+#include "kernels/cpu/vec_neon.inc.h"
+//
+#include "kernels/cpu/float_ops.inc.h"
+//
+#include "kernels/cpu/dot_ops.inc.h"
+
+constexpr int64_t kMatmulTokens = 4;
+#include "kernels/cpu/ternary_neon.inc.h"
+#include "kernels/cpu/ternary_neon_dot.inc.h"
+
+// SMMLA multiplies 2 rows x 8 columns with 2 tokens x 8 columns: codes [column octet][row pair: 16][2][8], activations
+// [column octet][token pair: 2][2][8].
+constexpr int64_t kOctetBytes = kTileRows * 8;
+
+void unpack_tile(const uint8_t* tile, int64_t n_blocks, uint8_t* codes) {
+  for (int64_t block = 0; block < n_blocks; ++block, tile += kBlockBytes, codes += 2 * kOctetBytes) {
+    for (int64_t i = 0; i < 8; ++i) {  // four rows
+      const uint8x16_t v = vld1q_u8(tile + 16 * i);
+      const int32x4_t f0 = vreinterpretq_s32_s8(field<0>(v)), f1 = vreinterpretq_s32_s8(field<1>(v));
+      const int32x4_t f2 = vreinterpretq_s32_s8(field<2>(v)), f3 = vreinterpretq_s32_s8(field<3>(v));
+      vst1q_u8(codes + 32 * i, vreinterpretq_u8_s32(vzip1q_s32(f0, f1)));
+      vst1q_u8(codes + 32 * i + 16, vreinterpretq_u8_s32(vzip2q_s32(f0, f1)));
+      vst1q_u8(codes + kOctetBytes + 32 * i, vreinterpretq_u8_s32(vzip1q_s32(f2, f3)));
+      vst1q_u8(codes + kOctetBytes + 32 * i + 16, vreinterpretq_u8_s32(vzip2q_s32(f2, f3)));
+    }
+  }
+}
+
+void pack_tokens(const int8_t* q, int64_t stride, int64_t n_tokens, int64_t n_blocks, int8_t* packed) {
+  for (int64_t t = 0; t < kMatmulTokens; ++t) {
+    for (int64_t octet = 0; octet < 2 * n_blocks; ++octet) {
+      const int8x8_t eight = t < n_tokens ? vld1_s8(q + t * stride + 8 * octet) : vdup_n_s8(0);
+      vst1_s8(packed + (octet * kMatmulTokens + t) * 8, eight);
+    }
+  }
+}
+
+// 4 tokens x 16 rows in 16 registers of 2 rows x 2 tokens, twice for the tile's 32 rows.
+void matmul_tile(const uint8_t* codes, const int8_t* packed, int64_t n_blocks, int32_t* sums) {
+  for (int64_t row = 0; row < kTileRows; row += 16) {
+    int32x4_t sum[2][8];  // [token pair][row pair]
+    BN_UNROLL for (int i = 0; i < 16; ++i) sum[i / 8][i % 8] = vdupq_n_s32(0);
+    for (int64_t octet = 0; octet < 2 * n_blocks; ++octet) {
+      const int8x16_t x0 = vld1q_s8(packed + 32 * octet), x1 = vld1q_s8(packed + 32 * octet + 16);
+      BN_UNROLL for (int i = 0; i < 8; ++i) {
+        const int8x16_t c = vreinterpretq_s8_u8(vld1q_u8(codes + kOctetBytes * octet + 8 * row + 16 * i));
+        sum[0][i] = vmmlaq_s32(sum[0][i], c, x0);
+        sum[1][i] = vmmlaq_s32(sum[1][i], c, x1);
+      }
+    }
+    for (int pair = 0; pair < 2; ++pair) {
+      int32_t* const out = sums + 2 * pair * kTileRows + row;
+      BN_UNROLL for (int i = 0; i < 8; i += 2) {
+        vst1q_s32(out + 2 * i, vuzp1q_s32(sum[pair][i], sum[pair][i + 1]));
+        vst1q_s32(out + kTileRows + 2 * i, vuzp2q_s32(sum[pair][i], sum[pair][i + 1]));
+      }
+    }
+  }
+}
+
+}  // namespace
+
+const CpuKernels kNeonI8mmKernels = {
+    "neon_i8mm", matvec_tile, kMatmulTokens, 3, unpack_tile, pack_tokens, matmul_tile,
+#include "kernels/cpu/table.inc.h"
+};
+
+}  // namespace bitnet

@@ -1,0 +1,95 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+// What an instruction set provides: one plain table of functions, filled in isa_NAME.cc. These headers and the
+// isa_NAME.cc files include no library header, because a function compiled for a newer processor must never replace a
+// baseline one at link time (scripts/check_isa_object.sh). docs/add-a-kernel.md walks through writing one.
+namespace bitnet {
+
+// Ternary weights in memory, the same for every instruction set: tiles of 32 rows, each one linear stream of blocks of
+// 16 columns: [row tile][column block][16-row group g: 2][row lane: 16][byte b: 4]. Bits 2j, 2j + 1 of byte b hold the
+// code (w + 1) of column 4j + b of the block. Rows and columns are padded with code 1; activations there are zero.
+constexpr int64_t kTileRows = 32;
+constexpr int64_t kBlockCols = 16;
+constexpr int64_t kBlockBytes = kTileRows * kBlockCols / 4;
+// With codes unshifted (up to 2 << 6) and |q| <= 128, four products a block and lane stay within int32 up to here.
+constexpr int64_t kMaxTernaryCols = int64_t{1} << 18;
+
+enum class WeightType : uint8_t { kF32, kF16, kBF16, kQ8_0, kQ6_K, kQ4_0, kQ4_K };
+constexpr int kWeightTypes = 7;
+
+// out[j * out_stride + r] = dot(row r, x + j * x_stride) (numerics.md 4), every row with every vector.
+struct DotArgs {
+  const uint8_t* rows;  // of one WeightType, row_bytes apart
+  int64_t row_bytes;
+  int64_t n_rows;
+  const float* x;
+  int64_t x_stride;
+  int64_t n_x;
+  int64_t n_cols;
+  float* out;
+  int64_t out_stride;
+};
+
+// out[j * out_stride + d] += sum over t in order of weights[j * weights_stride + t] * values[t][d].
+struct WeightedSumArgs {
+  const uint8_t* values;  // [n_values, n_cols] f32 or f16, row_bytes apart
+  int64_t row_bytes;
+  int64_t n_values;
+  int64_t n_cols;
+  const float* weights;
+  int64_t weights_stride;
+  int64_t n_out;
+  float* out;
+  int64_t out_stride;
+};
+
+struct CpuKernels {
+  const char* name;
+
+  // Ternary weights, int8 activations. sums[r] = sum(code * q) over n_blocks blocks of one tile, r = 0..31.
+  void (*matvec_tile)(const uint8_t* tile, int64_t n_blocks, const int8_t* q, int32_t* sums);
+  // The same for several tokens: a tile is unpacked once to 512 bytes a block and the tokens are packed in groups of
+  // matmul_tokens, both in an order of the instruction set's own. sums [matmul_tokens, 32]. Tokens beyond n_tokens
+  // count as zeros. For fewer than matmul_min_tokens, matvec_tile on each token is faster. All of it 0 and null where
+  // that is always so.
+  int64_t matmul_tokens;
+  int64_t matmul_min_tokens;
+  void (*unpack_tile)(const uint8_t* tile, int64_t n_blocks, uint8_t* codes);
+  void (*pack_tokens)(const int8_t* q, int64_t stride, int64_t n_tokens, int64_t n_blocks, int8_t* packed);
+  void (*matmul_tile)(const uint8_t* codes, const int8_t* packed, int64_t n_blocks, int32_t* sums);
+
+  // From here on cpu/*.inc.h gives everything from an F32x16.
+  // out[i] = (float(sums[i] - q_sum) * inv_scale) * alpha.
+  void (*scale_sums)(const int32_t* sums, int64_t n, int32_t q_sum, float inv_scale, float alpha, float* out);
+  void (*dot[kWeightTypes])(const DotArgs& args);
+  void (*widen[kWeightTypes])(const uint8_t* row, int64_t n_cols, float* out);
+  void (*rms_norm)(const float* x, const float* weight, float eps, int64_t n, float* out);
+  // Fills q up to stride with zeros.
+  void (*quantize)(const float* x, int64_t n, int64_t stride, int8_t* q, float* inv_scale, int32_t* sum);
+  void (*fake_quantize)(float* x, int64_t n);
+  // One head in place: pairs (i, i + n_pairs), or (2i, 2i + 1).
+  void (*rope_half_split)(float* head, const float* cos, const float* sin, int64_t n_pairs);
+  void (*rope_adjacent)(float* head, const float* cos, const float* sin, int64_t n_pairs);
+  void (*narrow_f16)(const float* x, int64_t n, uint16_t* out);
+  // scores[t] = exp(scores[t] * scale - max); returns the reciprocal of their lane sum.
+  float (*softmax)(float* scores, int64_t n, float scale);
+  void (*weighted_sum_f32)(const WeightedSumArgs& args);
+  void (*weighted_sum_f16)(const WeightedSumArgs& args);
+  void (*scale)(float* x, int64_t n, float factor);
+  void (*gate_relu2)(const float* gate, const float* up, int64_t n, float* out);
+  void (*gate_silu)(const float* gate, const float* up, int64_t n, float* out);
+  void (*add)(const float* x, int64_t n, float* y);
+};
+
+extern const CpuKernels kGenericKernels;
+extern const CpuKernels kAvx2Kernels;
+extern const CpuKernels kAvxVnniKernels;
+extern const CpuKernels kAvx512VnniKernels;
+extern const CpuKernels kNeonKernels;
+extern const CpuKernels kNeonDotprodKernels;
+extern const CpuKernels kNeonI8mmKernels;
+
+}  // namespace bitnet

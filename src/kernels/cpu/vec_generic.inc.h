@@ -1,0 +1,124 @@
+// Included inside the anonymous namespace of an isa_NAME.cc: 16 floats as four vectors of the compiler's own, which any
+// processor can run (SSE2, baseline NEON or scalars).
+typedef float F32x4 __attribute__((vector_size(16)));
+typedef int32_t I32x4 __attribute__((vector_size(16)));
+typedef uint32_t U32x4 __attribute__((vector_size(16)));
+struct F32x16 {
+  F32x4 q[4];
+};
+
+// Register tiles: rows x vectors of a product, outputs x vectors of a weighted sum.
+constexpr int kDotRows = 2, kDotVectors = 2;
+constexpr int kSumOutputs = 2, kSumVectors = 1;
+
+template <class Fn>
+static inline F32x16 map4(const Fn& fn) {
+  return {{fn(0), fn(1), fn(2), fn(3)}};
+}
+static inline F32x4 splat(float x) { return F32x4{x, x, x, x}; }
+static inline F32x4 select(I32x4 mask, F32x4 a, F32x4 b) { return F32x4((mask & I32x4(a)) | (~mask & I32x4(b))); }
+
+static inline F32x16 broadcast(float x) {
+  return map4([&](int) { return splat(x); });
+}
+static inline F32x16 zero() { return broadcast(0.0f); }
+static inline F32x16 load(const float* p) {
+  F32x16 a;
+  __builtin_memcpy(&a, p, sizeof a);
+  return a;
+}
+static inline void store(float* p, F32x16 a) { __builtin_memcpy(p, &a, sizeof a); }
+
+static inline F32x16 add(F32x16 a, F32x16 b) {
+  return map4([&](int i) { return a.q[i] + b.q[i]; });
+}
+static inline F32x16 sub(F32x16 a, F32x16 b) {
+  return map4([&](int i) { return a.q[i] - b.q[i]; });
+}
+static inline F32x16 mul(F32x16 a, F32x16 b) {
+  return map4([&](int i) { return a.q[i] * b.q[i]; });
+}
+static inline F32x16 div(F32x16 a, F32x16 b) {
+  return map4([&](int i) { return a.q[i] / b.q[i]; });
+}
+// a > b ? a : b and a < b ? a : b, so b where they are unordered.
+static inline F32x16 max(F32x16 a, F32x16 b) {
+  return map4([&](int i) { return select(I32x4(a.q[i] > b.q[i]), a.q[i], b.q[i]); });
+}
+static inline F32x16 min(F32x16 a, F32x16 b) {
+  return map4([&](int i) { return select(I32x4(a.q[i] < b.q[i]), a.q[i], b.q[i]); });
+}
+static inline F32x16 abs(F32x16 a) {
+  return map4([&](int i) { return F32x4(I32x4(a.q[i]) & 0x7fffffff); });
+}
+static inline F32x16 negate(F32x16 a) {
+  return map4([&](int i) { return -a.q[i]; });
+}
+
+// As base/half.h, which an instruction set's file may not include.
+static inline F32x4 widen_f16(U32x4 half) {
+  const U32x4 sign = (half & 0x8000u) << 16, magnitude = (half & 0x7fffu) << 13;
+  const U32x4 special = U32x4(I32x4(magnitude) >= 0x0f800000);  // infinities and NaNs
+  const U32x4 scaled = U32x4(F32x4(magnitude) * splat(0x1p112f));
+  return F32x4(sign | (special & (0x70000000u | magnitude)) | (~special & scaled));
+}
+static inline U32x4 load_u16x4(const uint16_t* p) { return U32x4{p[0], p[1], p[2], p[3]}; }
+static inline F32x16 load_f16(const uint16_t* p) {
+  return map4([&](int i) { return widen_f16(load_u16x4(p + 4 * i)); });
+}
+static inline F32x16 load_bf16(const uint16_t* p) {
+  return map4([&](int i) { return F32x4(load_u16x4(p + 4 * i) << 16); });
+}
+static inline float f16_to_f32(uint16_t half) { return widen_f16(U32x4{half, half, half, half})[0]; }
+static inline F32x16 load_i32(const int32_t* p) {
+  return map4([&](int i) {
+    return F32x4{float(p[4 * i]), float(p[4 * i + 1]), float(p[4 * i + 2]), float(p[4 * i + 3])};
+  });
+}
+static inline F32x16 from_i8(U8x16 bytes) {
+  int8_t v[16];
+  __builtin_memcpy(v, &bytes, 16);
+  return map4([&](int i) {
+    return F32x4{float(v[4 * i]), float(v[4 * i + 1]), float(v[4 * i + 2]), float(v[4 * i + 3])};
+  });
+}
+static inline uint16_t f32_to_f16(float x) {
+  const uint32_t bits = __builtin_bit_cast(uint32_t, x);
+  const uint32_t sign = bits >> 16 & 0x8000u, magnitude = bits & 0x7fffffffu;
+  if (magnitude > 0x7f800000u) return uint16_t(sign | 0x7e00u | (magnitude >> 13 & 0x3ffu));
+  if (magnitude >= 0x477ff000u) return uint16_t(sign | 0x7c00u);
+  if (magnitude < 0x38800000u) {  // subnormal: the float adder rounds
+    const float shifted = __builtin_bit_cast(float, magnitude) + 0.5f;
+    return uint16_t(sign | (__builtin_bit_cast(uint32_t, shifted) - 0x3f000000u));
+  }
+  return uint16_t(sign | ((magnitude + 0xfffu + (magnitude >> 13 & 1u) - 0x38000000u) >> 13));
+}
+static inline void store_f16(uint16_t* p, F32x16 a) {
+  for (int i = 0; i < 16; ++i) p[i] = f32_to_f16(a.q[i / 4][i % 4]);
+}
+// Of integers in [-128, 127].
+static inline void store_i8(int8_t* p, F32x16 a) {
+  for (int i = 0; i < 16; ++i) p[i] = int8_t(int32_t(a.q[i / 4][i % 4]));
+}
+// The bits of each lane shifted left by 23: an integer in the mantissa becomes an exponent.
+static inline F32x16 shift_to_exponent(F32x16 a) {
+  return map4([&](int i) { return F32x4(U32x4(a.q[i]) << 23); });
+}
+
+// Lanes folded in the order of numerics.md 4: l + 8, l + 4, l + 2, l + 1.
+static inline float fold(F32x16 a) {
+  const F32x4 four = (a.q[0] + a.q[2]) + (a.q[1] + a.q[3]);
+  return (four[0] + four[2]) + (four[1] + four[3]);
+}
+static inline void fold4(F32x16 a, F32x16 b, F32x16 c, F32x16 d, float* sums) {
+  sums[0] = fold(a);
+  sums[1] = fold(b);
+  sums[2] = fold(c);
+  sums[3] = fold(d);
+}
+static inline float fold_max(F32x16 a) {
+  const F32x16 b = max(a, F32x16{{a.q[2], a.q[3], a.q[2], a.q[3]}});
+  const F32x4 four = select(I32x4(b.q[0] > b.q[1]), b.q[0], b.q[1]);
+  const float x = four[0] > four[2] ? four[0] : four[2], y = four[1] > four[3] ? four[1] : four[3];
+  return x > y ? x : y;
+}

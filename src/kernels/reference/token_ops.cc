@@ -1,0 +1,91 @@
+#include "base/half.h"
+#include "kernels/float_spec.h"
+#include "kernels/reference/reference_backend.h"
+#include "quant/activations.h"
+
+#include <cmath>
+#include <cstring>
+
+// Operations on each token alone.
+namespace bitnet {
+
+void ReferenceBackend::embed(Stream&, const Matrix& table, std::span<const int32_t> ids, MatrixView out) const {
+  const auto& weight = static_cast<const ReferenceFloatMatrix&>(table);
+  for (size_t t = 0; t < ids.size(); ++t) weight.widen_row(ids[t], out.row(int64_t(t)));
+}
+
+void ReferenceBackend::rms_norm(Stream&, MatrixView x, std::span<const float> weight, float eps, MatrixView out) const {
+  for (int64_t t = 0; t < x.n_rows; ++t) {
+    const float mean = spec::dot(x.row(t), x.row(t), x.n_cols) / float(x.n_cols);
+    const float r = 1.0f / std::sqrt(mean + eps);
+    for (int64_t i = 0; i < x.n_cols; ++i) out.row(t)[i] = (x.row(t)[i] * r) * weight[size_t(i)];
+  }
+}
+
+void ReferenceBackend::quantize(Stream&, MatrixView x, QuantizedView out) const {
+  for (int64_t t = 0; t < x.n_rows; ++t) {
+    int8_t* const q = out.codes + t * out.stride;
+    const QuantizedRowInfo info = quantize_row_absmax(x.row(t), x.n_cols, q);
+    std::memset(q + x.n_cols, 0, size_t(out.stride - x.n_cols));
+    out.inv_scales[t] = info.inv_scale;
+    out.sums[t] = info.sum;
+  }
+}
+
+void ReferenceBackend::fake_quantize(Stream& stream, MatrixView x) const {
+  int8_t* const q = static_cast<ReferenceStream&>(stream).quantized.data();
+  for (int64_t t = 0; t < x.n_rows; ++t) {
+    const QuantizedRowInfo info = quantize_row_absmax(x.row(t), x.n_cols, q);
+    for (int64_t i = 0; i < x.n_cols; ++i) x.row(t)[i] = float(q[i]) * info.inv_scale;
+  }
+}
+
+void ReferenceBackend::rope(Stream&, MatrixView x, int64_t head_dim, const RopeTable& table, RopeStyle style,
+                            int64_t first_position) const {
+  for (int64_t t = 0; t < x.n_rows; ++t) {
+    for (int64_t head = 0; head < x.n_cols / head_dim; ++head) {
+      float* const h = x.row(t) + head * head_dim;
+      for (int64_t i = 0; i < table.n_pairs; ++i) {
+        float& first = style == RopeStyle::kHalfSplit ? h[i] : h[2 * i];
+        float& second = style == RopeStyle::kHalfSplit ? h[i + table.n_pairs] : h[2 * i + 1];
+        const float c = table.cos[(first_position + t) * table.n_pairs + i];
+        const float s = table.sin[(first_position + t) * table.n_pairs + i];
+        const float a = first, b = second;
+        first = a * c - b * s;
+        second = b * c + a * s;
+      }
+    }
+  }
+}
+
+void ReferenceBackend::store_kv(Stream&, MatrixView k, MatrixView v, const KvLayer& kv, int64_t first_position) const {
+  const auto store = [&](void* cache, int64_t index, float value) {
+    if (kv.dtype == DType::kF16) {
+      static_cast<uint16_t*>(cache)[index] = f32_to_f16(value);
+    } else {
+      static_cast<float*>(cache)[index] = value;
+    }
+  };
+  for (int64_t t = 0; t < k.n_rows; ++t) {
+    for (int64_t head = 0; head < kv.n_kv_heads; ++head) {
+      for (int64_t d = 0; d < kv.head_dim; ++d) {
+        const int64_t index = (head * kv.n_ctx + first_position + t) * kv.head_dim + d;
+        store(kv.k, index, k.row(t)[head * kv.head_dim + d]);
+        store(kv.v, index, v.row(t)[head * kv.head_dim + d]);
+      }
+    }
+  }
+}
+
+void ReferenceBackend::gate(Stream&, GateActivation activation, MatrixView gate, MatrixView up, MatrixView out) const {
+  for (int64_t i = 0; i < gate.n_rows * gate.n_cols; ++i) {
+    const float g = gate.data[i];
+    out.data[i] = (activation == GateActivation::kRelu2 ? spec::relu2(g) : spec::silu(g)) * up.data[i];
+  }
+}
+
+void ReferenceBackend::add(Stream&, MatrixView x, MatrixView y) const {
+  for (int64_t i = 0; i < x.n_rows * x.n_cols; ++i) y.data[i] = y.data[i] + x.data[i];
+}
+
+}  // namespace bitnet

@@ -1,0 +1,129 @@
+#include "model/checkpoint.h"
+
+#include "bitnet/tokenizer.h"
+#include "format/json.h"
+#include "model/checkpoint_state.h"
+
+#include <algorithm>
+#include <filesystem>
+#include <map>
+#include <utility>
+
+namespace bitnet {
+namespace {
+
+constexpr uint64_t kMaxConfig_bytes = uint64_t{16} << 20;
+
+Status open_gguf(Checkpoint::State& state) {
+  BN_ASSIGN_OR_RETURN(state.gguf, GgufFile::open(state.path));
+  BN_ASSIGN_OR_RETURN(GgufConfig parsed, config_from_gguf(*state.gguf));
+  state.config = std::move(parsed.config);
+  if (state.config.rope_style == RopeStyle::kAdjacent) {
+    state.qk_order = {RowOrder::kSplit, state.config.head_dim, state.config.rope_dim};
+    state.config.rope_style = RopeStyle::kHalfSplit;
+  }
+  state.notices = std::move(parsed.notices);
+  BN_ASSIGN_OR_RETURN(state.exact_scales, read_exact_scales(*state.gguf));
+  return ok();
+}
+
+Status open_folder(Checkpoint::State& state) {
+  const std::string config_path = state.path + "/config.json";
+  BN_ASSIGN_OR_RETURN(const std::string text, read_file(config_path, kMaxConfig_bytes));
+  BN_ASSIGN_OR_RETURN(const Json json, parse_json(text, config_path));
+  BN_ASSIGN_OR_RETURN(state.hf, config_from_hf(json, config_path));
+  state.config = state.hf.config;
+  state.notices = std::move(state.hf.notices);
+  BN_ASSIGN_OR_RETURN(state.folder, SafetensorsFolder::open(state.path));
+  return ok();
+}
+
+Status read_vocabulary(Checkpoint::State& state) {
+  const CheckpointOptions& options = state.options;
+  if (!options.read_vocabulary) return ok();
+  if (!options.tokenizer_path.empty()) {
+    BN_ASSIGN_OR_RETURN(const Tokenizer tokenizer, Tokenizer::load(options.tokenizer_path, {options.pre_tokenizer}));
+    state.vocabulary = vocabulary_of(tokenizer);
+  } else if (!state.is_gguf()) {
+    BN_ASSIGN_OR_RETURN(state.vocabulary, vocabulary_from_folder(state.path, options.pre_tokenizer));
+  } else if (gguf_has_vocabulary(*state.gguf)) {
+    BN_ASSIGN_OR_RETURN(state.vocabulary, vocabulary_from_gguf(*state.gguf, options.pre_tokenizer));
+  }
+  if (!state.vocabulary) return ok();
+  for (const std::string& notice : state.vocabulary->notices) state.notices.push_back(notice);
+  return check_vocabulary(state, state.notices);
+}
+
+std::string name_of_folder(const std::string& path) {
+  const std::filesystem::path canonical = std::filesystem::path(path).lexically_normal();
+  return (canonical.has_filename() ? canonical : canonical.parent_path()).filename().string();
+}
+
+}  // namespace
+
+Result<Checkpoint> Checkpoint::open(const std::string& path, const CheckpointOptions& options) {
+  auto state = std::make_shared<State>();
+  state->path = path;
+  state->options = options;
+  std::error_code error;
+  if (std::filesystem::is_directory(path, error)) {
+    BN_RETURN_IF_ERROR(open_folder(*state));
+    state->config.name = name_of_folder(path);
+  } else {
+    BN_RETURN_IF_ERROR(open_gguf(*state));
+  }
+  state->weights = list_weights(state->config);
+  BN_RETURN_IF_ERROR(check_tensors(*state, state->notices));
+  BN_RETURN_IF_ERROR(read_vocabulary(*state));
+  return Checkpoint(std::move(state));
+}
+
+const std::string& Checkpoint::path() const { return state_->path; }
+bool Checkpoint::is_gguf() const { return state_->is_gguf(); }
+uint64_t Checkpoint::file_bytes() const {
+  return state_->is_gguf() ? state_->gguf->size_bytes() : state_->folder->size_bytes();
+}
+const ModelConfig& Checkpoint::config() const { return state_->config; }
+const std::vector<WeightSpec>& Checkpoint::weights() const { return state_->weights; }
+const std::optional<Vocabulary>& Checkpoint::vocabulary() const { return state_->vocabulary; }
+const std::vector<std::string>& Checkpoint::notices() const { return state_->notices; }
+const StoredTensor& Checkpoint::stored(const WeightSpec& spec) const { return *state_->find_weight(spec).tensor; }
+
+std::string Checkpoint::weight_types() const {
+  std::map<std::string_view, int64_t> counts;
+  for (const WeightSpec& spec : state_->weights) ++counts[dtype_info(stored(spec).dtype).name];
+  std::vector<std::pair<int64_t, std::string_view>> order;
+  for (const auto& [name, count] : counts) order.emplace_back(-count, name);
+  std::sort(order.begin(), order.end());
+  std::string text;
+  for (const auto& [count, name] : order) text += fmt::format("{}{} {}", text.empty() ? "" : ", ", name, -count);
+  return text;
+}
+
+LocatedTensor Checkpoint::State::find(std::string_view name) const {
+  if (gguf) return {gguf->find(name), nullptr};
+  const SafetensorsFolder::Entry* entry = folder->find(name);
+  return entry == nullptr ? LocatedTensor{} : LocatedTensor{entry->tensor, entry->file};
+}
+
+LocatedTensor Checkpoint::State::find_weight(const WeightSpec& spec) const {
+  if (gguf) return find(spec.gguf_name);
+  const LocatedTensor tensor = find(spec.hf_name);
+  return tensor || spec.hf_older_name.empty() ? tensor : find(spec.hf_older_name);
+}
+
+LocatedTensor Checkpoint::State::find_scale(const WeightSpec& spec) const {
+  return find(gguf ? spec.gguf_scale_name : spec.hf_scale_name);
+}
+
+std::string Checkpoint::State::label(const LocatedTensor& tensor) const {
+  return fmt::format("{}: tensor {}", gguf ? gguf->name() : tensor.file->name(), tensor.tensor->name);
+}
+
+bool Checkpoint::State::is_converted(const WeightSpec& spec) const {
+  if (gguf || !hf.quantized) return config.ternary;
+  const std::string_view module = std::string_view(spec.hf_name).substr(0, spec.hf_name.rfind('.'));
+  return hf.is_converted(module);
+}
+
+}  // namespace bitnet

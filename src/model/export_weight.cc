@@ -1,0 +1,151 @@
+#include "model/export.h"
+#include "quant/blocks.h"
+#include "quant/ternary.h"
+
+#include <algorithm>
+#include <mutex>
+#include <optional>
+#include <utility>
+
+namespace bitnet {
+namespace {
+
+constexpr int64_t kValuesAtOnce = int64_t{1} << 20;  // a thread's share of a batch
+
+// Runs fn(begin, end) on parts of [0, n) and returns the first error of the lowest part.
+template <class Fn>
+Status parallel_status(ThreadPool& pool, int64_t n, Fn&& fn) {
+  std::vector<std::optional<Error>> errors(size_t(pool.n_threads()));
+  pool.parallel_for(n, [&](int64_t begin, int64_t end, int thread) {
+    if (auto status = fn(begin, end); !status) errors[size_t(thread)] = std::move(status.error());
+  });
+  for (auto& error : errors) {
+    if (error) return *std::move(error);
+  }
+  return ok();
+}
+
+Result<TernaryLayout> layout_of(DType type) {
+  switch (type) {
+    case DType::kI2_S: return TernaryLayout::kI2S;
+    case DType::kTQ1_0: return TernaryLayout::kTQ1_0;
+    case DType::kTQ2_0: return TernaryLayout::kTQ2_0;
+    case DType::kU8: return TernaryLayout::kHfPacked;
+    default: return invalid_argument("{} is no ternary type", dtype_info(type).name);
+  }
+}
+
+Status export_codes(const TernarySource& source, const ExportWeight& weight, ThreadPool& pool, const ByteSink& sink) {
+  BN_ASSIGN_OR_RETURN(const TernaryLayout layout, layout_of(weight.dtype));
+  const int64_t n_cols = source.n_cols;
+  std::vector<uint8_t> codes(size_t(source.n_rows * n_cols));
+  BN_RETURN_IF_ERROR(parallel_status(pool, source.n_rows, [&](int64_t begin, int64_t end) {
+    return source.read_codes(begin, end - begin, codes.data() + begin * n_cols);
+  }));
+  BN_ASSIGN_OR_RETURN(const std::vector<std::byte> bytes, encode_ternary(layout, source.n_rows, n_cols, codes, source.scales));
+  return sink(bytes);
+}
+
+// What the float types hold of a ternary weight: alpha * (code - 1).
+void scale_codes(const TernarySource& source, int64_t row, const uint8_t* codes, float* out) {
+  const TernaryScales& scales = source.scales;
+  const int64_t group_cols = scales.groups.empty() ? source.n_cols : scales.group_cols;
+  for (int64_t c = 0; c < source.n_cols; ++c) {
+    const float alpha = scales.groups.empty()
+                            ? scales.tensor
+                            : scales.groups[size_t(row * (source.n_cols / group_cols) + c / group_cols)];
+    out[c] = alpha * float(int(codes[c]) - 1);
+  }
+}
+
+Status values_of_codes(const TernarySource& source, int64_t begin, int64_t n_rows, float* out) {
+  std::vector<uint8_t> codes(static_cast<size_t>(source.n_cols));
+  for (int64_t row = begin; row < begin + n_rows; ++row, out += source.n_cols) {
+    BN_RETURN_IF_ERROR(source.read_codes(row, 1, codes.data()));
+    scale_codes(source, row, codes.data(), out);
+  }
+  return ok();
+}
+
+// Rows [begin, begin + n_rows) in the output's type.
+using RowEncoder = std::function<Result<std::vector<std::byte>>(int64_t begin, int64_t n_rows)>;
+
+Result<std::vector<std::byte>> encode_floats(const FloatSource& source, const ExportWeight& weight, int64_t begin,
+                                             int64_t n_rows) {
+  BN_ASSIGN_OR_RETURN(const uint64_t row_bytes, tensor_bytes(source.dtype, {source.n_cols}));
+  std::vector<std::byte> stored(size_t(n_rows) * row_bytes);
+  BN_RETURN_IF_ERROR(source.read_rows(begin, n_rows, stored.data()));
+  if (source.dtype == weight.dtype) return stored;
+  std::vector<float> values(size_t(n_rows * source.n_cols));
+  BN_RETURN_IF_ERROR(dequantize(source.dtype, stored, int64_t(values.size()), values.data()));
+  return quantize(weight.dtype, values, n_rows, source.n_cols);
+}
+
+// Batches of a share for each thread: no more than a few megabytes of the weight are held as floats.
+Status export_rows(const ExportWeight& weight, ThreadPool& pool, const RowEncoder& encode, const ByteSink& sink) {
+  const int64_t n_rows = weight.spec->shape[0];
+  const int64_t share = std::max<int64_t>(1, kValuesAtOnce / weight.spec->shape[1]), n_threads = pool.n_threads();
+  std::vector<std::vector<std::byte>> parts(static_cast<size_t>(n_threads));
+  for (int64_t at = 0; at < n_rows; at += share * n_threads) {
+    const int64_t n_parts = std::min(n_threads, (n_rows - at + share - 1) / share);
+    BN_RETURN_IF_ERROR(parallel_status(pool, n_parts, [&](int64_t begin, int64_t end) -> Status {
+      for (int64_t part = begin; part < end; ++part) {
+        const int64_t row = at + part * share;
+        BN_ASSIGN_OR_RETURN(parts[size_t(part)], encode(row, std::min(share, n_rows - row)));
+      }
+      return ok();
+    }));
+    for (int64_t part = 0; part < n_parts; ++part) BN_RETURN_IF_ERROR(sink(parts[size_t(part)]));
+  }
+  return ok();
+}
+
+Status export_floats(const FloatSource& source, const ExportWeight& weight, ThreadPool& pool, const ByteSink& sink) {
+  return export_rows(
+      weight, pool, [&](int64_t begin, int64_t n_rows) { return encode_floats(source, weight, begin, n_rows); }, sink);
+}
+
+Status export_linear(const LinearSource& source, const ExportWeight& weight, ThreadPool& pool, const ByteSink& sink) {
+  if (!source.ternary()) return export_floats(std::get<FloatSource>(source.weight), weight, pool, sink);
+  const auto& ternary = std::get<TernarySource>(source.weight);
+  if (is_ternary(weight.dtype) || weight.dtype == DType::kU8) return export_codes(ternary, weight, pool, sink);
+  const RowEncoder encode = [&](int64_t begin, int64_t n_rows) -> Result<std::vector<std::byte>> {
+    std::vector<float> values(size_t(n_rows * ternary.n_cols));
+    BN_RETURN_IF_ERROR(values_of_codes(ternary, begin, n_rows, values.data()));
+    return quantize(weight.dtype, values, n_rows, ternary.n_cols);
+  };
+  return export_rows(weight, pool, encode, sink);
+}
+
+Status export_values(const Checkpoint& checkpoint, const ExportWeight& weight, ThreadPool& pool, const ByteSink& sink) {
+  const WeightSpec& spec = *weight.spec;
+  switch (spec.kind) {
+    case WeightKind::kVector: {
+      BN_ASSIGN_OR_RETURN(const std::vector<float> values, checkpoint.read_vector(spec));
+      return sink(std::as_bytes(std::span(values)));
+    }
+    case WeightKind::kTable: {
+      BN_ASSIGN_OR_RETURN(const FloatSource source, checkpoint.table(spec));
+      return export_floats(source, weight, pool, sink);
+    }
+    case WeightKind::kLinear: {
+      BN_ASSIGN_OR_RETURN(LinearSource source, checkpoint.linear(spec));
+      return export_linear(reorder_rows(std::move(source), weight.rows), weight, pool, sink);
+    }
+  }
+  return invalid_argument("unknown kind of weight");
+}
+
+}  // namespace
+
+Status export_weight(const Checkpoint& checkpoint, const ExportWeight& weight, ThreadPool& pool, Progress& progress,
+                     const ByteSink& sink) {
+  auto status = export_values(checkpoint, weight, pool, sink);
+  if (!status) {
+    status.error().add_context(fmt::format("while writing {}", weight.spec->gguf_name));
+    return status;
+  }
+  return progress.advance(weight.spec->n_values());
+}
+
+}  // namespace bitnet

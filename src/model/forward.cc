@@ -1,0 +1,181 @@
+#include "model/forward.h"
+
+#include <bit>
+#include <cmath>
+#include <cstring>
+#include <initializer_list>
+
+namespace bitnet {
+namespace {
+
+// What a linear layer multiplies its weight with.
+enum class InputKind : uint8_t {
+  kInt8,     // per-token int8 codes: ternary weights
+  kRounded,  // the same values as floats: a float weight inside a ternary model
+  kFloat,    // floats as they are
+};
+constexpr int kInputKinds = 3;
+
+InputKind input_kind(const ModelImpl& model, const LinearLayer& linear) {
+  if (!model.act_quant || !linear.quantize_input) return InputKind::kFloat;
+  return linear.weight->ternary() ? InputKind::kInt8 : InputKind::kRounded;
+}
+
+struct Projection {
+  const LinearLayer* linear;
+  MatrixView out;
+};
+constexpr size_t kMaxProjections = 3;
+
+}  // namespace
+
+// One forward() call: the model's graph, one line an operation.
+class ForwardPass {
+ public:
+  ForwardPass(const ModelImpl& model, Stream& stream, Workspace& workspace, const RopeTable& rope, int64_t n_tokens,
+              int64_t first_position)
+      : model_(model),
+        c_(model.config),
+        backend_(*model.backend),
+        stream_(stream),
+        ws_(workspace),
+        rope_(rope),
+        n_tokens_(n_tokens),
+        first_position_(first_position) {}
+
+  MatrixView embed(std::span<const int32_t> ids) {
+    const MatrixView x{ws_.x_, n_tokens_, c_.d_model};
+    backend_.embed(stream_, *model_.token_embedding, ids, x);
+    return x;
+  }
+
+  // x += o(attention(rope(q(h)), rope(k(h)), v(h))), h = norm(x)
+  void attention(const LayerWeights& layer, const KvLayer& kv, MatrixView x) {
+    const MatrixView h{ws_.h_, n_tokens_, c_.d_model}, attn{ws_.attn_, n_tokens_, c_.n_heads * c_.head_dim};
+    const MatrixView q{ws_.q_, n_tokens_, c_.n_heads * c_.head_dim};
+    const MatrixView k{ws_.k_, n_tokens_, c_.n_kv_heads * c_.head_dim}, v{ws_.v_, n_tokens_, k.n_cols};
+    backend_.rms_norm(stream_, x, layer.attn_norm, c_.rms_eps, h);
+    project({{&layer.q, q}, {&layer.k, k}, {&layer.v, v}}, h);
+    backend_.rope(stream_, q, c_.head_dim, rope_, c_.rope_style, first_position_);
+    backend_.rope(stream_, k, c_.head_dim, rope_, c_.rope_style, first_position_);
+    backend_.store_kv(stream_, k, v, kv, first_position_);
+    backend_.attention(stream_, q, kv, first_position_, attn);
+    if (c_.sub_norms) backend_.rms_norm(stream_, attn, layer.attn_sub_norm, c_.rms_eps, attn);
+    project({{&layer.o, h}}, attn);
+    backend_.add(stream_, h, x);
+  }
+
+  // x += down(act(gate(h)) * up(h)), h = norm(x)
+  void feed_forward(const LayerWeights& layer, MatrixView x) {
+    const MatrixView h{ws_.h_, n_tokens_, c_.d_model};
+    const MatrixView gate{ws_.gate_, n_tokens_, c_.d_ff}, up{ws_.up_, n_tokens_, c_.d_ff};
+    backend_.rms_norm(stream_, x, layer.ffn_norm, c_.rms_eps, h);
+    project({{&layer.gate, gate}, {&layer.up, up}}, h);
+    backend_.gate(stream_, c_.gate_activation, gate, up, gate);
+    if (c_.sub_norms) backend_.rms_norm(stream_, gate, layer.ffn_sub_norm, c_.rms_eps, gate);
+    project({{&layer.down, h}}, gate);
+    backend_.add(stream_, h, x);
+  }
+
+  // Logits of the last logits.n_rows tokens; the head sees unquantised activations.
+  void head(MatrixView x, MatrixView logits) {
+    const MatrixView last{x.row(n_tokens_ - logits.n_rows), logits.n_rows, c_.d_model};
+    const MatrixView h{ws_.h_, logits.n_rows, c_.d_model};
+    backend_.rms_norm(stream_, last, model_.output_norm, c_.rms_eps, h);
+    const LinearCall call{model_.output ? model_.output.get() : model_.token_embedding.get(), logits};
+    backend_.linear(stream_, {&call, 1}, h);
+  }
+
+ private:
+  // Linears that share an input: it is quantised once, and those of a kind run as one call.
+  void project(std::initializer_list<Projection> projections, MatrixView x) {
+    if (c_.input_norms) {
+      for (const Projection& p : projections) {
+        const MatrixView normed{ws_.input_, x.n_rows, x.n_cols};
+        backend_.rms_norm(stream_, x, p.linear->input_norm, c_.input_norm_eps, normed);
+        const LinearCall call{p.linear->weight.get(), p.out};
+        multiply({&call, 1}, input_kind(model_, *p.linear), normed);
+      }
+      return;
+    }
+    for (int kind = 0; kind < kInputKinds; ++kind) {
+      LinearCall calls[kMaxProjections];
+      size_t n = 0;
+      for (const Projection& p : projections) {
+        if (input_kind(model_, *p.linear) == InputKind(kind)) calls[n++] = {p.linear->weight.get(), p.out};
+      }
+      if (n > 0) multiply({calls, n}, InputKind(kind), x);
+    }
+  }
+
+  void multiply(std::span<const LinearCall> calls, InputKind kind, MatrixView x) {
+    if (kind == InputKind::kInt8) {
+      QuantizedView quantized = ws_.quantized_;
+      quantized.n_rows = x.n_rows;
+      quantized.n_cols = x.n_cols;
+      quantized.stride = quantized_stride(x.n_cols);
+      backend_.quantize(stream_, x, quantized);
+      return backend_.linear(stream_, calls, quantized);
+    }
+    if (kind == InputKind::kRounded) {
+      const MatrixView rounded{ws_.input_, x.n_rows, x.n_cols};
+      if (x.data != rounded.data) std::memcpy(rounded.data, x.data, size_t(x.n_rows * x.n_cols) * sizeof(float));
+      backend_.fake_quantize(stream_, rounded);
+      return backend_.linear(stream_, calls, rounded);
+    }
+    backend_.linear(stream_, calls, x);
+  }
+
+  const ModelImpl& model_;
+  const ModelConfig& c_;
+  const Backend& backend_;
+  Stream& stream_;
+  Workspace& ws_;
+  const RopeTable& rope_;
+  int64_t n_tokens_, first_position_;
+};
+
+namespace {
+
+bool all_finite(const float* values, int64_t n) {
+  uint32_t bad = 0;
+  for (int64_t i = 0; i < n; ++i) {
+    bad |= uint32_t((std::bit_cast<uint32_t>(values[i]) & 0x7f800000u) == 0x7f800000u);
+  }
+  return bad == 0;
+}
+
+Status check_logits(const ModelImpl& model, Stream& stream, MatrixView logits, int64_t first_position) {
+  std::atomic<int64_t> bad_row{INT64_MAX};
+  stream.pool().parallel_for(logits.n_rows * logits.n_cols, [&](int64_t begin, int64_t end, int) {
+    if (all_finite(logits.data + begin, end - begin)) return;
+    while (begin < end && std::isfinite(logits.data[begin])) ++begin;
+    int64_t row = begin / logits.n_cols, seen = bad_row.load();
+    while (row < seen && !bad_row.compare_exchange_weak(seen, row)) {
+    }
+  });
+  if (bad_row == INT64_MAX) return ok();
+  return invalid_input("{}: the logits at position {} are not finite: the weights' sizes do not fit together",
+                       model.info.path, first_position + bad_row.load());
+}
+
+}  // namespace
+
+Status forward(const ModelImpl& model, Stream& stream, Workspace& workspace, std::span<const KvLayer> kv,
+               const RopeTable& rope, std::span<const int32_t> ids, int64_t first_position, MatrixView logits,
+               const std::atomic<bool>& stop) {
+  const int64_t n_tokens = int64_t(ids.size());
+  if (n_tokens == 0) return ok();
+  ForwardPass pass(model, stream, workspace, rope, n_tokens, first_position);
+  const MatrixView x = pass.embed(ids);
+  for (size_t layer = 0; layer < model.layers.size(); ++layer) {
+    if (stop.load(std::memory_order_relaxed)) return make_error(ErrorCode::kInterrupted, "stopped on request");
+    pass.attention(model.layers[layer], kv[layer], x);
+    pass.feed_forward(model.layers[layer], x);
+  }
+  if (logits.n_rows == 0) return ok();
+  pass.head(x, logits);
+  return check_logits(model, stream, logits, first_position + n_tokens - logits.n_rows);
+}
+
+}  // namespace bitnet

@@ -1,0 +1,179 @@
+#include "model/model.h"
+
+#include "model/checkpoint.h"
+
+#include <cstdlib>
+#include <filesystem>
+#include <utility>
+
+namespace bitnet {
+namespace {
+
+namespace fs = std::filesystem;
+
+// A path as it is, or a model's name in the models folder.
+Result<std::string> resolve(const std::string& path) {
+  std::error_code error;
+  if (path.empty()) return invalid_argument("no model given: expected a GGUF file, a folder or a model's name");
+  if (fs::exists(path, error)) return path;
+  if (path.find('/') != std::string::npos) return invalid_input("{}: there is no such file or folder", path);
+  const char* folder = std::getenv("BITNET_MODELS");
+  const std::string base = (folder != nullptr && *folder != '\0' ? std::string(folder) : "models") + "/" + path;
+  for (const std::string& candidate : {base, base + ".gguf"}) {
+    if (fs::exists(candidate, error)) return candidate;
+  }
+  Error missing = invalid_input("{}: there is no such file or folder, nor {} or {}.gguf", path, base, base);
+  missing.suggestion = "give a path, or set BITNET_MODELS to the folder that holds your models";
+  return missing;
+}
+
+// Puts a checkpoint's weights into a model, one after the other so that little more than the weights themselves is ever
+// in memory; each is decoded and laid out by all threads.
+class Loader {
+ public:
+  Loader(const Checkpoint& checkpoint, const LoadOptions& options, ModelImpl& model)
+      : checkpoint_(checkpoint),
+        options_(options),
+        model_(model),
+        pool_(options.n_threads > 0 ? options.n_threads : available_cpus()) {}
+
+  Status load() {
+    model_.layers.resize(size_t(model_.config.n_layers));
+    int64_t n_values = 0, n_done = 0;
+    for (const WeightSpec& spec : checkpoint_.weights()) n_values += spec.n_values();
+    for (const WeightSpec& spec : checkpoint_.weights()) {
+      BN_RETURN_IF_ERROR(load_weight(spec));
+      n_done += spec.n_values();
+      if (options_.on_progress) options_.on_progress(double(n_done) / double(n_values));
+    }
+    model_.info.n_parameters = n_values;
+    if (model_.config.tied_head) model_.info.bytes_per_token += model_.token_embedding->bytes_per_product();
+    return ok();
+  }
+
+ private:
+  Status load_weight(const WeightSpec& spec) {
+    switch (spec.kind) {
+      case WeightKind::kVector: return load_vector(spec);
+      case WeightKind::kLinear: return load_linear(spec);
+      case WeightKind::kTable: return load_table(spec);
+    }
+    return ok();
+  }
+
+  Status load_vector(const WeightSpec& spec) {
+    BN_ASSIGN_OR_RETURN(*vector_of(spec), checkpoint_.read_vector(spec));
+    model_.info.memory_bytes += uint64_t(spec.n_values()) * sizeof(float);
+    return ok();
+  }
+
+  Status load_linear(const WeightSpec& spec) {
+    BN_ASSIGN_OR_RETURN(const LinearSource source, checkpoint_.linear(spec));
+    LinearLayer& layer = *linear_of(spec);
+    layer.quantize_input = source.quantize_input;
+    const Backend& backend = *model_.backend;
+    if (const auto* ternary = std::get_if<TernarySource>(&source.weight)) {
+      BN_ASSIGN_OR_RETURN(layer.weight, backend.prepare(*ternary, pool_));
+    } else {
+      BN_ASSIGN_OR_RETURN(layer.weight, backend.prepare(*std::get_if<FloatSource>(&source.weight), pool_));
+    }
+    model_.info.memory_bytes += layer.weight->size_bytes();
+    model_.info.bytes_per_token += layer.weight->bytes_per_product();
+    model_.info.ops_per_token += 2 * uint64_t(spec.n_values());
+    return ok();
+  }
+
+  Status load_table(const WeightSpec& spec) {
+    BN_ASSIGN_OR_RETURN(const FloatSource source, checkpoint_.table(spec));
+    BN_ASSIGN_OR_RETURN(auto matrix, model_.backend->prepare(source, pool_));
+    model_.info.memory_bytes += matrix->size_bytes();
+    if (spec.role == WeightRole::kOutput) model_.info.bytes_per_token += matrix->bytes_per_product();
+    (spec.role == WeightRole::kOutput ? model_.output : model_.token_embedding) = std::move(matrix);
+    return ok();
+  }
+
+  std::vector<float>* vector_of(const WeightSpec& spec) {
+    if (spec.role == WeightRole::kOutputNorm) return &model_.output_norm;
+    LayerWeights& layer = model_.layers[size_t(spec.layer)];
+    switch (spec.role) {
+      case WeightRole::kAttnNorm: return &layer.attn_norm;
+      case WeightRole::kAttnSubNorm: return &layer.attn_sub_norm;
+      case WeightRole::kFfnNorm: return &layer.ffn_norm;
+      case WeightRole::kFfnSubNorm: return &layer.ffn_sub_norm;
+      default: return &linear_of(spec)->input_norm;
+    }
+  }
+
+  // A linear's own layer, for the weight and for the norm in front of it.
+  LinearLayer* linear_of(const WeightSpec& spec) {
+    LayerWeights& layer = model_.layers[size_t(spec.layer)];
+    switch (spec.role) {
+      case WeightRole::kQ:
+      case WeightRole::kQInputNorm: return &layer.q;
+      case WeightRole::kK:
+      case WeightRole::kKInputNorm: return &layer.k;
+      case WeightRole::kV:
+      case WeightRole::kVInputNorm: return &layer.v;
+      case WeightRole::kO:
+      case WeightRole::kOInputNorm: return &layer.o;
+      case WeightRole::kGate:
+      case WeightRole::kGateInputNorm: return &layer.gate;
+      case WeightRole::kUp:
+      case WeightRole::kUpInputNorm: return &layer.up;
+      default: return &layer.down;
+    }
+  }
+
+  const Checkpoint& checkpoint_;
+  const LoadOptions& options_;
+  ModelImpl& model_;
+  ThreadPool pool_;
+};
+
+void describe(const Checkpoint& checkpoint, ModelImpl& model) {
+  const ModelConfig& c = model.config;
+  ModelInfo& info = model.info;
+  info.path = checkpoint.path();
+  info.name = c.name;
+  info.architecture = c.architecture;
+  info.n_layers = c.n_layers;
+  info.d_model = c.d_model;
+  info.d_ff = c.d_ff;
+  info.n_heads = c.n_heads;
+  info.n_kv_heads = c.n_kv_heads;
+  info.head_dim = c.head_dim;
+  info.vocab_size = c.vocab_size;
+  info.n_ctx_train = c.n_ctx_train;
+  info.weight_types = checkpoint.weight_types();
+  info.file_bytes = checkpoint.file_bytes();
+  info.device = model.backend->name();
+  info.kernels = model.backend->kernels();
+  info.notices = checkpoint.notices();
+}
+
+}  // namespace
+
+Result<Model> Model::load(const std::string& path, const LoadOptions& options) {
+  BN_ASSIGN_OR_RETURN(const std::string resolved, resolve(path));
+  auto model = std::make_shared<ModelImpl>();
+  model->act_quant = options.act_quant;
+  BN_ASSIGN_OR_RETURN(model->backend, make_backend(options.device));
+  CheckpointOptions checkpoint_options;
+  checkpoint_options.i2s_arm64 = options.i2s_arm64;
+  checkpoint_options.verify_checksums = options.verify_checksums;
+  checkpoint_options.tokenizer_path = options.tokenizer_path;
+  checkpoint_options.pre_tokenizer = options.pre_tokenizer;
+  BN_ASSIGN_OR_RETURN(const Checkpoint checkpoint, Checkpoint::open(resolved, checkpoint_options));
+  model->config = checkpoint.config();
+  describe(checkpoint, *model);
+  BN_RETURN_IF_ERROR(Loader(checkpoint, options, *model).load());
+  if (checkpoint.vocabulary()) {
+    BN_ASSIGN_OR_RETURN(model->tokenizer, make_tokenizer(*checkpoint.vocabulary(), resolved));
+  }
+  return Model(std::move(model));
+}
+
+const ModelInfo& Model::info() const { return impl_->info; }
+const Tokenizer* Model::tokenizer() const { return impl_->tokenizer ? &*impl_->tokenizer : nullptr; }
+
+}  // namespace bitnet

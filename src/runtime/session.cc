@@ -1,0 +1,239 @@
+#include "bitnet/session.h"
+
+#include "base/buffer.h"
+#include "base/result.h"
+#include "model/forward.h"
+#include "model/model.h"
+#include "runtime/kv_cache.h"
+
+#include <algorithm>
+#include <atomic>
+#include <new>
+#include <system_error>
+
+namespace bitnet {
+namespace {
+
+constexpr int64_t kDefaultContext = 4096;
+constexpr int kMaxThreads = 1024;
+// Rows of logits in memory at once when a sink wants them all; 128256 tokens make 33 MB.
+constexpr int64_t kSinkRows = 64;
+
+// The options with every default filled in.
+Result<SessionOptions> resolve(const SessionOptions& options, const ModelConfig& config) {
+  SessionOptions o = options;
+  if (o.n_ctx < 0) return invalid_argument("session option n_ctx is {}, expected 0 (default) or more", o.n_ctx);
+  if (o.n_ctx == 0) o.n_ctx = std::min(config.n_ctx_train, kDefaultContext);
+  if (o.n_ctx > config.n_ctx_train) {
+    return invalid_argument(
+        "session option n_ctx is {}, but the model was trained for {} positions and knows no others", o.n_ctx,
+        config.n_ctx_train);
+  }
+  if (o.n_threads < 0 || o.n_threads > kMaxThreads) {
+    return invalid_argument("session option n_threads is {}, expected 0 (all processors) to {}", o.n_threads,
+                            kMaxThreads);
+  }
+  if (o.n_threads == 0) o.n_threads = std::min(available_cpus(), kMaxThreads);
+  if (o.chunk < 1) return invalid_argument("session option chunk is {}, expected 1 or more", o.chunk);
+  o.chunk = std::min(o.chunk, o.n_ctx);
+  return o;
+}
+
+StreamOptions stream_options(const SessionOptions& options, const ModelConfig& config) {
+  StreamOptions s;
+  s.n_threads = options.n_threads;
+  s.max_tokens = options.chunk;
+  s.max_cols = std::max({config.d_model, config.d_ff, config.n_heads * config.head_dim});
+  s.n_ctx = options.n_ctx;
+  return s;
+}
+
+Error interrupted() { return make_error(ErrorCode::kInterrupted, "stopped on request"); }
+
+}  // namespace
+
+struct Session::Impl {
+  explicit Impl(Model m) : model(std::move(m)), weights(*model.impl()) {}
+
+  Status take_memory();
+  Status check(std::span<const int32_t> new_ids) const;
+  // Runs tokens at `position`...; `rows` receives the logits of the last rows.n_rows of them.
+  Status run_chunk(int64_t position, std::span<const int32_t> chunk, MatrixView rows);
+  Status run_last(std::span<const int32_t> new_ids);
+  Status run_all(std::span<const int32_t> new_ids, const LogitsSink& sink);
+  // Runs the last token again where truncate() dropped the logits after it.
+  Status restore_logits();
+  void remember(std::span<const int32_t> new_ids);
+
+  int64_t vocab_size() const { return weights.config.vocab_size; }
+
+  Model model;
+  const ModelImpl& weights;
+  SessionOptions options;
+  std::unique_ptr<Stream> stream;
+  Workspace workspace;
+  KvCache kv;
+  RopeTables rope;
+  Buffer ids;          // int32 [n_ctx]
+  Buffer last_logits;  // float [vocab_size]
+  Buffer all_logits;   // float [kSinkRows, vocab_size], taken when a sink first asks
+  int64_t n_past = 0;
+  std::span<const float> logits;
+  std::atomic<bool> stop{false};
+  static_assert(std::atomic<bool>::is_always_lock_free, "request_stop() is called from signal handlers");
+};
+
+Status Session::Impl::take_memory() {
+  const ModelConfig& config = weights.config;
+  // The cache first: of everything here it alone can be too large for a machine that holds the model.
+  const DType kv_dtype = options.kv_type == KvType::kF32 ? DType::kF32 : DType::kF16;
+  BN_ASSIGN_OR_RETURN(kv, KvCache::create(*weights.backend, config, kv_dtype, options.n_ctx));
+  BN_ASSIGN_OR_RETURN(stream, weights.backend->new_stream(stream_options(options, config)));
+  BN_ASSIGN_OR_RETURN(workspace, Workspace::create(weights, options.chunk));
+  rope = make_rope_tables(config, options.n_ctx);
+  BN_ASSIGN_OR_RETURN(ids, Buffer::allocate(size_t(options.n_ctx) * sizeof(int32_t)));
+  BN_ASSIGN_OR_RETURN(last_logits, weights.backend->allocate(size_t(vocab_size()) * sizeof(float)));
+  return ok();
+}
+
+Status Session::Impl::check(std::span<const int32_t> new_ids) const {
+  for (size_t i = 0; i < new_ids.size(); ++i) {
+    if (new_ids[i] < 0 || new_ids[i] >= vocab_size()) {
+      return invalid_argument("token id {} (number {} of {}) is outside the vocabulary of {} tokens", new_ids[i], i,
+                              new_ids.size(), vocab_size());
+    }
+  }
+  if (int64_t(new_ids.size()) > options.n_ctx - n_past) {
+    Error error = invalid_argument("{} tokens do not fit: the context has {} positions, {} of them taken",
+                                   new_ids.size(), options.n_ctx, n_past);
+    if (options.n_ctx < weights.config.n_ctx_train) {
+      error.suggestion = fmt::format("a session with a larger n_ctx, up to {}", weights.config.n_ctx_train);
+    }
+    return error;
+  }
+  return ok();
+}
+
+Status Session::Impl::run_chunk(int64_t position, std::span<const int32_t> chunk, MatrixView rows) {
+  Status status = stop.load(std::memory_order_relaxed)
+                      ? Status(interrupted())
+                      : forward(weights, *stream, workspace, kv.layers(), rope.view, chunk, position, rows, stop);
+  if (!status && status.error().code == ErrorCode::kInterrupted) stop.store(false, std::memory_order_relaxed);
+  return status;
+}
+
+Status Session::Impl::run_last(std::span<const int32_t> new_ids) {
+  const MatrixView row{last_logits.as<float>(), 1, vocab_size()};
+  for (size_t begin = 0; begin < new_ids.size();) {
+    const size_t n = std::min(new_ids.size() - begin, size_t(options.chunk));
+    const bool last = begin + n == new_ids.size();
+    const MatrixView rows{row.data, last ? 1 : 0, row.n_cols};
+    BN_RETURN_IF_ERROR(run_chunk(n_past + int64_t(begin), new_ids.subspan(begin, n), rows));
+    begin += n;
+  }
+  logits = {row.data, size_t(row.n_cols)};
+  return ok();
+}
+
+Status Session::Impl::run_all(std::span<const int32_t> new_ids, const LogitsSink& sink) {
+  const int64_t max_rows = std::min(options.chunk, kSinkRows);
+  const size_t row_floats = size_t(vocab_size());
+  if (all_logits.size_bytes() == 0) {
+    BN_ASSIGN_OR_RETURN(all_logits, weights.backend->allocate(size_t(max_rows) * row_floats * sizeof(float)));
+  }
+  float* const data = all_logits.as<float>();
+  for (size_t begin = 0; begin < new_ids.size();) {
+    const size_t n = std::min(new_ids.size() - begin, size_t(max_rows));
+    const int64_t position = n_past + int64_t(begin);
+    const MatrixView rows{data, int64_t(n), vocab_size()};
+    BN_RETURN_IF_ERROR(run_chunk(position, new_ids.subspan(begin, n), rows));
+    for (size_t i = 0; i < n; ++i) {
+      if (!sink(position + int64_t(i), {data + i * row_floats, row_floats})) return interrupted();
+    }
+    begin += n;
+    logits = {data + (n - 1) * row_floats, row_floats};
+  }
+  return ok();
+}
+
+Status Session::Impl::restore_logits() {
+  if (n_past == 0 || !logits.empty()) return ok();
+  const MatrixView row{last_logits.as<float>(), 1, vocab_size()};
+  BN_RETURN_IF_ERROR(run_chunk(n_past - 1, {ids.as<int32_t>() + n_past - 1, 1}, row));
+  logits = {row.data, size_t(row.n_cols)};
+  return ok();
+}
+
+void Session::Impl::remember(std::span<const int32_t> new_ids) {
+  std::copy(new_ids.begin(), new_ids.end(), ids.as<int32_t>() + n_past);
+  n_past += int64_t(new_ids.size());
+}
+
+Result<Session> Model::new_session() const { return new_session(SessionOptions()); }
+
+Result<Session> Model::new_session(const SessionOptions& options) const {
+  BN_ASSIGN_OR_RETURN(const SessionOptions resolved, resolve(options, impl_->config));
+  try {
+    auto session = std::make_unique<Session::Impl>(*this);
+    session->options = resolved;
+    BN_RETURN_IF_ERROR(session->take_memory());
+    return Session(std::move(session));
+  } catch (const std::bad_alloc&) {
+    return make_error(ErrorCode::kResource, "no memory for a session of {} positions", resolved.n_ctx);
+  } catch (const std::system_error& error) {
+    return make_error(ErrorCode::kResource, "cannot start {} threads: {}", resolved.n_threads, error.what());
+  }
+}
+
+Session::Session(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+Session::Session(Session&&) noexcept = default;
+Session& Session::operator=(Session&&) noexcept = default;
+Session::~Session() = default;
+
+const Model& Session::model() const { return impl_->model; }
+int64_t Session::n_ctx() const { return impl_->options.n_ctx; }
+int64_t Session::n_past() const { return impl_->n_past; }
+std::span<const int32_t> Session::ids() const { return {impl_->ids.as<int32_t>(), size_t(impl_->n_past)}; }
+std::span<const float> Session::logits() const { return impl_->logits; }
+
+Status Session::append(std::span<const int32_t> ids) { return append(ids, {}); }
+
+Status Session::append(std::span<const int32_t> ids, const LogitsSink& sink) {
+  BN_RETURN_IF_ERROR(impl_->check(ids));
+  if (ids.empty()) return impl_->restore_logits();
+  impl_->logits = {};
+  Status status = sink ? impl_->run_all(ids, sink) : impl_->run_last(ids);
+  if (!status) {
+    impl_->logits = {};
+    return status;
+  }
+  impl_->remember(ids);
+  return ok();
+}
+
+Status Session::truncate(int64_t n_past) {
+  if (n_past < 0 || n_past > impl_->n_past) {
+    return invalid_argument("cannot truncate to {} tokens: the session holds {}", n_past, impl_->n_past);
+  }
+  impl_->n_past = n_past;
+  impl_->logits = {};
+  return ok();
+}
+
+void Session::reset() {
+  impl_->n_past = 0;
+  impl_->logits = {};
+  clear_stop();
+}
+
+void Session::request_stop() { impl_->stop.store(true, std::memory_order_relaxed); }
+
+void Session::clear_stop() { impl_->stop.store(false, std::memory_order_relaxed); }
+
+uint64_t Session::memory_bytes() const {
+  const Impl& s = *impl_;
+  return s.kv.size_bytes() + s.workspace.size_bytes() + s.ids.size_bytes() + s.last_logits.size_bytes() +
+         s.all_logits.size_bytes() + (s.rope.cos.size() + s.rope.sin.size()) * sizeof(float);
+}
+
+}  // namespace bitnet

@@ -1,0 +1,251 @@
+// Filters that make text of anything.
+
+#include "tokenizer/jinja/builtins.h"
+
+#include <algorithm>
+#include <charconv>
+#include <cmath>
+
+namespace bitnet::jinja {
+
+Text capitalize(const Text& text) {
+  bool first = true;
+  return text.map_bytes([&first](char c) { return std::exchange(first, false) ? to_upper(c) : to_lower(c); });
+}
+
+Result<Value> replace_text(Run& run, const Text& text, const Text& from, const Text& to, int64_t max_count) {
+  BN_RETURN_IF_ERROR(run.charge_bytes(text.size()));
+  const std::string_view s = text.bytes();
+  const bool between_chars = from.empty();
+  Text out;
+  size_t at = 0;
+  for (int64_t n = 0; max_count < 0 || n < max_count; ++n) {
+    BN_RETURN_IF_ERROR(run.charge(1));
+    size_t found = between_chars ? at : find_text(s, from.bytes(), at);
+    if (between_chars && n > 0) found = at < s.size() ? at + char_length(s, at) : std::string_view::npos;
+    if (found == std::string_view::npos) break;
+    BN_RETURN_IF_ERROR(run.append(out, text, at, found));
+    BN_RETURN_IF_ERROR(run.append(out, to));
+    at = found + from.size();
+  }
+  BN_RETURN_IF_ERROR(run.append(out, text, at, s.size()));
+  return Value::text(std::move(out));
+}
+
+Result<Value> join_texts(Run& run, const Value& items, const Text& separator) {
+  BN_ASSIGN_OR_RETURN(const auto list, iterate(run, items));
+  Text out;
+  for (size_t i = 0; i < list->items.size(); ++i) {
+    BN_RETURN_IF_ERROR(run.charge(1));
+    if (i > 0) BN_RETURN_IF_ERROR(run.append(out, separator));
+    BN_RETURN_IF_ERROR(append_str(run, out, list->items[i]));
+  }
+  return Value::text(std::move(out));
+}
+
+namespace {
+
+// A filter without arguments that maps text to text.
+template <Text (*kMap)(const Text&)>
+Result<Value> map_text(Run& run, const Value& input, const Arguments& arguments) {
+  BN_RETURN_IF_ERROR(bind(run, "filter", arguments, {}, 0));
+  BN_ASSIGN_OR_RETURN(const Text text, to_text(run, input));
+  BN_RETURN_IF_ERROR(run.charge_bytes(2 * text.cost_bytes()));
+  return Value::text(kMap(text));
+}
+
+Text upper(const Text& text) { return text.map_bytes(to_upper); }
+Text lower(const Text& text) { return text.map_bytes(to_lower); }
+Text same(const Text& text) { return text; }
+
+// Jinja's own: a word starts after white space, a hyphen or an opening bracket.
+Text title(const Text& text) {
+  bool starts = true;
+  return text.map_bytes([&starts](char c) {
+    const char mapped = starts ? to_upper(c) : to_lower(c);
+    starts = std::string_view("-({[< \t\n\r\f\v").find(c) != std::string_view::npos;
+    return mapped;
+  });
+}
+
+Result<Value> filter_trim(Run& run, const Value& input, const Arguments& arguments) {
+  BN_ASSIGN_OR_RETURN(const Bound bound, bind(run, "trim", arguments, {"chars"}, 0));
+  BN_ASSIGN_OR_RETURN(const Text text, to_text(run, input));
+  auto range = strip_range(text.bytes(), true, true);
+  if (bound.has(0) && !bound[0].is_none()) {
+    BN_ASSIGN_OR_RETURN(const Text* chars, text_argument(run, "trim", bound[0]));
+    BN_RETURN_IF_ERROR(run.charge_bytes(4 * (text.size() + 1) * chars->size()));
+    range = strip_range(text.bytes(), true, true, chars->bytes());
+  }
+  return Value::text(text.substr(range.first, range.second));
+}
+
+Result<Value> filter_replace(Run& run, const Value& input, const Arguments& arguments) {
+  BN_ASSIGN_OR_RETURN(const Bound bound, bind(run, "replace", arguments, {"old", "new", "count"}, 2));
+  BN_ASSIGN_OR_RETURN(const Text text, to_text(run, input));
+  BN_ASSIGN_OR_RETURN(const Text from, to_text(run, bound[0]));
+  BN_ASSIGN_OR_RETURN(const Text to, to_text(run, bound[1]));
+  int64_t count = -1;
+  if (bound.has(2) && !bound[2].is_none()) {
+    BN_ASSIGN_OR_RETURN(count, int_argument(run, "replace", bound[2]));
+  }
+  return replace_text(run, text, from, to, count);
+}
+
+Result<Value> filter_escape(Run& run, const Value& input, const Arguments& arguments) {
+  BN_RETURN_IF_ERROR(bind(run, "escape", arguments, {}, 0));
+  BN_ASSIGN_OR_RETURN(const Text text, to_text(run, input));
+  Text out;
+  size_t plain = 0;
+  for (size_t i = 0; i < text.size(); ++i) {
+    const char c = text.bytes()[i];
+    const char* name = c == '&'    ? "&amp;"
+                       : c == '<'  ? "&lt;"
+                       : c == '>'  ? "&gt;"
+                       : c == '\'' ? "&#39;"
+                       : c == '"'  ? "&#34;"
+                                   : nullptr;
+    if (!name) continue;
+    BN_RETURN_IF_ERROR(run.charge(1));
+    BN_RETURN_IF_ERROR(run.append(out, text, plain, i));
+    BN_RETURN_IF_ERROR(run.append(out, name, text.origin_at(i)));
+    plain = i + 1;
+  }
+  BN_RETURN_IF_ERROR(run.append(out, text, plain, text.size()));
+  return Value::text(std::move(out));
+}
+
+Result<Value> filter_indent(Run& run, const Value& input, const Arguments& arguments) {
+  BN_ASSIGN_OR_RETURN(const Bound bound, bind(run, "indent", arguments, {"width", "first", "blank"}, 0));
+  BN_ASSIGN_OR_RETURN(const Text text, to_text(run, input));
+  Text indent("    ");
+  if (bound.has(0) && bound[0].if_text()) {
+    indent = *bound[0].if_text();
+  } else if (bound.has(0)) {
+    BN_ASSIGN_OR_RETURN(const int64_t width, int_argument(run, "indent", bound[0]));
+    if (width > 1000) return run.error("an indent of {} is too wide", width);
+    indent = Text(std::string(size_t(std::max<int64_t>(width, 0)), ' '));
+  }
+  const std::string_view s = text.bytes();
+  Text out;
+  for (size_t begin = 0; begin <= s.size();) {
+    BN_RETURN_IF_ERROR(run.charge(1));
+    const size_t end = std::min(s.find('\n', begin), s.size());
+    const bool is_blank = begin == end;
+    if (begin == 0 ? bound.truthy(1) : !is_blank || bound.truthy(2)) BN_RETURN_IF_ERROR(run.append(out, indent));
+    BN_RETURN_IF_ERROR(run.append(out, text, begin, std::min(end + 1, s.size())));
+    begin = end + 1;
+  }
+  return Value::text(std::move(out));
+}
+
+Result<Value> filter_join(Run& run, const Value& input, const Arguments& arguments) {
+  BN_ASSIGN_OR_RETURN(const Bound bound, bind(run, "join", arguments, {"d", "attribute"}, 0));
+  BN_ASSIGN_OR_RETURN(const Text separator, to_text(run, bound.get(0, Value::text(""))));
+  if (!bound.has(1)) return join_texts(run, input, separator);
+  BN_ASSIGN_OR_RETURN(const auto list, iterate(run, input));
+  std::vector<Value> values;
+  for (const Value& item : list->items) {
+    BN_ASSIGN_OR_RETURN(Value value, get_path(run, item, bound[1]));
+    values.push_back(std::move(value));
+  }
+  BN_ASSIGN_OR_RETURN(const Value items, run.list(std::move(values)));
+  return join_texts(run, items, separator);
+}
+
+Result<Value> filter_tojson(Run& run, const Value& input, const Arguments& arguments) {
+  BN_ASSIGN_OR_RETURN(const Bound bound, bind(run, "tojson", arguments, {"indent", "ensure_ascii", "sort_keys"}, 0));
+  if (bound.truthy(1)) return run.error("tojson(ensure_ascii=true) is not supported");
+  int64_t indent = -1;
+  if (bound.has(0) && !bound[0].is_none()) {
+    BN_ASSIGN_OR_RETURN(indent, int_argument(run, "tojson", bound[0]));
+    indent = std::clamp<int64_t>(indent, 0, 16);
+  }
+  Text out;
+  BN_RETURN_IF_ERROR(append_json(run, out, input, static_cast<int>(indent), bound.truthy(2)));
+  return Value::text(std::move(out));
+}
+
+// False: `s` is no whole number, or does not fit.
+bool parse_int(std::string_view s, int base, int64_t* out) {
+  const auto range = strip_range(s, true, true);
+  s = s.substr(range.first, range.second - range.first);
+  if (s.size() > 1 && s[0] == '+' && s[1] != '-') s.remove_prefix(1);
+  const auto parsed = std::from_chars(s.data(), s.data() + s.size(), *out, base);
+  return parsed.ec == std::errc() && parsed.ptr == s.data() + s.size();
+}
+
+bool parse_float(std::string_view s, double* out) {
+  const auto range = strip_range(s, true, true);
+  return parse_double(std::string(s.substr(range.first, range.second - range.first)), out);
+}
+
+bool fits_int(double d) { return d > -9.2e18 && d < 9.2e18; }
+
+Result<Value> filter_int(Run& run, const Value& input, const Arguments& arguments) {
+  BN_ASSIGN_OR_RETURN(const Bound bound, bind(run, "int", arguments, {"default", "base"}, 0));
+  BN_ASSIGN_OR_RETURN(const int64_t base, int_argument(run, "int", bound.get(1, Value::integer(10))));
+  if (base < 2 || base > 36) return run.error("int() has no base {}", base);
+  if (input.is_integral()) return Value::integer(input.as_int());
+  int64_t whole = 0;
+  double number = 0;
+  const Text* text = input.if_text();
+  if (text) BN_RETURN_IF_ERROR(run.charge_bytes(8 * text->size()));
+  if (text && parse_int(text->bytes(), int(base), &whole)) return Value::integer(whole);
+  if (text && parse_float(text->bytes(), &number) && fits_int(number)) return Value::integer(int64_t(number));
+  if (const double* d = input.if_double(); d && fits_int(*d)) return Value::integer(int64_t(*d));
+  return bound.get(0, Value::integer(0));
+}
+
+Result<Value> filter_float(Run& run, const Value& input, const Arguments& arguments) {
+  BN_ASSIGN_OR_RETURN(const Bound bound, bind(run, "float", arguments, {"default"}, 0));
+  if (input.is_number()) return Value::number(input.as_double());
+  double number = 0;
+  const Text* text = input.if_text();
+  if (text) BN_RETURN_IF_ERROR(run.charge_bytes(8 * text->size()));
+  if (text && parse_float(text->bytes(), &number)) return Value::number(number);
+  return bound.get(0, Value::number(0.0));
+}
+
+Result<Value> filter_abs(Run& run, const Value& input, const Arguments& arguments) {
+  BN_RETURN_IF_ERROR(bind(run, "abs", arguments, {}, 0));
+  if (!input.is_number()) return run.error("'abs' needs a number, not a {}", input.type_name());
+  if (!input.is_integral()) return Value::number(std::fabs(input.as_double()));
+  if (input.as_int() == INT64_MIN) return run.error("the number does not fit 64 bits");
+  return Value::integer(input.as_int() < 0 ? -input.as_int() : input.as_int());
+}
+
+Result<Value> filter_round(Run& run, const Value& input, const Arguments& arguments) {
+  BN_ASSIGN_OR_RETURN(const Bound bound, bind(run, "round", arguments, {"precision", "method"}, 0));
+  if (!input.is_number()) return run.error("'round' needs a number, not a {}", input.type_name());
+  BN_ASSIGN_OR_RETURN(const int64_t digits, int_argument(run, "round", bound.get(0, Value::integer(0))));
+  BN_ASSIGN_OR_RETURN(const Text method, to_text(run, bound.get(1, Value::text("common"))));
+  const double scale = std::pow(10.0, double(std::clamp<int64_t>(digits, -300, 300)));
+  const double scaled = input.as_double() * scale;
+  if (method.bytes() == "ceil") return Value::number(std::ceil(scaled) / scale);
+  if (method.bytes() == "floor") return Value::number(std::floor(scaled) / scale);
+  if (method.bytes() != "common") return run.error("'round' has no method '{}'", method.bytes().substr(0, 80));
+  if (input.is_integral() && digits >= 0) return input;
+  // Python rounds halves to the even neighbour.
+  const double rounded = std::isfinite(scaled) ? (scaled - std::remainder(scaled, 1.0)) / scale : input.as_double();
+  return input.is_integral() && fits_int(rounded) ? Value::integer(int64_t(rounded)) : Value::number(rounded);
+}
+
+}  // namespace
+
+const std::vector<Filter>& text_filters() {
+  static const std::vector<Filter> kFilters = {
+      {"abs", filter_abs},        {"capitalize", map_text<capitalize>},
+      {"e", filter_escape},       {"escape", filter_escape},
+      {"float", filter_float},    {"indent", filter_indent},
+      {"int", filter_int},        {"join", filter_join},
+      {"lower", map_text<lower>}, {"replace", filter_replace},
+      {"round", filter_round},    {"safe", map_text<same>},
+      {"string", map_text<same>}, {"title", map_text<title>},
+      {"tojson", filter_tojson},  {"trim", filter_trim},
+      {"upper", map_text<upper>},
+  };
+  return kFilters;
+}
+
+}  // namespace bitnet::jinja

@@ -1,0 +1,48 @@
+#pragma once
+
+#include "tokenizer/added_tokens.h"
+#include "tokenizer/bpe_model.h"
+#include "tokenizer/chat_template.h"
+#include "tokenizer/pre_tokenizer.h"
+#include "tokenizer/token_index.h"
+#include "tokenizer/vocabulary.h"
+
+#include "bitnet/tokenizer.h"
+
+#include <optional>
+#include <span>
+#include <string>
+
+namespace bitnet {
+
+struct TokenizerImpl {
+  // Bytes [begin, end) of a text.
+  struct Span {
+    size_t begin, end;
+  };
+
+  std::string name;
+  Vocabulary vocabulary;
+  BpeModel model;
+  PreTokenizer pre_tokenizer;
+  AddedTokens added_tokens;
+  TokenStrings texts;  // vocabulary.tokens, for text_index
+  TokenIndex text_index;
+  TokenStrings bytes;  // what each token decodes to
+  std::vector<uint8_t> is_stop;
+  std::optional<ChatTemplate> chat_template;
+  std::optional<Error> chat_error;
+
+  bool is_known(int32_t id) const { return id >= 0 && size_t(id) < vocabulary.tokens.size(); }
+  bool is_special(int32_t id) const {
+    const TokenType type = vocabulary.types[size_t(id)];
+    return type == TokenType::kControl || type == TokenType::kUnknown;
+  }
+
+  // Appends the ids of `text`; special tokens are looked for inside `special` only (sorted, apart from each other).
+  Status encode(std::string_view text, std::span<const Span> special, std::vector<int32_t>& ids) const;
+  Status encode_plain(std::string_view text, BpeModel::Scratch& scratch, std::string& words,
+                      std::vector<int32_t>& ids) const;
+};
+
+}  // namespace bitnet

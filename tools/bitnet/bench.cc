@@ -1,0 +1,219 @@
+// bitnet bench: prompt and generation speed, memory, and how far both are from what the machine could do.
+#include "bench.h"
+
+#include "base/thread_pool.h"
+#include "interrupt.h"
+#include "model/convert.h"
+#include "options.h"
+#include "output.h"
+#include "progress.h"
+
+#include <CLI/CLI.hpp>
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <chrono>
+#include <filesystem>
+#include <memory>
+#include <optional>
+
+namespace bitnet::cli {
+namespace {
+
+struct BenchFlags {
+  ModelFlags model;
+  std::string synthetic, type = "i2_s", embed_type = "f16", kv = "f16";
+  int64_t chunk = 512;
+  BenchSizes sizes;
+};
+
+// A model of this shape in a file that goes away with us.
+Status make_synthetic(const BenchFlags& flags, const std::string& path) {
+  SynthOptions options;
+  options.preset = flags.synthetic;
+  BN_ASSIGN_OR_RETURN(options.linear_type, parse_type(flags.type, "--type"));
+  BN_ASSIGN_OR_RETURN(options.embed_type, parse_type(flags.embed_type, "--embed-type"));
+  const InterruptScope scope;
+  Progress progress("Making " + flags.synthetic);
+  options.on_progress = [&](double done) {
+    progress.update(done);
+    return !interrupted();
+  };
+  return synthesize(path, options);
+}
+
+std::string temporary_path() {
+  std::error_code failure;
+  std::filesystem::path folder = std::filesystem::temp_directory_path(failure);
+  if (failure) folder = ".";
+  return (folder / fmt::format("bitnet-bench-{}.gguf", ::getpid())).string();
+}
+
+OrderedJson to_json(const ModelInfo& info, const BenchReport& report, const BenchSizes& sizes) {
+  OrderedJson results = OrderedJson::array();
+  for (const BenchResult& r : report.results) {
+    const double speed = median(r.speeds);
+    OrderedJson entry = {{"test", r.test},
+                         {"threads", r.n_threads},
+                         {"device", info.device},
+                         {"tokens_per_s", speed},
+                         {"mean", mean(r.speeds)},
+                         {"stddev", standard_deviation(r.speeds)},
+                         {"bytes_per_token", info.bytes_per_token},
+                         {"gb_per_s", speed * double(info.bytes_per_token) / 1e9},
+                         {"share_of_limit", nullptr},
+                         {"limit_tokens_per_s", nullptr},
+                         {"samples", r.speeds}};
+    if (!r.share_of_limit.empty()) {
+      entry["share_of_limit"] = median(r.share_of_limit);
+      entry["limit_tokens_per_s"] = r.limit;
+    }
+    // A prompt reads the weights once for many tokens: bytes a token are generation's.
+    if (r.test.starts_with("pp")) {
+      entry["bytes_per_token"] = double(info.bytes_per_token) / double(std::max<int64_t>(1, sizes.n_prompt));
+      entry["gb_per_s"] = speed * entry["bytes_per_token"].get<double>() / 1e9;
+      entry["gops_per_s"] = speed * double(info.ops_per_token) / 1e9;
+    }
+    results.push_back(std::move(entry));
+  }
+  OrderedJson limits = OrderedJson::array();
+  for (size_t i = 0; i < report.limits.size(); ++i) {
+    limits.push_back({{"threads", sizes.threads[i]},
+                      {"read_gb_per_s", report.limits[i].read_gb_per_s},
+                      {"int8_gops_per_s", report.limits[i].int8_gops_per_s}});
+  }
+  return {
+      {"model",
+       {{"path", info.path},
+        {"name", info.name},
+        {"architecture", info.architecture},
+        {"n_parameters", info.n_parameters},
+        {"weight_types", info.weight_types},
+        {"file_bytes", info.file_bytes},
+        {"memory_bytes", info.memory_bytes},
+        {"bytes_per_token", info.bytes_per_token},
+        {"ops_per_token", info.ops_per_token}}},
+      {"machine", {{"cpu", cpu_name()}, {"threads", available_cpus()}, {"kernels", info.kernels}, {"limits", limits}}},
+      {"results", results},
+      {"peak_rss_bytes", report.peak_rss_bytes},
+      {"load_s", report.load_s},
+      {"first_token_s", report.first_token_s},
+      {"logits_hash", report.logits_hash}};
+}
+
+void print_for_people(const ModelInfo& info, const BenchReport& report, const BenchSizes& sizes) {
+  print(fmt::format("{}: {}, {} parameters, {} ({})\n", info.path, info.architecture,
+                    human_count(uint64_t(info.n_parameters)), human_bytes(info.file_bytes), info.weight_types));
+  print(fmt::format("{}, {} kernels\n\n", cpu_name(), info.kernels));
+  std::vector<std::vector<std::string>> rows = {{"test", "threads", "tokens/s", "+-", "GB/s", "limit", "share of it"}};
+  for (const BenchResult& r : report.results) {
+    const double speed = median(r.speeds);
+    const bool prompt = r.test.starts_with("pp");
+    rows.push_back({r.test, fmt::format("{}", r.n_threads), human_rate(speed), human_rate(standard_deviation(r.speeds)),
+                    prompt ? "" : human_rate(speed * r.bytes_per_token / 1e9),
+                    r.share_of_limit.empty() ? "unknown" : human_rate(r.limit),
+                    r.share_of_limit.empty() ? "" : fmt::format("{:.0f}%", 100 * median(r.share_of_limit))});
+  }
+  print(table(rows) + "\n");
+  for (size_t i = 0; i < report.limits.size(); ++i) {
+    const MachineLimits& limits = report.limits[i];
+    if (limits.read_gb_per_s <= 0) continue;
+    print(fmt::format("this machine, {} thread{}: reads {} GB/s{}\n", sizes.threads[i],
+                      sizes.threads[i] == 1 ? "" : "s", human_rate(limits.read_gb_per_s),
+                      limits.int8_gops_per_s > 0 ? ", " + human_rate(limits.int8_gops_per_s) + " int8 GOP/s" : ""));
+  }
+  print(fmt::format("limit: generation reads {} of weights a token, a prompt token takes {} GOP\n",
+                    human_bytes(info.bytes_per_token), human_rate(double(info.ops_per_token) / 1e9)));
+  if (std::any_of(report.results.begin(), report.results.end(),
+                  [](const BenchResult& r) { return median(r.share_of_limit) > 1.05; })) {
+    print("more than 100%: the weights are small enough to stay in the processor's cache\n");
+  }
+  print(fmt::format("load {:.2f} s, first token after {:.2f} s, peak memory {}, logits {}\n", report.load_s,
+                    report.first_token_s, human_bytes(report.peak_rss_bytes), report.logits_hash));
+}
+
+Result<int> run(const Invocation& invocation, BenchFlags flags) {
+  if (flags.model.model.empty() == flags.synthetic.empty()) {
+    Error error = invalid_argument("Give either a model with -m or a shape with --synthetic.");
+    error.suggestion = "bitnet bench -m models/storyteller-29m.gguf";
+    return error;
+  }
+  if (flags.sizes.n_prompt == 0 && flags.sizes.n_generate == 0) {
+    return invalid_argument("Nothing to measure: -p and -n are both 0.");
+  }
+  MachineMeter meter;  // before the first thread
+  std::optional<TemporaryFile> temporary;
+  if (!flags.synthetic.empty()) {
+    temporary.emplace(temporary_path());
+    BN_RETURN_IF_ERROR(make_synthetic(flags, temporary->path()));
+    flags.model.model = temporary->path();
+  }
+  if (flags.sizes.threads.empty()) flags.sizes.threads.push_back(available_cpus());
+  flags.model.n_threads = *std::max_element(flags.sizes.threads.begin(), flags.sizes.threads.end());
+  flags.sizes.session.chunk = flags.chunk;
+  flags.sizes.session.kv_type = flags.kv == "f32" ? KvType::kF32 : KvType::kF16;
+
+  const auto start = std::chrono::steady_clock::now();
+  const auto elapsed = [&] { return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count(); };
+  BN_ASSIGN_OR_RETURN(const Model model, load_model(invocation, flags.model));
+  const double load_s = elapsed();
+  {
+    BN_ASSIGN_OR_RETURN(Session session, model.new_session(flags.sizes.session));
+    const int32_t id = 0;
+    BN_RETURN_IF_ERROR(session.append({&id, 1}));
+  }
+  const double first_token_s = elapsed();
+  BN_ASSIGN_OR_RETURN(BenchReport report, run_bench(model, flags.sizes, meter));
+  report.load_s = load_s;
+  report.first_token_s = first_token_s;
+  if (invocation.json) {
+    print_json(to_json(model.info(), report, flags.sizes));
+  } else {
+    print_for_people(model.info(), report, flags.sizes);
+  }
+  return 0;
+}
+
+}  // namespace
+
+void add_bench(CLI::App& app, Invocation& invocation) {
+  auto flags = std::make_shared<BenchFlags>();
+  CLI::App* command = app.add_subcommand("bench", "Measure speed and memory, and the share of the machine's limits");
+  CLI::Option* model =
+      command->add_option("-m,--model", flags->model.model,
+                          "GGUF file, Hugging Face folder, or the name of a model in $BITNET_MODELS or ./models");
+  command
+      ->add_option("--synthetic", flags->synthetic, "Make a model of this shape with random weights and measure that")
+      ->check(CLI::IsMember(synth_presets()))
+      ->excludes(model);
+  command->add_option("--type", flags->type, "With --synthetic: type of the linear layers")->capture_default_str();
+  command->add_option("--embed-type", flags->embed_type, "With --synthetic: type of embedding and head")
+      ->capture_default_str();
+  command->add_option("-p,--prompt-tokens", flags->sizes.n_prompt, "Tokens of the prompt test; 0: leave it out")
+      ->check(CLI::Range(int64_t{0}, int64_t{1} << 20).description(""))
+      ->capture_default_str();
+  command->add_option("-n,--new-tokens", flags->sizes.n_generate, "Tokens of the generation test; 0: leave it out")
+      ->check(CLI::Range(int64_t{0}, int64_t{1} << 20).description(""))
+      ->capture_default_str();
+  command->add_option("-t,--threads", flags->sizes.threads, "Threads, 1,2,4 (default: all processors)")
+      ->delimiter(',')
+      ->check(CLI::Range(1, 1024).description(""));
+  command
+      ->add_option("-r,--repetitions", flags->sizes.repetitions, "Times that every test runs, after one that warms up")
+      ->check(CLI::Range(1, 1000).description(""))
+      ->capture_default_str();
+  command->add_option("--device", flags->model.device, "Back end: cpu or reference")->capture_default_str();
+  command->add_option("--kv", flags->kv, "Type of the key/value cache: f16 or f32")
+      ->check(CLI::IsMember({"f16", "f32"}))
+      ->capture_default_str();
+  command->add_option("--chunk", flags->chunk, "Prompt tokens computed together")
+      ->check(CLI::Range(int64_t{1}, int64_t{65536}).description(""))
+      ->capture_default_str();
+  add_i2s_layout_flag(*command, flags->model.i2s_layout);
+  add_bench_ops(*command, invocation);
+  define(*command, invocation, "bitnet bench -m models/storyteller-29m.gguf -p 256 -n 64 -t 1,2 -r 5",
+         [flags](const Invocation& self) { return run(self, *flags); });
+}
+
+}  // namespace bitnet::cli

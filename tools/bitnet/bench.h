@@ -1,0 +1,51 @@
+#pragma once
+
+#include "cli.h"
+#include "machine.h"
+
+#include "bitnet/model.h"
+#include "bitnet/session.h"
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace bitnet::cli {
+
+struct BenchSizes {
+  int64_t n_prompt = 512;
+  int64_t n_generate = 64;
+  int repetitions = 5;
+  std::vector<int> threads;
+  SessionOptions session;  // n_threads and n_ctx are set for each test
+};
+
+// One test, "pp512" or "tg64", on one number of threads.
+struct BenchResult {
+  std::string test;
+  int n_threads = 1;
+  std::vector<double> speeds;          // tokens/s of each repetition
+  std::vector<double> share_of_limit;  // of what the machine could do beside that repetition; empty: unknown
+  double bytes_per_token = 0;
+  double limit = 0;  // tokens/s that the machine's limit allows, median
+};
+
+struct BenchReport {
+  std::vector<BenchResult> results;
+  std::vector<MachineLimits> limits;  // one a thread count, medians
+  double load_s = 0;
+  double first_token_s = 0;  // from the beginning of loading to the first token's logits
+  std::string logits_hash;   // of the prompt's last logits, the same for every number of threads
+  unsigned long long peak_rss_bytes = 0;
+};
+
+double median(std::vector<double> values);
+double mean(const std::vector<double>& values);
+double standard_deviation(const std::vector<double>& values);
+
+// Runs every test `repetitions` times, in turn, the machine's limits measured in between.
+Result<BenchReport> run_bench(const Model& model, const BenchSizes& sizes, MachineMeter& meter);
+
+void add_bench_ops(CLI::App& bench, Invocation& invocation);
+
+}  // namespace bitnet::cli

@@ -1,0 +1,171 @@
+// The measurements of `bitnet bench`.
+#include "bench.h"
+#include "hash.h"
+#include "interrupt.h"
+#include "progress.h"
+#include "verify_checks.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <map>
+
+namespace bitnet::cli {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
+
+int32_t argmax(std::span<const float> logits) {
+  return int32_t(std::max_element(logits.begin(), logits.end()) - logits.begin());
+}
+
+class Bench {
+ public:
+  Bench(const Model& model, const BenchSizes& sizes, MachineMeter& meter)
+      : model_(model),
+        sizes_(sizes),
+        meter_(meter),
+        prompt_(fixed_ids(std::max<int64_t>(sizes.n_prompt, 1), model.info().vocab_size)) {}
+
+  Result<BenchReport> run() {
+    const int n_rounds = sizes_.repetitions + 1;  // the first one warms up and is not counted
+    Progress progress("Measuring");
+    for (int round = 0; round < n_rounds; ++round) {
+      for (size_t i = 0; i < sizes_.threads.size(); ++i) {
+        if (interrupted()) return interrupted_error();
+        BN_RETURN_IF_ERROR(run_once(sizes_.threads[i], round > 0));
+        progress.update((round + double(i + 1) / double(sizes_.threads.size())) / n_rounds);
+      }
+    }
+    return report();
+  }
+
+ private:
+  struct Samples {
+    std::vector<double> prompt, generate, read, int8;
+  };
+
+  // A session per run: two thread teams at once would share the processors.
+  Status run_once(int n_threads, bool count) {
+    SessionOptions options = sizes_.session;
+    options.n_threads = n_threads;
+    options.n_ctx = std::max<int64_t>({2, sizes_.n_prompt, sizes_.n_generate + 1});
+    BN_ASSIGN_OR_RETURN(Session session, model_.new_session(options));
+    const InterruptScope scope(&session);
+    double prompt = 0, generate = 0;
+    BN_RETURN_IF_ERROR(time_prompt(session, prompt));
+    BN_RETURN_IF_ERROR(time_generation(session, generate));
+    peak_rss_bytes_ = peak_rss_bytes();
+    const MachineLimits limits = meter_.measure(n_threads);
+    if (!count) return ok();
+    Samples& samples = samples_[n_threads];
+    samples.prompt.push_back(prompt);
+    samples.generate.push_back(generate);
+    samples.read.push_back(limits.read_gb_per_s);
+    samples.int8.push_back(limits.int8_gops_per_s);
+    return ok();
+  }
+
+  Status time_prompt(Session& session, double& tokens_per_s) {
+    session.reset();
+    const Clock::time_point start = Clock::now();
+    BN_RETURN_IF_ERROR(session.append(prompt_));
+    tokens_per_s = double(prompt_.size()) / seconds_since(start);
+    LogitsHash hash;
+    hash.add(session.logits());
+    if (!hash_.empty() && hash.hex() != hash_) {
+      return make_error(ErrorCode::kInternal, "The same prompt gave other logits: hash {} and {}.", hash_, hash.hex());
+    }
+    hash_ = hash.hex();
+    return ok();
+  }
+
+  // Greedy text after one token: what the model's own words make it compute.
+  Status time_generation(Session& session, double& tokens_per_s) {
+    if (sizes_.n_generate == 0) return ok();
+    session.reset();
+    BN_RETURN_IF_ERROR(session.append({prompt_.data(), 1}));
+    const Clock::time_point start = Clock::now();
+    for (int64_t i = 0; i < sizes_.n_generate; ++i) {
+      const int32_t id = argmax(session.logits());
+      BN_RETURN_IF_ERROR(session.append({&id, 1}));
+    }
+    tokens_per_s = double(sizes_.n_generate) / seconds_since(start);
+    return ok();
+  }
+
+  BenchReport report() const {
+    BenchReport report;
+    report.logits_hash = hash_;
+    report.peak_rss_bytes = peak_rss_bytes_;
+    const double bytes = double(model_.info().bytes_per_token), ops = double(model_.info().ops_per_token);
+    for (const int n_threads : sizes_.threads) {
+      const Samples& samples = samples_.at(n_threads);
+      report.limits.push_back({median(samples.read), median(samples.int8)});
+      // A prompt is bound by arithmetic, generation by reading the weights.
+      if (sizes_.n_prompt > 0) {
+        report.results.push_back(
+            result(fmt::format("pp{}", sizes_.n_prompt), n_threads, samples.prompt, samples.int8, ops / 1e9));
+      }
+      if (sizes_.n_generate > 0) {
+        report.results.push_back(
+            result(fmt::format("tg{}", sizes_.n_generate), n_threads, samples.generate, samples.read, bytes / 1e9));
+      }
+    }
+    return report;
+  }
+
+  // `capacity`: what the machine does a second; `need`: what a token takes of it.
+  BenchResult result(std::string test, int n_threads, const std::vector<double>& speeds,
+                     const std::vector<double>& capacity, double need) const {
+    BenchResult r;
+    r.test = std::move(test);
+    r.n_threads = n_threads;
+    r.speeds = speeds;
+    r.bytes_per_token = double(model_.info().bytes_per_token);
+    if (need <= 0 || median(capacity) <= 0) return r;
+    r.limit = median(capacity) / need;
+    for (size_t i = 0; i < speeds.size(); ++i) {
+      if (capacity[i] > 0) r.share_of_limit.push_back(speeds[i] * need / capacity[i]);
+    }
+    return r;
+  }
+
+  const Model& model_;
+  const BenchSizes& sizes_;
+  MachineMeter& meter_;
+  std::vector<int32_t> prompt_;
+  std::map<int, Samples> samples_;
+  std::string hash_;
+  unsigned long long peak_rss_bytes_ = 0;
+};
+
+}  // namespace
+
+double median(std::vector<double> values) {
+  if (values.empty()) return 0;
+  std::sort(values.begin(), values.end());
+  const size_t half = values.size() / 2;
+  return values.size() % 2 == 1 ? values[half] : (values[half - 1] + values[half]) / 2;
+}
+
+double mean(const std::vector<double>& values) {
+  double sum = 0;
+  for (const double value : values) sum += value;
+  return values.empty() ? 0 : sum / double(values.size());
+}
+
+double standard_deviation(const std::vector<double>& values) {
+  if (values.size() < 2) return 0;
+  const double average = mean(values);
+  double sum = 0;
+  for (const double value : values) sum += (value - average) * (value - average);
+  return std::sqrt(sum / double(values.size() - 1));
+}
+
+Result<BenchReport> run_bench(const Model& model, const BenchSizes& sizes, MachineMeter& meter) {
+  return Bench(model, sizes, meter).run();
+}
+
+}  // namespace bitnet::cli

@@ -1,0 +1,74 @@
+#include "interrupt.h"
+
+#include "bitnet/session.h"
+
+#include <signal.h>
+#include <unistd.h>
+
+#include <array>
+#include <atomic>
+#include <cerrno>
+#include <cstring>
+
+namespace bitnet::cli {
+namespace {
+
+// All that the handler touches is lock-free and prepared before: a signal may come at any instruction.
+std::atomic<int> n_signals{0};
+std::atomic<int> n_scopes{0};
+std::atomic<Session*> running_session{nullptr};
+std::atomic<const char*> temporary_file{nullptr};
+std::array<char, 256> last_words{};
+size_t last_words_size = 0;
+int last_words_fd = STDERR_FILENO;
+
+extern "C" void on_interrupt(int) {
+  const int saved_errno = errno;
+  const int before = n_signals.fetch_add(1);
+  if (n_scopes.load() == 0 || before > 0) {
+    if (const char* path = temporary_file.load()) ::unlink(path);
+    [[maybe_unused]] const ssize_t written = ::write(last_words_fd, last_words.data(), last_words_size);
+    ::_exit(int(ErrorCode::kInterrupted));
+  }
+  if (Session* session = running_session.load()) session->request_stop();
+  errno = saved_errno;
+}
+
+}  // namespace
+
+void install_interrupt_handler(const std::string& command, bool json) {
+  const std::string words =
+      json ? "{\"error\": {\"kind\": \"interrupted\", \"code\": 6, \"message\": \"Stopped by Ctrl-C.\", "
+             "\"context\": [], \"suggestion\": \"\"}}\n"
+           : "\n" + command + ": Stopped by Ctrl-C.\n";
+  last_words_size = std::min(words.size(), last_words.size());
+  std::memcpy(last_words.data(), words.data(), last_words_size);
+  last_words_fd = json ? STDOUT_FILENO : STDERR_FILENO;
+  struct sigaction action {};
+  action.sa_handler = on_interrupt;
+  sigemptyset(&action.sa_mask);
+  action.sa_flags = 0;  // no SA_RESTART: waiting for a line of input ends too
+  ::sigaction(SIGINT, &action, nullptr);
+  ::sigaction(SIGTERM, &action, nullptr);
+}
+
+InterruptScope::InterruptScope(Session* session) {
+  if (session != nullptr) running_session.store(session);
+  n_scopes.fetch_add(1);
+}
+InterruptScope::~InterruptScope() {
+  n_scopes.fetch_sub(1);
+  running_session.store(nullptr);
+}
+
+bool interrupted() { return n_signals.load() > 0; }
+void clear_interrupt() { n_signals.store(0); }
+Error interrupted_error(std::string what) { return Error{ErrorCode::kInterrupted, std::move(what)}; }
+
+TemporaryFile::TemporaryFile(std::string path) : path_(std::move(path)) { temporary_file.store(path_.c_str()); }
+TemporaryFile::~TemporaryFile() {
+  temporary_file.store(nullptr);
+  ::unlink(path_.c_str());
+}
+
+}  // namespace bitnet::cli

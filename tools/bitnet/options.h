@@ -1,0 +1,72 @@
+#pragma once
+
+#include "cli.h"
+
+#include "bitnet/generate.h"
+#include "bitnet/model.h"
+#include "bitnet/session.h"
+#include "tensor/dtype.h"
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace bitnet::cli {
+
+// Flags that several commands share. The add_ functions declare them; the others turn them into the library's options.
+
+struct ModelFlags {
+  std::string model;
+  std::string device = "cpu";
+  int n_threads = 0;
+  std::string i2s_layout = "x86";
+  std::string tokenizer;
+  std::string pre;
+};
+void add_model_flags(CLI::App& command, ModelFlags& flags);
+// Without -m: for commands that name their models in another way.
+void add_device_flags(CLI::App& command, ModelFlags& flags);
+void add_threads_flag(CLI::App& command, int& n_threads);
+void add_i2s_layout_flag(CLI::App& command, std::string& layout);
+// Shows progress and the model's notices on stderr. `options` holds what is not in the flags.
+Result<Model> load_model(const Invocation& invocation, const ModelFlags& flags, LoadOptions options = {});
+// The path of a model given by path or by its name in the models folder, for commands that read no weights through
+// Model::load (which does the same).
+Result<std::string> find_model(const std::string& path_or_name);
+Result<const Tokenizer*> tokenizer_of(const Model& model);  // an error that says what to do without one
+
+struct SessionFlags {
+  int64_t n_ctx = 0;
+  int64_t chunk = 256;
+  std::string kv = "f16";
+};
+void add_session_flags(CLI::App& command, SessionFlags& flags);
+SessionOptions session_options(const SessionFlags& flags, int n_threads);
+
+struct SamplingFlags {
+  SamplingOptions sampling;
+  std::optional<uint64_t> seed;  // nothing: drawn
+  std::vector<std::string> stop;
+  bool ignore_eos = false;
+};
+void add_sampling_flags(CLI::App& command, SamplingFlags& flags);
+GenerateOptions generate_options(const SamplingFlags& flags);
+
+// Text from -p, from -f ("-" is the standard input), or from the standard input when it is not a terminal. A file's
+// bytes are taken as they are.
+struct TextFlags {
+  std::string text;
+  bool has_text = false;  // -p was given, maybe empty
+  std::string file;
+};
+void add_text_flags(CLI::App& command, TextFlags& flags, const std::string& what);
+Result<std::string> read_text(const TextFlags& flags, const std::string& what, const std::string& example);
+Result<std::string> read_path_or_stdin(const std::string& path);
+
+// "1,2,3", with or without spaces and brackets.
+Result<std::vector<int32_t>> parse_ids(const std::string& text, const std::string& where);
+
+Result<DType> parse_type(const std::string& name, const std::string& flag);
+
+}  // namespace bitnet::cli

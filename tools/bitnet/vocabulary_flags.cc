@@ -1,0 +1,34 @@
+#include "vocabulary_flags.h"
+
+#include "options.h"
+
+#include <CLI/CLI.hpp>
+
+namespace bitnet::cli {
+
+void add_vocabulary_flags(CLI::App& command, VocabularyFlags& flags) {
+  CLI::Option* model =
+      command.add_option("-m,--model", flags.model,
+                         "GGUF file, Hugging Face folder, or the name of a model in $BITNET_MODELS or ./models");
+  command
+      .add_option("--tokenizer", flags.tokenizer,
+                  "A bare vocabulary: tokenizer.json, tiktoken ranks, SentencePiece model or GGUF file")
+      ->excludes(model);
+  command.add_option("--pre", flags.pre, "Pre-tokenizer to use instead of the one that the vocabulary names");
+}
+
+Result<Tokenizer> load_vocabulary(const VocabularyFlags& flags) {
+  const std::string& path = flags.tokenizer.empty() ? flags.model : flags.tokenizer;
+  if (path.empty()) {
+    Error error = invalid_argument("No vocabulary: give a model with -m or a vocabulary file with --tokenizer.");
+    error.suggestion = "-m models/storyteller-29m.gguf";
+    return error;
+  }
+  TokenizerOptions options;
+  options.pre = flags.pre;
+  if (!flags.tokenizer.empty()) return Tokenizer::load(path, options);
+  BN_ASSIGN_OR_RETURN(const std::string found, find_model(path));
+  return Tokenizer::load(found, options);
+}
+
+}  // namespace bitnet::cli
