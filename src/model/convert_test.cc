@@ -104,25 +104,40 @@ TEST(Convert, FolderToEveryTernaryTypeAndBackKeepsEveryValue) {
   }
 }
 
+// The codes of an I2_S tensor in the order of the file's rows.
+std::vector<uint8_t> stored_codes(const GgufFile& file, const std::string& name) {
+  const StoredTensor* tensor = file.find(name);
+  const auto bytes = file.read(*tensor);
+  std::vector<uint8_t> codes(*element_count(tensor->shape));
+  const TernaryView view{TernaryLayout::kI2S, tensor->shape[0], tensor->shape[1], *bytes};
+  EXPECT_TRUE(decode_ternary(view, 0, view.n_rows, codes.data()));
+  return codes;
+}
+
 TEST(Convert, LlamaRowsOfQAndKAreInterleavedInGguf) {
   const TestFolder folder;
   tiny_folder(tiny_config("llama")).write(folder / "hf");
   BN_ASSERT_OK(convert(folder / "hf", folder / "m.gguf", {}));
-  const auto hf = read_linears(folder / "hf"), gguf = read_linears(folder / "m.gguf");
-  const auto row = [](const Linear& linear, size_t r) {
-    return std::vector<uint8_t>(linear.codes.begin() + int64_t(r) * 256, linear.codes.begin() + int64_t(r + 1) * 256);
+  const auto hf = read_linears(folder / "hf");
+  const auto file = GgufFile::open(folder / "m.gguf");
+  BN_ASSERT_OK(file);
+  const auto row = [](const std::vector<uint8_t>& codes, size_t r) {
+    return std::vector<uint8_t>(codes.begin() + int64_t(r) * 256, codes.begin() + int64_t(r + 1) * 256);
   };
   for (const std::string name : {"q", "k"}) {
-    const std::string key = "model.layers.1.self_attn." + name + "_proj.weight";
+    const auto from = hf.at("model.layers.1.self_attn." + name + "_proj.weight").codes;
+    const auto to = stored_codes(*file, "blk.1.attn_" + name + ".weight");
     for (size_t head = 0; head < 2; ++head) {
       for (size_t i = 0; i < 32; ++i) {
-        EXPECT_EQ(row(gguf.at(key), head * 64 + 2 * i), row(hf.at(key), head * 64 + i));
-        EXPECT_EQ(row(gguf.at(key), head * 64 + 2 * i + 1), row(hf.at(key), head * 64 + 32 + i));
+        EXPECT_EQ(row(to, head * 64 + 2 * i), row(from, head * 64 + i));
+        EXPECT_EQ(row(to, head * 64 + 2 * i + 1), row(from, head * 64 + 32 + i));
       }
     }
   }
-  const std::string v = "model.layers.1.self_attn.v_proj.weight";
-  EXPECT_EQ(gguf.at(v).codes, hf.at(v).codes);
+  EXPECT_EQ(stored_codes(*file, "blk.1.attn_v.weight"), hf.at("model.layers.1.self_attn.v_proj.weight").codes);
+  // The loader gives every row back in its place.
+  const auto gguf = read_linears(folder / "m.gguf");
+  for (const auto& [name, linear] : hf) EXPECT_EQ(gguf.at(name).codes, linear.codes) << name;
 }
 
 TEST(Convert, GgufToGgufKeepsRowsWhereTheyAre) {

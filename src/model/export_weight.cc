@@ -42,7 +42,8 @@ Status export_codes(const TernarySource& source, const ExportWeight& weight, Thr
   BN_RETURN_IF_ERROR(parallel_status(pool, source.n_rows, [&](int64_t begin, int64_t end) {
     return source.read_codes(begin, end - begin, codes.data() + begin * n_cols);
   }));
-  BN_ASSIGN_OR_RETURN(const std::vector<std::byte> bytes, encode_ternary(layout, source.n_rows, n_cols, codes, source.scales));
+  BN_ASSIGN_OR_RETURN(const std::vector<std::byte> bytes,
+                      encode_ternary(layout, source.n_rows, n_cols, codes, source.scales));
   return sink(bytes);
 }
 

@@ -75,7 +75,9 @@ class TinyVocabulary {
       if (id < 512) vocab[text] = id++;
     };
     for (int byte = 0; byte < 256; ++byte) add(alphabet(byte));
-    for (int byte = 1; id < 512; byte = (byte + 37) % 256) {
+    int byte = 1;
+    while (id < 512) {
+      byte = (byte + 37) % 256;
       const std::string letter = alphabet('a' + (byte / 2) % 26);
       if (vocab.contains(letter + alphabet(byte))) continue;
       merges.push_back(letter + " " + alphabet(byte));

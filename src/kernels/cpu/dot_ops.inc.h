@@ -58,53 +58,56 @@ struct Q4_0Row {  // [f16 d][16 bytes: low nibbles, then high]: d * (q - 8)
 struct Q6_KRow {  // [128 low nibbles][64 high bits][16 int8 scales][f16 d]: d * scale * (q - 32)
   static constexpr int kCols = 256, kBytes = 210, kValueBytes = 0;
   struct Block {
-    const uint8_t* bytes;
+    uint8_t codes[256];
     float factors[16];
   };
   static inline Block open(const uint8_t* p) {
     Block block;
-    block.bytes = p;
+    BN_UNROLL for (int quarter = 0; quarter < 8; ++quarter) {  // of either half
+      U8x32 low, high;
+      __builtin_memcpy(&low, p + quarter / 4 * 64 + quarter % 2 * 32, 32);
+      __builtin_memcpy(&high, p + 128 + quarter / 4 * 32, 32);
+      low = quarter % 4 < 2 ? low & 15 : low >> 4;
+      const U8x32 codes = (low | (high >> uint8_t(quarter % 4 * 2) & 3) << 4) - 32;
+      __builtin_memcpy(block.codes + 32 * quarter, &codes, 32);
+    }
     store(block.factors, mul(from_i8(load_bytes(p + 192)), broadcast(scale_at(p + 208))));
     return block;
   }
   static inline F32x16 load16(const Block& block, int step) {
-    const int half = step / 8, quarter = step % 8 / 2, at = step % 2 * 16;
-    const U8x16 low = load_bytes(block.bytes + 64 * half + 32 * (quarter % 2) + at);
-    const U8x16 high = load_bytes(block.bytes + 128 + 32 * half + at);
-    const U8x16 nibble = quarter < 2 ? low & 15 : low >> 4;
-    const U8x16 codes = (nibble | (high >> uint8_t(2 * quarter) & 3) << 4) - 32;
-    return mul(from_i8(codes), broadcast(block.factors[step]));
+    return mul(from_i8(load_bytes(block.codes + 16 * step)), broadcast(block.factors[step]));
   }
 };
 struct Q4_KRow {  // [f16 d][f16 dmin][12 bytes: eight 6-bit scales and minima][128 bytes]: d * scale * q - dmin * min
   static constexpr int kCols = 256, kBytes = 144, kValueBytes = 0;
   struct Block {
-    const uint8_t* codes;
-    float factors[16];  // eight scales, eight minima
+    uint8_t codes[256];
+    float factors[16];  // of the eight parts
+    float minima[16];
   };
   static inline Block open(const uint8_t* p) {
-    U8x16 parts = {};
+    Block block;
+    U8x16 scales = {}, minima = {};
     for (int i = 0; i < 4; ++i) {
       const int low = p[4 + i], middle = p[8 + i], high = p[12 + i];
-      parts[i] = uint8_t(low & 63);
-      parts[8 + i] = uint8_t(middle & 63);
-      parts[4 + i] = uint8_t((high & 15) | low >> 6 << 4);
-      parts[12 + i] = uint8_t(high >> 4 | middle >> 6 << 4);
+      scales[i] = uint8_t(low & 63);
+      minima[i] = uint8_t(middle & 63);
+      scales[4 + i] = uint8_t((high & 15) | low >> 6 << 4);
+      minima[4 + i] = uint8_t(high >> 4 | middle >> 6 << 4);
     }
-    Block block;
-    block.codes = p + 16;
-    const F32x16 wide = from_i8(parts);
-    float minima[16];
-    store(block.factors, mul(wide, broadcast(scale_at(p))));
-    store(minima, mul(wide, broadcast(scale_at(p + 2))));
-    for (int i = 8; i < 16; ++i) block.factors[i] = minima[i];
+    store(block.factors, mul(from_i8(scales), broadcast(scale_at(p))));
+    store(block.minima, mul(from_i8(minima), broadcast(scale_at(p + 2))));
+    BN_UNROLL for (int part = 0; part < 8; ++part) {
+      U8x32 bytes;
+      __builtin_memcpy(&bytes, p + 16 + part / 2 * 32, 32);
+      bytes = part % 2 == 0 ? bytes & 15 : bytes >> 4;
+      __builtin_memcpy(block.codes + 32 * part, &bytes, 32);
+    }
     return block;
   }
   static inline F32x16 load16(const Block& block, int step) {
-    const int part = step / 2;
-    const U8x16 bytes = load_bytes(block.codes + part / 2 * 32 + step % 2 * 16);
-    const U8x16 codes = part % 2 == 0 ? bytes & 15 : bytes >> 4;
-    return sub(mul(from_i8(codes), broadcast(block.factors[part])), broadcast(block.factors[8 + part]));
+    const F32x16 product = mul(from_i8(load_bytes(block.codes + 16 * step)), broadcast(block.factors[step / 2]));
+    return sub(product, broadcast(block.minima[step / 2]));
   }
 };
 

@@ -6,6 +6,7 @@
 #endif
 
 typedef uint8_t U8x16 __attribute__((vector_size(16)));
+typedef uint8_t U8x32 __attribute__((vector_size(32)));
 
 // Four bytes as one integer, at any address.
 static inline int32_t load_quad(const int8_t* p) {

@@ -12,7 +12,7 @@ namespace bitnet::jinja {
 
 inline constexpr int kMaxMacroDepth = 64;
 // Statements and expressions under evaluation at once, macros included: bounds the stack.
-inline constexpr int kMaxEvalDepth = 500;
+inline constexpr int kMaxEvalDepth = 300;
 
 using Variables = std::vector<std::pair<std::string, Value>>;
 
