@@ -1,7 +1,7 @@
 # nlohmann-json, fmt, CLI11 and xxHash are used as headers only, by us and never by a program that links us.
 find_package(Threads REQUIRED)
 add_library(bitnet_headers INTERFACE)
-target_compile_definitions(bitnet_headers INTERFACE FMT_HEADER_ONLY=1 XXH_INLINE_ALL=1)
+target_compile_definitions(bitnet_headers INTERFACE XXH_INLINE_ALL=1)
 set(dependencies "nlohmann/json.hpp=nlohmann-json3-dev" "fmt/format.h=libfmt-dev" "CLI/CLI.hpp=libcli11-dev"
                  "xxhash.h=libxxhash-dev")
 foreach(dependency IN LISTS dependencies)
@@ -26,6 +26,13 @@ foreach(dependency IN LISTS dependencies)
   endif()
   target_include_directories(bitnet_headers SYSTEM INTERFACE ${found})
 endforeach()
+
+# src/base/fmt.cc compiles fmt 9 once; what other versions need there differs, so they stay header-only.
+find_path(BITNET_FMT_CORE fmt/core.h PATHS /usr/include NO_CMAKE_FIND_ROOT_PATH)
+file(STRINGS ${BITNET_FMT_CORE}/fmt/core.h fmt_version REGEX "define FMT_VERSION 9[0-9][0-9][0-9][0-9]$")
+if(NOT fmt_version)
+  target_compile_definitions(bitnet_headers INTERFACE FMT_HEADER_ONLY=1)
+endif()
 
 # Line editing for `bitnet chat`; without it the terminal's own is used.
 find_path(BITNET_LIBEDIT_INCLUDE histedit.h)

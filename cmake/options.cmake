@@ -1,3 +1,7 @@
+# Kernels and packed layouts ask for -O3 themselves; the rest gains nothing from it but a longer build.
+set(CMAKE_CXX_FLAGS_RELEASE "-O2 -DNDEBUG")
+set(CMAKE_CXX_FLAGS_RELWITHDEBINFO "-O1 -g1")
+
 add_library(bitnet_options INTERFACE)
 target_compile_options(bitnet_options INTERFACE
   -Wall -Wextra -Wshadow -Wnon-virtual-dtor -Wno-unused-parameter

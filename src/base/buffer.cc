@@ -12,10 +12,10 @@ constexpr size_t kHugePage_bytes = size_t{2} << 20;
 
 }  // namespace
 
-Result<Buffer> Buffer::allocate(size_t size_bytes) {
+Result<Buffer> Buffer::allocate(size_t size_bytes, bool huge_pages) {
   Buffer buffer;
   if (size_bytes == 0) return buffer;
-  const bool large = size_bytes >= 4 * kHugePage_bytes;
+  const bool large = huge_pages && size_bytes >= 4 * kHugePage_bytes;
   const auto padded = checked_add(size_bytes, large ? 2 * kHugePage_bytes : 4096);
   if (!padded || *padded > uint64_t(PTRDIFF_MAX)) {
     return make_error(ErrorCode::kResource, "cannot allocate {} bytes of memory", size_bytes);

@@ -8,11 +8,12 @@
 
 namespace bitnet {
 
-// Owned, zeroed memory aligned to a cache line; large ones are aligned to 2 MiB and ask for huge pages. Untouched
+// Owned, zeroed memory aligned to a cache line; large ones may ask for huge pages. Untouched
 // pages cost nothing. Movable, not copyable.
 class Buffer {
  public:
-  static Result<Buffer> allocate(size_t size_bytes);
+  // huge_pages: false for memory that fills up slowly, as a huge page is there in full from its first byte on.
+  static Result<Buffer> allocate(size_t size_bytes, bool huge_pages = true);
   Buffer() = default;
   ~Buffer();
   Buffer(Buffer&& other) noexcept

@@ -8,13 +8,13 @@
 namespace {
 std::atomic<int64_t> n_allocations{0};
 }  // namespace
-void* operator new(size_t size) {
+[[gnu::noinline]] void* operator new(size_t size) {
   n_allocations.fetch_add(1, std::memory_order_relaxed);
   if (void* const p = std::malloc(size == 0 ? 1 : size)) return p;
   std::abort();
 }
-void operator delete(void* p) noexcept { std::free(p); }
-void operator delete(void* p, size_t) noexcept { std::free(p); }
+[[gnu::noinline]] void operator delete(void* p) noexcept { std::free(p); }
+[[gnu::noinline]] void operator delete(void* p, size_t) noexcept { std::free(p); }
 
 namespace bitnet {
 namespace {

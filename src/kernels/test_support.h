@@ -23,7 +23,7 @@ inline void PrintTo(const CpuKernels* kernels, std::ostream* out) { *out << kern
 class EveryIsa : public testing::TestWithParam<const CpuKernels*> {
  protected:
   const CpuBackend cpu_{*GetParam()};
-  const ReferenceBackend reference_;
+  const ReferenceBackend reference_{};
 };
 // A suite of that name that runs on each of them.
 #define BN_EVERY_ISA(Suite)                                                     \

@@ -38,7 +38,7 @@ struct Checkpoint::State {
   std::optional<SafetensorsFolder> folder;
   ModelConfig config;
   RowOrder qk_order;  // from the file's q and k rows to a folder's
-  HfConfig hf;  // of a folder
+  HfConfig hf;        // of a folder
   std::vector<WeightSpec> weights;
   std::optional<Vocabulary> vocabulary;
   std::vector<std::string> notices;

@@ -202,9 +202,7 @@ TEST(CheckpointTest, FloatLinears) {
   ASSERT_NE(source, nullptr);
   std::vector<std::byte> rows(2 * 512);
   BN_ASSERT_OK(source->read_rows(5, 2, rows.data()));
-  // Rows 5 and 6 of the first half of a head: rows 10 and 12 of the file.
-  EXPECT_EQ(std::memcmp(rows.data(), llama.tensor(kO).data.data() + 10 * 512, 512), 0);
-  EXPECT_EQ(std::memcmp(rows.data() + 512, llama.tensor(kO).data.data() + 12 * 512, 512), 0);
+  EXPECT_EQ(std::memcmp(rows.data(), llama.tensor(kO).data.data() + 5 * 512, rows.size()), 0);
 
   // Block types are what quantisers fall back to in BitNet files; plain floats there are an error.
   TinyGguf bitnet = tiny_gguf(tiny_config("bitnet"));

@@ -43,9 +43,8 @@ class Planner {
     const char* type = dtype_info(options_.linear_type).name.data();
     if (n_rounded_ > 0 && is_ternary(options_.linear_type)) {
       plan_.notices.push_back(
-          fmt::format("{} keeps scales in 16 bits: those of {} weights change by up to 1 part in 2048 for other "
-                      "programs; the exact "
-                      "ones stand in bitnet.ternary.scales",
+          fmt::format("{} keeps scales in 16 bits: for other programs those of {} weights change by up to 1 part in "
+                      "2048; the exact ones stand in bitnet.ternary.scales",
                       type, n_rounded_));
     } else if (n_rounded_ > 0) {
       plan_.notices.push_back(

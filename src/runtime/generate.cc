@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <new>
 #include <optional>
 
 namespace bitnet {
@@ -84,21 +85,8 @@ Result<std::vector<int32_t>> first_tokens(const Session& session, std::span<cons
                           session.model().info().path);
 }
 
-}  // namespace
-
-const char* stop_reason_name(StopReason reason) {
-  switch (reason) {
-    case StopReason::kLength: return "length";
-    case StopReason::kEos: return "eos";
-    case StopReason::kStop: return "stop";
-    case StopReason::kContext: return "context";
-    case StopReason::kCancelled: return "cancelled";
-  }
-  return "unknown";
-}
-
-Result<Output> generate(Session& session, std::span<const int32_t> prompt_ids, const GenerateOptions& options,
-                        const TokenCallback& on_token) {
+Result<Output> generate_from_ids(Session& session, std::span<const int32_t> prompt_ids, const GenerateOptions& options,
+                                 const TokenCallback& on_token) {
   if (options.max_new_tokens < -1) {
     return invalid_argument("max_new_tokens is {}, expected -1 (until the context is full) or more",
                             options.max_new_tokens);
@@ -134,8 +122,8 @@ Result<Output> generate(Session& session, std::span<const int32_t> prompt_ids, c
   return output;
 }
 
-Result<Output> generate(Session& session, std::string_view prompt, const GenerateOptions& options,
-                        const TokenCallback& on_token) {
+Result<Output> generate_from_text(Session& session, std::string_view prompt, const GenerateOptions& options,
+                                  const TokenCallback& on_token) {
   const Tokenizer* const tokenizer = session.model().tokenizer();
   if (tokenizer == nullptr) {
     Error error = invalid_argument("the model {} carries no vocabulary, so a text prompt cannot become token ids",
@@ -147,7 +135,40 @@ Result<Output> generate(Session& session, std::string_view prompt, const Generat
   encode.add_bos = options.add_bos && session.n_past() == 0;
   encode.parse_special = options.parse_special;
   BN_ASSIGN_OR_RETURN(const std::vector<int32_t> ids, tokenizer->encode(prompt, encode));
-  return generate(session, std::span<const int32_t>(ids), options, on_token);
+  return generate_from_ids(session, ids, options, on_token);
+}
+
+Error no_memory() { return make_error(ErrorCode::kResource, "no memory to generate text"); }
+
+}  // namespace
+
+const char* stop_reason_name(StopReason reason) {
+  switch (reason) {
+    case StopReason::kLength: return "length";
+    case StopReason::kEos: return "eos";
+    case StopReason::kStop: return "stop";
+    case StopReason::kContext: return "context";
+    case StopReason::kCancelled: return "cancelled";
+  }
+  return "unknown";
+}
+
+Result<Output> generate(Session& session, std::span<const int32_t> prompt_ids, const GenerateOptions& options,
+                        const TokenCallback& on_token) {
+  try {
+    return generate_from_ids(session, prompt_ids, options, on_token);
+  } catch (const std::bad_alloc&) {
+    return no_memory();
+  }
+}
+
+Result<Output> generate(Session& session, std::string_view prompt, const GenerateOptions& options,
+                        const TokenCallback& on_token) {
+  try {
+    return generate_from_text(session, prompt, options, on_token);
+  } catch (const std::bad_alloc&) {
+    return no_memory();
+  }
 }
 
 }  // namespace bitnet

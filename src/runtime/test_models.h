@@ -72,7 +72,9 @@ class TinyVocabulary {
     int32_t id = 0;
     const auto add = [&](const std::string& text) {
       for (; special(id) != nullptr; ++id) vocab[special(id)] = id;
-      if (id < 512) vocab[text] = id++;
+      if (id == 512) return false;
+      vocab[text] = id++;
+      return true;
     };
     for (int byte = 0; byte < 256; ++byte) add(alphabet(byte));
     int byte = 1;
@@ -80,8 +82,7 @@ class TinyVocabulary {
       byte = (byte + 37) % 256;
       const std::string letter = alphabet('a' + (byte / 2) % 26);
       if (vocab.contains(letter + alphabet(byte))) continue;
-      merges.push_back(letter + " " + alphabet(byte));
-      add(letter + alphabet(byte));
+      if (add(letter + alphabet(byte))) merges.push_back(letter + " " + alphabet(byte));
     }
     const auto added = [&](int32_t added_id) {
       return nlohmann::json{

@@ -117,6 +117,9 @@ Status BpeModel::add_listed_merges(const Vocabulary& vocabulary, const std::stri
                                       : right_id < 0 ? right
                                                      : joined));
     }
+    // Special tokens never come out of text, not even where a merge would spell one.
+    const TokenType type = vocabulary.types[size_t(id)];
+    if (type == TokenType::kControl || type == TokenType::kUnknown) continue;
     if (!merges_.insert(left_id, right_id, {uint32_t(rank), id})) {
       return invalid_input("{}: merge {} ({} and {}) is given twice", name, rank, quote_name(left), quote_name(right));
     }

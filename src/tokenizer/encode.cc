@@ -29,6 +29,32 @@ size_t skip_space_back(std::string_view text, size_t begin, size_t pos) {
   return pos;
 }
 
+constexpr std::string_view kSpaceMark = "\u2581";
+
+// SentencePiece's form of a text: U+2581 for each space, and one in front if `prefix`.
+void write_space_marks(std::string_view text, bool prefix, std::string& out) {
+  out.clear();
+  if (prefix) out += kSpaceMark;
+  for (size_t pos = 0; pos < text.size();) {
+    const size_t space = std::min(text.find(' ', pos), text.size());
+    out += text.substr(pos, space - pos);
+    if (space < text.size()) out += kSpaceMark;
+    pos = space + 1;
+  }
+}
+
+// Cuts in front of every run of space marks; false from fn stops.
+template <class Fn>
+void for_each_word(std::string_view words, Fn fn) {
+  for (size_t begin = 0; begin < words.size();) {
+    size_t end = begin;
+    while (words.substr(end, kSpaceMark.size()) == kSpaceMark) end += kSpaceMark.size();
+    end = std::min(words.find(kSpaceMark, end), words.size());
+    if (!fn(words.substr(begin, end - begin))) return;
+    begin = end;
+  }
+}
+
 Error run_too_long(const std::string& name, size_t size_bytes) {
   return invalid_argument("{}: the text holds a run of {} bytes without a word boundary; at most {} can be encoded",
                           name, size_bytes, BpeModel::kMaxPieceBytes);
@@ -82,30 +108,12 @@ Status TokenizerImpl::encode_plain(std::string_view text, BpeModel::Scratch& scr
       return encode_piece(text.substr(begin, end - begin));
     });
   } else {
-    constexpr std::string_view kSpaceMark = "\u2581";
-    words.clear();
-    const auto flush = [&] {
-      const bool done = words.empty() || encode_piece(words);
-      words.clear();
-      return done;
-    };
-    if (vocabulary.add_space_prefix) words = kSpaceMark;
-    bool after_space = vocabulary.add_space_prefix;
-    bool fits = true;
-    for (size_t pos = 0; pos < text.size() && fits; ++pos) {
-      const bool mark = text[pos] == ' ' || text.substr(pos, kSpaceMark.size()) == kSpaceMark;
-      if (mark && !after_space && model.words_are_separate()) fits = flush();
-      after_space = mark;
-      if (text[pos] == ' ') {
-        words += kSpaceMark;
-      } else if (mark) {
-        words += kSpaceMark;
-        pos += kSpaceMark.size() - 1;
-      } else {
-        words += text[pos];
-      }
+    write_space_marks(text, vocabulary.add_space_prefix, words);
+    if (model.words_are_separate()) {
+      for_each_word(words, encode_piece);
+    } else {
+      encode_piece(words);
     }
-    if (fits) flush();
   }
   if (too_long != 0) return run_too_long(name, too_long);
   return ok();

@@ -56,6 +56,16 @@ TEST(Encode, SpecialTokensOnlyWhereAskedFor) {
   EXPECT_FALSE(tokenizer.is_special('a'));
 }
 
+TEST(Encode, NoMergeMakesASpecialToken) {
+  Vocabulary v = byte_level_vocabulary("llama-bpe", {{"a", "b"}, {"ab", "c"}});
+  v.types[257] = TokenType::kControl;
+  for (const bool ignore_merges : {false, true}) {
+    v.ignore_merges = ignore_merges;
+    EXPECT_EQ(must_encode(must_make(v), "abc"), (Ids{256, 'c'}));
+    EXPECT_EQ(must_encode(must_make(v), "abc", true), Ids{257});
+  }
+}
+
 TEST(Encode, UserDefinedTokensAlwaysLongestFirst) {
   const Tokenizer tokenizer = must_make(hello());
   for (const bool parse_special : {false, true}) {

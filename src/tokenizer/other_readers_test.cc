@@ -70,8 +70,8 @@ TEST_F(Readers, TiktokenWithAnotherPreTokenizer) {
 
 TEST_F(Readers, TiktokenRefusesDamage) {
   const std::string good = tiktoken_file({});
-  for (const char* bad : {"!!!! 256\n", "QUI= 257\n", "QUI= 1\n", "QUI 256\n", "QUI= \n", "QUI= 2x\n",
-                                 "QUI=256\n", "QUI= 256 \n", "= 256\n", "QQ== 256\n" /* "A" again */, "\n\n"}) {
+  for (const char* bad : {"!!!! 256\n", "QUI= 257\n", "QUI= 1\n", "QUI 256\n", "QUI= \n", "QUI= 2x\n", "QUI=256\n",
+                          "QUI= 256 \n", "= 256\n", "QQ== 256\n" /* "A" again */, "\n\n"}) {
     EXPECT_FALSE(vocabulary_from_tiktoken(write("ranks", good + bad))) << bad;
   }
   EXPECT_TRUE(vocabulary_from_tiktoken(write("ranks", good + "QUI= 256\r\n")));

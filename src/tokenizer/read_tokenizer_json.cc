@@ -29,6 +29,7 @@ class Reader {
     BN_RETURN_IF_ERROR(read_tokens(*model));
     BN_RETURN_IF_ERROR(read_kind(*model, pre_override));
     BN_RETURN_IF_ERROR(read_merges(*model));
+    v_.unk_id = find(json_text(*model, "unk_token"));
     if (v_.kind == VocabularyKind::kSentencePieceBpe) read_sentencepiece(*model);
     read_post_processor();
     guess_bos_and_eos(v_);
@@ -203,15 +204,11 @@ class Reader {
 
   void read_sentencepiece(const Json& model) {
     const bool byte_fallback = json_flag(model, "byte_fallback", false);
-    const std::string unknown = json_text(model, "unk_token");
+    if (v_.unk_id) v_.types[size_t(*v_.unk_id)] = TokenType::kUnknown;
     std::unordered_map<std::string_view, size_t> ids;
     for (size_t id = 0; id < v_.tokens.size(); ++id) {
       const std::string& token = v_.tokens[id];
       ids.emplace(token, id);
-      if (token == unknown) {
-        v_.unk_id = int32_t(id);
-        v_.types[id] = TokenType::kUnknown;
-      }
       const bool spelled_as_byte = token.size() == 6 && token.rfind("<0x", 0) == 0 && token[5] == '>';
       if (byte_fallback && spelled_as_byte && v_.types[id] == TokenType::kNormal) v_.types[id] = TokenType::kByte;
     }
@@ -241,8 +238,7 @@ class Reader {
       return;
     const auto special = [&](const Json& part) -> std::optional<int32_t> {
       const Json* token = json_member(part, "SpecialToken");
-      const auto at = token ? std::find(v_.tokens.begin(), v_.tokens.end(), json_text(*token, "id")) : v_.tokens.end();
-      return at == v_.tokens.end() ? std::nullopt : std::optional(int32_t(at - v_.tokens.begin()));
+      return token ? find(json_text(*token, "id")) : std::nullopt;
     };
     if (const auto first = special(single->front())) {
       v_.bos_id = first;
@@ -252,6 +248,11 @@ class Reader {
     }
     v_.add_eos = single->size() > 1 && special(single->back());
     if (v_.add_eos) v_.eos_id = special(single->back());
+  }
+
+  std::optional<int32_t> find(const std::string& token) const {
+    const auto at = std::find(v_.tokens.begin(), v_.tokens.end(), token);
+    return token.empty() || at == v_.tokens.end() ? std::nullopt : std::optional(int32_t(at - v_.tokens.begin()));
   }
 
   const Json& root_;

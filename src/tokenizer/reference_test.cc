@@ -71,6 +71,27 @@ TEST(Reference, Llama3Ranks) {
   for (const auto& [text, ids] : known) EXPECT_EQ(must_encode(*tokenizer, text), ids) << text;
 }
 
+// Hugging Face's and llama.cpp's files of this vocabulary list 280147 merges; ours, made from the ranks, must be those.
+TEST(Reference, Llama3RanksAsMerges) {
+  const std::string path = shared_file("tokenizers/llama3.tiktoken"),
+                    text_path = shared_file("data/storybooks/valid.txt");
+  if (path.empty() || text_path.empty()) GTEST_SKIP() << "shared/tokenizers or shared/data is not there";
+  const auto by_rank = Tokenizer::load(path);
+  ASSERT_TRUE(by_rank) << by_rank.error().message;
+  TemporaryFolder folder;
+  auto writer = GgufWriter::create(folder / "v.gguf");
+  ASSERT_TRUE(writer && vocabulary_to_gguf(vocabulary_of(*by_rank), *writer) && writer->begin_data() &&
+              writer->finish());
+  const auto by_merges = Tokenizer::load(folder / "v.gguf");
+  ASSERT_TRUE(by_merges) << by_merges.error().message;
+  EXPECT_EQ(vocabulary_of(*by_merges).merges.size(), 280147u);
+  EXPECT_EQ(vocabulary_of(*by_merges).stop_ids, (std::vector<int32_t>{128001, 128009}));
+  const std::string text = *read_file(text_path);
+  const auto ids = must_encode(*by_rank, text);
+  EXPECT_EQ(must_encode(*by_merges, text), ids);
+  EXPECT_EQ(must_decode(*by_rank, ids), text);
+}
+
 TEST(Reference, StorytellerPrompts) {
   const std::string folder = shared_file("models/storyteller-29m");
   if (folder.empty()) GTEST_SKIP() << "shared/models/storyteller-29m is not there";

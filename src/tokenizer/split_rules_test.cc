@@ -65,7 +65,7 @@ TEST(SplitRules, DeepseekLlm) {
 // U+3000 is white space and one of the symbols.
 TEST(SplitRules, DeepseekLlmIdeographicSpace) {
   EXPECT_EQ(pieces("deepseek-llm", "\u3000\u4e2d\u3000!\u3000\u3000a"),
-            (Pieces{"\u3000", "\u4e2d", "\u3000!\u3000", "\u3000a"}));
+            (Pieces{"\u3000", "\u4e2d", "\u3000", "!", "\u3000", "\u3000", "a"}));
 }
 
 // Bytes that are not UTF-8 count as symbols one by one; no piece loses or reorders any.

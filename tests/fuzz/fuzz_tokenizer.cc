@@ -1,6 +1,7 @@
 // Vocabulary files of three kinds, and texts. Traps when a vocabulary that was accepted does not hold together: when
-// its tokenizer gives an id outside the vocabulary, depends on what it encoded before, or (byte-level, all bytes
-// there, no token that takes white space along) does not give back the text it encoded.
+// its tokenizer gives an id outside the vocabulary, makes a special token of plain text, depends on what it encoded
+// before, or (byte-level, all bytes there, no token that takes white space along) does not give back the text it
+// encoded.
 #include "tokenizer/parse_vocabulary.h"
 #include "tokenizer/tokenizer_impl.h"
 #include "tokenizer/unicode.h"
@@ -31,7 +32,10 @@ void check_text(const Tokenizer& tokenizer, std::string_view text) {
   for (const bool parse_special : {false, true}) {
     const auto ids = tokenizer.encode(text, {false, parse_special});
     require(ids.has_value());
-    for (const int32_t id : *ids) require(id >= 0 && id < tokenizer.vocab_size());
+    for (const int32_t id : *ids) {
+      require(id >= 0 && id < tokenizer.vocab_size());
+      require(parse_special || !tokenizer.is_special(id) || id == vocabulary_of(tokenizer).unk_id);
+    }
     require(*ids == *tokenizer.encode(text, {false, parse_special}));
     const auto decoded = tokenizer.decode(*ids);
     require(decoded.has_value());

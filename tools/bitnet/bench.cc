@@ -69,10 +69,12 @@ OrderedJson to_json(const ModelInfo& info, const BenchReport& report, const Benc
       entry["share_of_limit"] = median(r.share_of_limit);
       entry["limit_tokens_per_s"] = r.limit;
     }
-    // A prompt reads the weights once for many tokens: bytes a token are generation's.
+    // A prompt reads the weights once a chunk.
     if (r.test.starts_with("pp")) {
-      entry["bytes_per_token"] = double(info.bytes_per_token) / double(std::max<int64_t>(1, sizes.n_prompt));
-      entry["gb_per_s"] = speed * entry["bytes_per_token"].get<double>() / 1e9;
+      const int64_t n = sizes.n_prompt, n_reads = (n + sizes.session.chunk - 1) / sizes.session.chunk;
+      const double bytes_per_token = double(info.bytes_per_token) * double(n_reads) / double(n);
+      entry["bytes_per_token"] = bytes_per_token;
+      entry["gb_per_s"] = speed * bytes_per_token / 1e9;
       entry["gops_per_s"] = speed * double(info.ops_per_token) / 1e9;
     }
     results.push_back(std::move(entry));

@@ -3,25 +3,36 @@
 #include "kernels/cpu/cpu_stream.h"
 
 #include <algorithm>
+#include <atomic>
 
 namespace bitnet {
 namespace {
 
 int64_t n_units(const Matrix& weight, int64_t unit_rows) { return (weight.n_rows() + unit_rows - 1) / unit_rows; }
 
-// Splits all rows of all calls over the threads in units of `unit_rows` rows. Every call has the same columns, so equal
-// counts are equal bytes. fn(call, first_unit, end_unit, thread) for each call that a thread's part touches.
+// Hands out all rows of all calls in units of `unit_rows` rows, every call having the same columns. A thread takes an
+// ever smaller share of what is left: on a shared machine threads run at different speeds, and with equal shares each
+// product would wait for the slowest. fn(call, first_unit, end_unit, thread) for each call that a share touches.
 template <class Fn>
-void parallel_units(ThreadPool& pool, std::span<const LinearCall> calls, int64_t unit_rows, const Fn& fn) {
+void parallel_units(CpuStream& stream, std::span<const LinearCall> calls, int64_t unit_rows, const Fn& fn) {
   int64_t total = 0;
   for (const LinearCall& call : calls) total += n_units(*call.weight, unit_rows);
-  pool.parallel_for(total, [&](int64_t begin, int64_t end, int thread) {
-    int64_t first = 0;
-    for (const LinearCall& call : calls) {
-      const int64_t n = n_units(*call.weight, unit_rows);
-      const int64_t from = std::max(begin, first) - first, to = std::min(end, first + n) - first;
-      if (from < to) fn(call, from, to, thread);
-      first += n;
+  const int64_t n_threads = stream.pool().n_threads();
+  std::atomic<int64_t>& next = stream.next_item();
+  next.store(0, std::memory_order_relaxed);
+  stream.pool().run([&](int thread) {
+    int64_t begin = next.load(std::memory_order_relaxed);
+    while (begin < total) {
+      const int64_t end = begin + std::max<int64_t>(1, (total - begin) / (2 * n_threads));
+      if (!next.compare_exchange_weak(begin, end, std::memory_order_relaxed)) continue;
+      int64_t first = 0;
+      for (const LinearCall& call : calls) {
+        const int64_t n = n_units(*call.weight, unit_rows);
+        const int64_t from = std::max(begin, first) - first, to = std::min(end, first + n) - first;
+        if (from < to) fn(call, from, to, thread);
+        first += n;
+      }
+      begin = next.load(std::memory_order_relaxed);
     }
   });
 }
@@ -160,7 +171,7 @@ void CpuBackend::linear(Stream& stream, std::span<const LinearCall> calls, const
   stream.pool().parallel_for(product.n_groups(), [&](int64_t begin, int64_t end, int) {
     for (int64_t group = begin; group < end; ++group) product.pack_group(group);
   });
-  parallel_units(stream.pool(), calls, kTileRows, [&](const LinearCall& call, int64_t begin, int64_t end, int thread) {
+  parallel_units(cpu_stream, calls, kTileRows, [&](const LinearCall& call, int64_t begin, int64_t end, int thread) {
     product.tiles(call, begin, end, thread);
   });
 }
@@ -168,7 +179,7 @@ void CpuBackend::linear(Stream& stream, std::span<const LinearCall> calls, const
 void CpuBackend::linear(Stream& stream, std::span<const LinearCall> calls, MatrixView x) const {
   auto& cpu_stream = static_cast<CpuStream&>(stream);
   constexpr int64_t kUnitRows = CpuStream::kWideRows;
-  parallel_units(stream.pool(), calls, kUnitRows, [&](const LinearCall& call, int64_t begin, int64_t end, int thread) {
+  parallel_units(cpu_stream, calls, kUnitRows, [&](const LinearCall& call, int64_t begin, int64_t end, int thread) {
     const int64_t last = std::min(end * kUnitRows, call.weight->n_rows());
     if (!call.weight->ternary() && x.n_rows == 1) {
       float_rows(kernels_, call, x, begin * kUnitRows, last);

@@ -31,6 +31,9 @@ inline __m512i load_once(const uint8_t* p) {
   return v;
 }
 
+// Weights stream from memory; the hardware's prefetcher stops at the end of each page.
+constexpr int64_t kPrefetchBytes = 4096;
+
 // The codes are never shifted: field j of a byte is its code times 4^j, exact in the sums, which are shifted back once
 // at the end.
 void matvec_tile(const uint8_t* tile, int64_t n_blocks, const int8_t* q, int32_t* sums) {
@@ -39,6 +42,8 @@ void matvec_tile(const uint8_t* tile, int64_t n_blocks, const int8_t* q, int32_t
   __m512i low[4], high[4];  // rows 0..15 and 16..31, by field
   BN_UNROLL for (int j = 0; j < 4; ++j) low[j] = high[j] = _mm512_setzero_si512();
   for (int64_t block = 0; block < n_blocks; ++block, tile += kBlockBytes, q += kBlockCols) {
+    _mm_prefetch(reinterpret_cast<const char*>(tile + kPrefetchBytes), _MM_HINT_T0);
+    _mm_prefetch(reinterpret_cast<const char*>(tile + kPrefetchBytes + 64), _MM_HINT_T0);
     const __m512i a = load_once(tile), b = load_once(tile + 64);
     BN_UNROLL for (int j = 0; j < 4; ++j) {
       const __m512i x = broadcast_quad(q + 4 * j);

@@ -155,7 +155,7 @@ Result<Value> get_slice(Run& run, const Value& object, const Value& start, const
     return run.list(std::move(items), list->is_tuple);
   }
   const Text* text = object.if_text();
-  if (!text) return missing(object, "a slice");
+  if (!text) return run.error("a {} has no slices", object.type_name());
   BN_RETURN_IF_ERROR(run.charge_bytes(8 * text->size()));
   const std::vector<uint32_t> offsets = char_offsets(text->bytes());
   BN_ASSIGN_OR_RETURN(const auto places, slice_places(run, offsets.size() - 1, start, stop, step));

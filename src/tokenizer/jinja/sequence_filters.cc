@@ -168,6 +168,7 @@ Result<Value> filter_sum(Run& run, const Value& input, const Arguments& argument
 
 // map('filter', arguments...) or map(attribute='a.b', default=x).
 Result<Value> filter_map(Run& run, const Value& input, const Arguments& arguments) {
+  if (!input.truthy()) return run.list({});  // none as well
   BN_ASSIGN_OR_RETURN(const Items items, iterate(run, input));
   const Filter* filter = nullptr;
   Arguments rest;
@@ -197,6 +198,7 @@ Result<Value> filter_map(Run& run, const Value& input, const Arguments& argument
 // (or not) a test; without a test, that are truthy (or not).
 template <bool kByAttribute, bool kKeeps>
 Result<Value> choose(Run& run, const Value& input, const Arguments& arguments) {
+  if (!input.truthy()) return run.list({});  // none as well
   BN_ASSIGN_OR_RETURN(const Items items, iterate(run, input));
   const size_t n = arguments.positional.size();
   if (kByAttribute && n == 0) return run.error("the name of an attribute is missing");

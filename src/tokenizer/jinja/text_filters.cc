@@ -117,7 +117,8 @@ Result<Value> filter_escape(Run& run, const Value& input, const Arguments& argum
 
 Result<Value> filter_indent(Run& run, const Value& input, const Arguments& arguments) {
   BN_ASSIGN_OR_RETURN(const Bound bound, bind(run, "indent", arguments, {"width", "first", "blank"}, 0));
-  BN_ASSIGN_OR_RETURN(const Text text, to_text(run, input));
+  BN_ASSIGN_OR_RETURN(const Text* input_text, text_argument(run, "indent", input));
+  const Text& text = *input_text;
   Text indent("    ");
   if (bound.has(0) && bound[0].if_text()) {
     indent = *bound[0].if_text();
@@ -225,7 +226,7 @@ Result<Value> filter_round(Run& run, const Value& input, const Arguments& argume
   if (method.bytes() == "ceil") return Value::number(std::ceil(scaled) / scale);
   if (method.bytes() == "floor") return Value::number(std::floor(scaled) / scale);
   if (method.bytes() != "common") return run.error("'round' has no method '{}'", method.bytes().substr(0, 80));
-  if (input.is_integral() && digits >= 0) return input;
+  if (input.is_integral() && digits >= 0) return Value::integer(input.as_int());
   // Python rounds halves to the even neighbour.
   const double rounded = std::isfinite(scaled) ? (scaled - std::remainder(scaled, 1.0)) / scale : input.as_double();
   return input.is_integral() && fits_int(rounded) ? Value::integer(int64_t(rounded)) : Value::number(rounded);
