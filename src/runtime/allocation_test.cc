@@ -6,6 +6,11 @@
 #include <cstdlib>
 #include <new>
 
+#if defined(__GNUC__) && !defined(__clang__)
+// g++ 12 inlines the replaced operator delete below into library code and then misses its operator new.
+#pragma GCC diagnostic ignored "-Wmismatched-new-delete"
+#endif
+
 namespace {
 std::atomic<int64_t> n_allocations{0};
 

@@ -1,7 +1,6 @@
 // Vocabulary files of three kinds, and texts. Traps when a vocabulary that was accepted does not hold together: when
 // its tokenizer gives an id outside the vocabulary, makes a special token of plain text, depends on what it encoded
-// before, or (byte-level, all bytes there, no token that takes white space along) does not give back the text it
-// encoded.
+// before, or (byte-level, all bytes there, no token that takes white space along) does not give back the text.
 #include "tokenizer/parse_vocabulary.h"
 #include "tokenizer/tokenizer_impl.h"
 #include "tokenizer/unicode.h"

@@ -381,6 +381,10 @@ SNIPPETS = r"""
 {{ {'a': [1, 2.5, none, true, 'x"\n/é\u2028'], 'b': {}} | tojson }} {{ [] | tojson }} {{ 'a<b>' | tojson }} {{ {'b': 1, 'a': 2} | tojson(sort_keys=true) }}
 {{ {'a': [1, {'b': 2}], 'c': [], 'd': {}} | tojson(indent=2) }}
 {{ nothing | tojson }}
+{{ nothing | int }}
+{{ nothing | indent }}
+{% set n = 5 %}{{ n[1:] }}
+{{ none | map('upper') | list }} {{ none | selectattr('a') | list }} {{ true | round }}
 {{ 'a' is string }} {{ 1 is string }} {{ {} is mapping }} {{ [] is mapping }} {{ [] is iterable }} {{ 'a' is iterable }} {{ 1 is iterable }} {{ [] is sequence }} {{ none is none }} {{ none is not none }} {{ 1 is number }} {{ true is boolean }} {{ 1 is boolean }}
 {{ 3 is odd }} {{ 3 is even }} {{ 1 is integer }} {{ true is integer }} {{ 1.5 is float }} {{ true is true }} {{ 1 is true }} {{ false is false }} {{ 4 is divisibleby 2 }} {{ 4 is divisibleby(3) }} {{ 1 is eq 1 }} {{ 1 is equalto(2) }} {{ 'a' is in ['a'] }} {{ 2 is gt 1 }} {{ 'a' is lower }} {{ 'A' is upper }} {{ none is sameas none }}
 {{ 'a' is nosuchtest }}

@@ -187,6 +187,7 @@ Result<Value> filter_int(Run& run, const Value& input, const Arguments& argument
   BN_ASSIGN_OR_RETURN(const Bound bound, bind(run, "int", arguments, {"default", "base"}, 0));
   BN_ASSIGN_OR_RETURN(const int64_t base, int_argument(run, "int", bound.get(1, Value::integer(10))));
   if (base < 2 || base > 36) return run.error("int() has no base {}", base);
+  if (const Undefined* undefined = input.if_undefined()) return run.error("{} is undefined", undefined->what);
   if (input.is_integral()) return Value::integer(input.as_int());
   int64_t whole = 0;
   double number = 0;
@@ -200,6 +201,7 @@ Result<Value> filter_int(Run& run, const Value& input, const Arguments& argument
 
 Result<Value> filter_float(Run& run, const Value& input, const Arguments& arguments) {
   BN_ASSIGN_OR_RETURN(const Bound bound, bind(run, "float", arguments, {"default"}, 0));
+  if (const Undefined* undefined = input.if_undefined()) return run.error("{} is undefined", undefined->what);
   if (input.is_number()) return Value::number(input.as_double());
   double number = 0;
   const Text* text = input.if_text();
