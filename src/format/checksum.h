@@ -16,7 +16,6 @@ class Checksum {
   Checksum& operator=(Checksum&&) noexcept;
   void update(std::span<const std::byte> data);
   uint64_t value() const;
-  void reset();
 
  private:
   struct State;

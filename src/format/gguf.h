@@ -115,8 +115,7 @@ class GgufWriter {
   // Both before begin_data().
   Status add_metadata(std::string key, GgufValue value);
   Status add_tensor(std::string name, DType type, const Shape& shape);
-  // A table of one u64 a tensor, filled by finish() with each tensor's XXH3-64 in file order, so that a reader can
-  // tell a damaged file. See docs/formats/gguf.md.
+  // A table (format/gguf_checksums.h), filled by finish(), by which a reader can tell a damaged file.
   Status add_checksums();
 
   Status begin_data();
@@ -130,12 +129,5 @@ class GgufWriter {
   explicit GgufWriter(std::shared_ptr<State> state) : state_(std::move(state)) {}
   std::shared_ptr<State> state_;
 };
-
-inline constexpr const char* kChecksumKey = "bitnet.checksum.xxh3_64";  // array of u64, one a tensor in file order
-
-// Compares tensor i's data with the checksum table; ok when the file has none (has_checksums tells). A table of
-// another type or length is an error.
-bool has_checksums(const GgufFile& file);
-Status verify_checksum(const GgufFile& file, size_t tensor_index, std::span<const std::byte> data);
 
 }  // namespace bitnet

@@ -1,4 +1,3 @@
-#include "format/checksum.h"
 #include "format/gguf.h"
 #include "format/gguf_header.h"
 #include "format/text.h"
@@ -76,26 +75,6 @@ Result<std::vector<std::byte>> GgufFile::read(const StoredTensor& tensor) const 
 } catch (const std::bad_alloc&) {
   return make_error(ErrorCode::kResource, "{}: not enough memory for the {} bytes of tensor {}", name(),
                     tensor.size_bytes, quote_name(tensor.name));
-}
-
-bool has_checksums(const GgufFile& file) { return file.metadata().contains(kChecksumKey); }
-
-Status verify_checksum(const GgufFile& file, size_t tensor_index, std::span<const std::byte> data) {
-  if (!has_checksums(file)) return ok();
-  BN_ASSIGN_OR_RETURN(const std::vector<uint64_t>* table, file.metadata().get_array<uint64_t>(kChecksumKey));
-  if (table->size() != file.tensors().size()) {
-    return invalid_input("{}: metadata key \"{}\" has {} checksums for {} tensors", file.name(), kChecksumKey,
-                         table->size(), file.tensors().size());
-  }
-  if (tensor_index >= table->size()) {
-    return invalid_argument("{}: there is no tensor number {}", file.name(), tensor_index);
-  }
-  const uint64_t found = checksum_of(data), expected = (*table)[tensor_index];
-  if (found == expected) return ok();
-  Error error = invalid_input("{}: tensor {} is damaged: the checksum of its data is {:016x}, expected {:016x}",
-                              file.name(), quote_name(file.tensors()[tensor_index].name), found, expected);
-  error.suggestion = "Fetch or convert the file again.";
-  return error;
 }
 
 }  // namespace bitnet

@@ -1,6 +1,7 @@
 #include "base/checked.h"
 #include "format/checksum.h"
 #include "format/gguf.h"
+#include "format/gguf_checksums.h"
 #include "format/gguf_header.h"
 #include "format/text.h"
 
@@ -107,8 +108,8 @@ struct GgufWriter::State {
     }
     if (with_checksums) {
       out.string(kChecksumKey);
-      out.value(GgufValue(GgufArray(std::vector<uint64_t>(tensors.size()))));
-      checksums_offset = out.size() - tensors.size() * sizeof(uint64_t);
+      out.value(GgufValue(GgufArray(std::vector<uint64_t>(tensors.size() + 1))));
+      checksums_offset = out.size() - (tensors.size() + 1) * sizeof(uint64_t);
     }
     for (const StoredTensor& tensor : tensors) {
       out.string(tensor.name);
@@ -122,7 +123,6 @@ struct GgufWriter::State {
 
   Status end_tensor() {
     checksums.push_back(checksum.value());
-    checksum.reset();
     ++current;
     current_bytes = 0;
     return pad();
@@ -194,6 +194,7 @@ Status GgufWriter::add_checksums() {
 Status GgufWriter::begin_data() {
   BN_RETURN_IF_ERROR(state_->check_declaring());
   state_->in_data = true;
+  state_->checksums = {layout_checksum(state_->tensors)};
   BN_RETURN_IF_ERROR(state_->file.write(state_->header().bytes()));
   return state_->pad();
 }
@@ -211,7 +212,8 @@ Status GgufWriter::write_data(std::span<const std::byte> data) {
                             quote_name(tensor.name), tensor.size_bytes - state.current_bytes);
   }
   BN_RETURN_IF_ERROR(state.file.write(data));
-  if (state.with_checksums) state.checksum.update(data);
+  if (state.current_bytes == 0) state.checksum = begin_checksum(tensor);
+  state.checksum.update(data);
   state.current_bytes += data.size();
   return state.current_bytes == tensor.size_bytes ? state.end_tensor() : ok();
 }

@@ -131,4 +131,10 @@ class TemporaryFolder {
   std::string path_;
 };
 
+inline std::vector<std::byte> counting_bytes(size_t n, int first = 0) {
+  std::vector<std::byte> bytes(n);
+  for (size_t i = 0; i < n; ++i) bytes[i] = std::byte(first + int(i) * 7);
+  return bytes;
+}
+
 }  // namespace bitnet::testing

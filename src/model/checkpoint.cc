@@ -23,7 +23,12 @@ Status open_gguf(Checkpoint::State& state) {
     state.config.rope_style = RopeStyle::kHalfSplit;
   }
   state.notices = std::move(parsed.notices);
-  BN_ASSIGN_OR_RETURN(state.exact_scales, read_exact_scales(*state.gguf));
+  BN_ASSIGN_OR_RETURN(state.checksums, GgufChecksums::read(*state.gguf));
+  if (state.checksums.kind() == GgufChecksums::Kind::kOutdated) {
+    state.notices.push_back("the checksums in the file are of other tensors: another program rewrote it; not used");
+  } else {
+    BN_ASSIGN_OR_RETURN(state.exact_scales, read_exact_scales(*state.gguf));
+  }
   return ok();
 }
 

@@ -14,10 +14,6 @@ using State = Checkpoint::State;
 
 constexpr uint64_t kPiece_bytes = uint64_t{4} << 20;
 
-bool is_checked(const State& state) {
-  return state.gguf && state.options.verify_checksums && has_checksums(*state.gguf);
-}
-
 // Where the float16 scales of a block stand; none: plain values of 4 or 2 bytes.
 struct ScaleOffsets {
   int n = 0;
@@ -87,26 +83,21 @@ Result<TensorBytes> State::read_all(const LocatedTensor& tensor) const {
   const size_t size_bytes = size_t(tensor.tensor->size_bytes);
   TensorBytes bytes{std::shared_ptr<std::byte[]>(new std::byte[size_bytes]), size_bytes};
   BN_RETURN_IF_ERROR(read(tensor, 0, {bytes.data.get(), size_bytes}));
-  if (is_checked(*this)) {
-    BN_RETURN_IF_ERROR(verify_checksum(*gguf, size_t(tensor.tensor - gguf->tensors().data()), bytes.span()));
-  }
+  if (options.verify_checksums) BN_RETURN_IF_ERROR(checksums.verify(*tensor.tensor, bytes.span()));
   return bytes;
 }
 
 Status State::verify_in_pieces(const LocatedTensor& tensor) const {
-  if (!is_checked(*this)) return ok();
-  BN_ASSIGN_OR_RETURN(const auto* table, gguf->metadata().get_array<uint64_t>(kChecksumKey));
-  const size_t index = size_t(tensor.tensor - gguf->tensors().data());
+  if (!options.verify_checksums || checksums.kind() != GgufChecksums::Kind::kValid) return ok();
   const uint64_t size_bytes = tensor.tensor->size_bytes;
   std::vector<std::byte> piece(size_t(std::min(kPiece_bytes, size_bytes)));
-  Checksum checksum;
+  Checksum checksum = begin_checksum(*tensor.tensor);
   for (uint64_t at = 0; at < size_bytes; at += kPiece_bytes) {
     const std::span<std::byte> part(piece.data(), size_t(std::min(kPiece_bytes, size_bytes - at)));
     BN_RETURN_IF_ERROR(read(tensor, at, part));
     checksum.update(part);
   }
-  if (table != nullptr && index < table->size() && checksum.value() == (*table)[index]) return ok();
-  return invalid_input("{} does not match its checksum: the file is damaged", label(tensor));
+  return checksums.verify(*tensor.tensor, checksum);
 }
 
 Result<float> State::read_scalar(const LocatedTensor& tensor) const {

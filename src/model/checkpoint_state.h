@@ -1,6 +1,7 @@
 #pragma once
 
 #include "format/gguf.h"
+#include "format/gguf_checksums.h"
 #include "format/safetensors.h"
 #include "model/checkpoint.h"
 #include "model/row_order.h"
@@ -42,7 +43,8 @@ struct Checkpoint::State {
   std::vector<WeightSpec> weights;
   std::optional<Vocabulary> vocabulary;
   std::vector<std::string> notices;
-  std::vector<float> exact_scales;  // one a GGUF tensor where the file has our table of them, 0: no statement
+  GgufChecksums checksums;
+  std::vector<float> exact_scales;  // one a GGUF tensor where the file has our valid table of them, 0: no statement
 
   bool is_gguf() const { return gguf.has_value(); }
   LocatedTensor find(std::string_view name) const;

@@ -149,8 +149,8 @@ Status check_keys(const GgufMetadata& metadata, const std::string& prefix, std::
       BN_RETURN_IF_ERROR(check_math_key(metadata, key, value, math->neutral));
       continue;
     }
-    const bool ours = key == kInputNormEpsKey || key == kQuantizedInputsKey || key == kChecksumKey ||
-                      key.rfind("bitnet.ternary.", 0) == 0 || key.rfind("bitnet.checksum.", 0) == 0;
+    const bool ours = key == kInputNormEpsKey || key == kQuantizedInputsKey || key.rfind("bitnet.ternary.", 0) == 0 ||
+                      key.rfind("bitnet.checksum.", 0) == 0;
     const bool known = std::find(kKnownKeys.begin(), kKnownKeys.end(), name) != kKnownKeys.end();
     if (!ours && !known) notices.push_back(fmt::format("metadata key {} is unknown and was ignored", key));
   }

@@ -1,6 +1,7 @@
 #include "model/convert.h"
 
 #include "base/half.h"
+#include "format/gguf_checksums.h"
 #include "model/checkpoint.h"
 #include "model/tiny_model_test.h"
 #include "quant/blocks.h"
@@ -240,10 +241,10 @@ TEST(Convert, WritesTheKeysThatOthersRead) {
   EXPECT_EQ(file->find("blk.0.attn_norm.weight")->dtype, DType::kF32);
   EXPECT_EQ(file->find("blk.1.ffn_down.weight")->dtype, DType::kTQ2_0);
   EXPECT_EQ(file->find("output.weight"), nullptr);
-  ASSERT_TRUE(has_checksums(*file));
-  for (size_t i = 0; i < file->tensors().size(); ++i) {
-    BN_ASSERT_OK(verify_checksum(*file, i, *file->read(file->tensors()[i])));
-  }
+  const auto checksums = GgufChecksums::read(*file);
+  BN_ASSERT_OK(checksums);
+  ASSERT_EQ(checksums->kind(), GgufChecksums::Kind::kValid);
+  for (const StoredTensor& tensor : file->tensors()) BN_ASSERT_OK(checksums->verify(tensor, *file->read(tensor)));
   const auto scales = metadata.get_array<float>("bitnet.ternary.scales");
   BN_ASSERT_OK(scales);
   EXPECT_EQ((*scales)->size(), 14u);

@@ -5,18 +5,22 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cctype>
 #include <cmath>
 #include <cstdio>
 #include <cstring>
 #include <filesystem>
 
-// Logits against those of Hugging Face transformers in float32, for every folder under tests/data/hf.
+// Logits against those of Hugging Face transformers in float32: for every folder under tests/data/hf, and for the files
+// under tests/data/gguf (FOLDER.TYPE.gguf), which llama.cpp's quantiser made of such a folder's model.
 namespace bitnet {
 namespace {
 
 // Two correct implementations agree to 1e-5 unless an activation lies so close to a rounding boundary that it lands on
 // the next int8 level; then the rest of the sequence moves by up to a few percent.
 constexpr double kUsualRms = 1e-5, kMaxRms = 3e-2, kMaxKl = 1e-4, kClearMargin = 0.1;
+
+const std::string kData = BITNET_SOURCE_DIR "/tests/data/";
 
 struct Golden {
   std::vector<int32_t> ids;
@@ -71,16 +75,20 @@ Difference compare(const std::vector<float>& found, const Golden& golden) {
 
 class GoldenLogits : public testing::TestWithParam<std::string> {
  protected:
-  std::string folder() const { return std::string(BITNET_SOURCE_DIR "/tests/data/hf/") + GetParam(); }
+  std::string path() const { return kData + GetParam(); }
+  Golden golden() const {
+    const std::string stem = std::filesystem::path(GetParam()).filename().string();
+    return read_golden(kData + "hf/" + stem.substr(0, stem.find('.')));
+  }
 };
 
 TEST_P(GoldenLogits, MatchTransformers) {
-  const Golden golden = read_golden(folder());
-  const auto reference = load_model(folder(), "reference");
+  const Golden golden = this->golden();
+  const auto reference = load_model(path(), "reference");
   ASSERT_TRUE(reference);
   const auto expected = all_logits(*reference, golden.ids);
   const Difference difference = compare(expected, golden);
-  std::printf("%-20s relative RMS %.3g, mean KL %.3g, clear argmax changes %d\n", GetParam().c_str(), difference.rms,
+  std::printf("%-30s relative RMS %.3g, mean KL %.3g, clear argmax changes %d\n", GetParam().c_str(), difference.rms,
               difference.mean_kl, difference.clear_argmax_changes);
   RecordProperty("relative_rms", fmt::format("{:.3g}", difference.rms));
   EXPECT_LE(difference.rms, kMaxRms);
@@ -92,8 +100,8 @@ TEST_P(GoldenLogits, MatchTransformers) {
 
 // The same bits for every back end, number of threads, chunk and state of the cache.
 TEST_P(GoldenLogits, AreBitEqualHoweverComputed) {
-  const Golden golden = read_golden(folder());
-  const auto reference = load_model(folder(), "reference"), cpu = load_model(folder(), "cpu");
+  const Golden golden = this->golden();
+  const auto reference = load_model(path(), "reference"), cpu = load_model(path(), "cpu");
   ASSERT_TRUE(reference && cpu);
   const auto expected = all_logits(*reference, golden.ids);
   for (const int64_t chunk : {1, 7, 32}) EXPECT_EQ(all_logits(*cpu, golden.ids, chunk), expected) << "chunk " << chunk;
@@ -114,8 +122,8 @@ TEST_P(GoldenLogits, AreBitEqualHoweverComputed) {
 
 // A float16 cache rounds keys and values, no more, and the two back ends round alike.
 TEST_P(GoldenLogits, F16CacheStaysClose) {
-  const Golden golden = read_golden(folder());
-  const auto reference = load_model(folder(), "reference"), cpu = load_model(folder(), "cpu");
+  const Golden golden = this->golden();
+  const auto reference = load_model(path(), "reference"), cpu = load_model(path(), "cpu");
   ASSERT_TRUE(reference && cpu);
   const int64_t n = int64_t(golden.ids.size());
   const auto logits = TestRun(*cpu, n, 2, KvType::kF16).append(golden.ids, 16);
@@ -125,8 +133,8 @@ TEST_P(GoldenLogits, F16CacheStaysClose) {
 
 // Without activation rounding both back ends agree with each other and stay near the quantised model.
 TEST_P(GoldenLogits, UnquantizedActivations) {
-  const Golden golden = read_golden(folder());
-  const auto reference = load_model(folder(), "reference", false), cpu = load_model(folder(), "cpu", false);
+  const Golden golden = this->golden();
+  const auto reference = load_model(path(), "reference", false), cpu = load_model(path(), "cpu", false);
   ASSERT_TRUE(reference && cpu);
   const auto logits = all_logits(*cpu, golden.ids, 7, 2);
   EXPECT_EQ(logits, all_logits(*reference, golden.ids));
@@ -135,17 +143,20 @@ TEST_P(GoldenLogits, UnquantizedActivations) {
   EXPECT_LT(rms, 0.2);
 }
 
-std::vector<std::string> folders() {
-  std::vector<std::string> names;
-  for (const auto& entry : std::filesystem::directory_iterator(BITNET_SOURCE_DIR "/tests/data/hf")) {
-    if (entry.is_directory()) names.push_back(entry.path().filename().string());
+std::vector<std::string> models() {
+  std::vector<std::string> paths;
+  for (const std::string parent : {"gguf", "hf"}) {
+    for (const auto& entry : std::filesystem::directory_iterator(kData + parent)) {
+      paths.push_back(parent + "/" + entry.path().filename().string());
+    }
   }
-  std::sort(names.begin(), names.end());
-  return names;
+  std::sort(paths.begin(), paths.end());
+  return paths;
 }
-INSTANTIATE_TEST_SUITE_P(Folders, GoldenLogits, testing::ValuesIn(folders()), [](const auto& instance) {
+INSTANTIATE_TEST_SUITE_P(Models, GoldenLogits, testing::ValuesIn(models()), [](const auto& instance) {
   std::string name = instance.param;
-  std::replace(name.begin(), name.end(), '-', '_');
+  std::replace_if(
+      name.begin(), name.end(), [](unsigned char c) { return std::isalnum(c) == 0; }, '_');
   return name;
 });
 

@@ -1,5 +1,6 @@
 // The checks of `bitnet verify` that read the file: every value once.
 #include "format/gguf.h"
+#include "format/gguf_checksums.h"
 #include "interrupt.h"
 #include "model/checkpoint.h"
 #include "output.h"
@@ -136,10 +137,16 @@ void check_weights(const Checkpoint& checkpoint, VerifyReport& report) {
 Result<std::string> check_checksums(const Checkpoint& checkpoint) {
   if (!checkpoint.is_gguf()) return std::string("this format has none");
   BN_ASSIGN_OR_RETURN(const GgufFile file, GgufFile::open(checkpoint.path()));
-  if (!has_checksums(file)) return std::string("the file carries none (bitnet convert writes them)");
-  for (size_t i = 0; i < file.tensors().size(); ++i) {
-    BN_ASSIGN_OR_RETURN(const std::vector<std::byte> data, file.read(file.tensors()[i]));
-    BN_RETURN_IF_ERROR(verify_checksum(file, i, data));
+  BN_ASSIGN_OR_RETURN(const GgufChecksums checksums, GgufChecksums::read(file));
+  if (checksums.kind() == GgufChecksums::Kind::kNone) {
+    return std::string("the file carries none (bitnet convert writes them)");
+  }
+  if (checksums.kind() == GgufChecksums::Kind::kOutdated) {
+    return std::string("the file's are of other tensors: another program rewrote it");
+  }
+  for (const StoredTensor& tensor : file.tensors()) {
+    BN_ASSIGN_OR_RETURN(const std::vector<std::byte> data, file.read(tensor));
+    BN_RETURN_IF_ERROR(checksums.verify(tensor, data));
   }
   return fmt::format("{} tensors match their XXH3-64", file.tensors().size());
 }
