@@ -185,7 +185,7 @@ void token_ops(benchmark::State& state, const CpuKernels* kernels) {
       bench.backend.rms_norm(*bench.stream, model, weight, 1e-5f, {y.data(), n, kModel});
       bench.backend.quantize(*bench.stream, model, bench.quantized(n, kModel));
     }
-    bench.backend.rope(*bench.stream, {y.data(), n, kModel + kKv}, kHeadDim, rope, RopeStyle::kHalfSplit, 0);
+    bench.backend.rope(*bench.stream, {y.data(), n, kModel + kKv}, kHeadDim, rope, 0);
     bench.backend.gate(*bench.stream, GateActivation::kRelu2, feed, up, up);
     bench.backend.rms_norm(*bench.stream, feed, weight, 1e-5f, up);
     bench.backend.quantize(*bench.stream, up, bench.quantized(n, kFeed));

@@ -59,7 +59,7 @@ TEST_P(Allocation, NoOperationTakesMemory) {
     cpu_.linear(*stream, {&by_ternary, 1}, y.view());
     cpu_.linear(*stream, {&by_table, 1}, y.view());
     cpu_.fake_quantize(*stream, y.view());
-    cpu_.rope(*stream, y.view(), 64, {angles.data(), angles.data(), kContext, 16}, RopeStyle::kHalfSplit, 0);
+    cpu_.rope(*stream, y.view(), 64, {angles.data(), angles.data(), kContext, 16}, 0);
     cpu_.store_kv(*stream, x.view(), y.view(), kv, 0);
     cpu_.attention(*stream, x.view(), kv, 0, y.view());
     cpu_.gate(*stream, GateActivation::kSilu, x.view(), y.view(), y.view());

@@ -77,10 +77,6 @@ struct LinearCall {
 };
 
 enum class GateActivation : uint8_t { kRelu2, kSilu };
-enum class RopeStyle : uint8_t {
-  kHalfSplit,  // pair (i, i + rope_dim / 2): GPT-NeoX, Hugging Face
-  kAdjacent,   // pair (2i, 2i + 1): GGUF `llama`, whose q and k rows are permuted to match
-};
 struct RopeTable {
   const float* cos = nullptr;  // [n_positions, n_pairs]
   const float* sin = nullptr;
@@ -138,9 +134,9 @@ class Backend {
   virtual void linear(Stream&, std::span<const LinearCall> calls, const QuantizedView& x) const = 0;
   // The same with float32 activations, for float or ternary weights.
   virtual void linear(Stream&, std::span<const LinearCall> calls, MatrixView x) const = 0;
-  // Rotates each head of x [n_tokens, n_heads * head_dim] in place; token t stands at first_position + t.
-  virtual void rope(Stream&, MatrixView x, int64_t head_dim, const RopeTable&, RopeStyle,
-                    int64_t first_position) const = 0;
+  // Rotates the pairs (i, i + n_pairs) of each head of x [n_tokens, n_heads * head_dim] in place; token t stands at
+  // first_position + t.
+  virtual void rope(Stream&, MatrixView x, int64_t head_dim, const RopeTable&, int64_t first_position) const = 0;
   // k, v [n_tokens, n_kv_heads * head_dim] to positions first_position...
   virtual void store_kv(Stream&, MatrixView k, MatrixView v, const KvLayer&, int64_t first_position) const = 0;
   // Causal attention with grouped queries, scale 1 / sqrt(head_dim): q, out [n_tokens, n_heads * head_dim].

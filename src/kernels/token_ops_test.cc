@@ -71,7 +71,7 @@ TEST_P(TokenOps, FakeQuantize) {
   }
 }
 
-TEST_P(TokenOps, RopeInBothStylesAndPartial) {
+TEST_P(TokenOps, RopeWholeAndPartial) {
   struct Case {
     int64_t head_dim, n_pairs;
   };
@@ -79,24 +79,20 @@ TEST_P(TokenOps, RopeInBothStylesAndPartial) {
     constexpr int64_t kTokens = 9, kFirst = 3;
     const std::vector<float> cos = random_floats(20 * c.n_pairs, 6), sin = random_floats(20 * c.n_pairs, 7);
     const RopeTable table = {cos.data(), sin.data(), 20, c.n_pairs};
-    for (const RopeStyle style : {RopeStyle::kHalfSplit, RopeStyle::kAdjacent}) {
-      Floats want(kTokens, 3 * c.head_dim, 8), got(kTokens, 3 * c.head_dim, 8);
-      reference_.rope(*make_stream(reference_, 1, kTokens, 1), want.view(), c.head_dim, table, style, kFirst);
-      cpu_.rope(*make_stream(cpu_, 2, kTokens, 1), got.view(), c.head_dim, table, style, kFirst);
-      EXPECT_TRUE(same_bits(want.values, got.values)) << c.head_dim << "/" << c.n_pairs;
-    }
+    Floats want(kTokens, 3 * c.head_dim, 8), got(kTokens, 3 * c.head_dim, 8);
+    reference_.rope(*make_stream(reference_, 1, kTokens, 1), want.view(), c.head_dim, table, kFirst);
+    cpu_.rope(*make_stream(cpu_, 2, kTokens, 1), got.view(), c.head_dim, table, kFirst);
+    EXPECT_TRUE(same_bits(want.values, got.values)) << c.head_dim << "/" << c.n_pairs;
   }
 }
 
-TEST_P(TokenOps, RopeRotatesThePairOfItsStyle) {
+TEST_P(TokenOps, RopeRotatesPairs) {
   const float cos[2] = {0.0f, 1.0f}, sin[2] = {1.0f, 0.0f};  // a quarter turn of pair 0
-  Floats half(1, 6), adjacent(1, 6);
-  half.values = adjacent.values = {1, 2, 3, 4, 5, 6};
+  Floats x(1, 6);
+  x.values = {1, 2, 3, 4, 5, 6};
   const auto stream = make_stream(cpu_, 1, 1, 6);
-  cpu_.rope(*stream, half.view(), 6, {cos, sin, 1, 2}, RopeStyle::kHalfSplit, 0);
-  cpu_.rope(*stream, adjacent.view(), 6, {cos, sin, 1, 2}, RopeStyle::kAdjacent, 0);
-  EXPECT_EQ(half.values, (std::vector<float>{-3, 2, 1, 4, 5, 6}));
-  EXPECT_EQ(adjacent.values, (std::vector<float>{-2, 1, 3, 4, 5, 6}));
+  cpu_.rope(*stream, x.view(), 6, {cos, sin, 1, 2}, 0);
+  EXPECT_EQ(x.values, (std::vector<float>{-3, 2, 1, 4, 5, 6}));
 }
 
 TEST_P(TokenOps, GateAndAdd) {

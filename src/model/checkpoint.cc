@@ -18,9 +18,8 @@ Status open_gguf(Checkpoint::State& state) {
   BN_ASSIGN_OR_RETURN(state.gguf, GgufFile::open(state.path));
   BN_ASSIGN_OR_RETURN(GgufConfig parsed, config_from_gguf(*state.gguf));
   state.config = std::move(parsed.config);
-  if (state.config.rope_style == RopeStyle::kAdjacent) {
+  if (interleaves_qk(state.config.architecture)) {
     state.qk_order = {RowOrder::kSplit, state.config.head_dim, state.config.rope_dim};
-    state.config.rope_style = RopeStyle::kHalfSplit;
   }
   state.notices = std::move(parsed.notices);
   BN_ASSIGN_OR_RETURN(state.checksums, GgufChecksums::read(*state.gguf));

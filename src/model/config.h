@@ -27,7 +27,6 @@ struct ModelConfig {
   int64_t rope_dim = 0;  // dimensions of a head that rotate, the first ones
   double rope_theta = 10000.0;
   float rms_eps = 1e-5f;
-  RopeStyle rope_style = RopeStyle::kHalfSplit;
   GateActivation gate_activation = GateActivation::kRelu2;
   bool sub_norms = false;    // attn_sub_norm before o, ffn_sub_norm before down
   bool tied_head = false;    // logits = token embedding * x
@@ -61,6 +60,9 @@ struct HfConfig {
 };
 // The config that a Hugging Face config.json describes; `file` is named in errors.
 Result<HfConfig> config_from_hf(const Json& json, const std::string& file);
+
+// GGUF files of this architecture hold the two halves of each head's q and k rows interleaved.
+bool interleaves_qk(std::string_view architecture);
 
 // The same config as GGUF metadata (general.architecture, general.name, <architecture>.*) and as config.json of a
 // packed checkpoint (AutoBitLinear convention: multiply) or, when the config is not ternary, a float one.

@@ -83,13 +83,13 @@ struct Architecture {
   std::string_view name;
   bool sub_norms;
   GateActivation gate;
-  RopeStyle rope;
+  bool interleaved_qk;
 };
 constexpr std::array kArchitectures = std::to_array<Architecture>({
-    {"bitnet-b1.58", true, GateActivation::kRelu2, RopeStyle::kHalfSplit},
-    {"bitnet-25", true, GateActivation::kRelu2, RopeStyle::kHalfSplit},
-    {"bitnet", true, GateActivation::kSilu, RopeStyle::kHalfSplit},
-    {"llama", false, GateActivation::kSilu, RopeStyle::kAdjacent},
+    {"bitnet-b1.58", true, GateActivation::kRelu2, false},
+    {"bitnet-25", true, GateActivation::kRelu2, false},
+    {"bitnet", true, GateActivation::kSilu, false},
+    {"llama", false, GateActivation::kSilu, true},
 });
 
 Result<const Architecture*> find_architecture(const GgufMetadata& metadata) {
@@ -222,6 +222,12 @@ bool has_ternary_linear(const GgufFile& file) {
 
 }  // namespace
 
+bool interleaves_qk(std::string_view architecture) {
+  const auto found = std::find_if(kArchitectures.begin(), kArchitectures.end(),
+                                  [architecture](const Architecture& known) { return known.name == architecture; });
+  return found != kArchitectures.end() && found->interleaved_qk;
+}
+
 Result<GgufConfig> config_from_gguf(const GgufFile& file) {
   const GgufMetadata& metadata = file.metadata();
   BN_ASSIGN_OR_RETURN(const Architecture* architecture, find_architecture(metadata));
@@ -230,7 +236,6 @@ Result<GgufConfig> config_from_gguf(const GgufFile& file) {
   c.architecture = architecture->name;
   c.sub_norms = architecture->sub_norms;
   c.gate_activation = architecture->gate;
-  c.rope_style = architecture->rope;
   const std::string prefix = c.architecture + ".";
   BN_RETURN_IF_ERROR(check_keys(metadata, prefix, out.notices));
   BN_ASSIGN_OR_RETURN(c.name, metadata.get_string("general.name", std::string()));

@@ -39,7 +39,6 @@ TEST(GgufConfigTest, ReadsEveryField) {
   EXPECT_EQ(p.rope_theta, 500000.0);
   EXPECT_EQ(p.rms_eps, 1e-5f);
   EXPECT_TRUE(p.sub_norms && p.tied_head && p.ternary && !p.input_norms);
-  EXPECT_EQ(p.rope_style, RopeStyle::kHalfSplit);
   EXPECT_EQ(p.gate_activation, GateActivation::kRelu2);
   EXPECT_TRUE(parsed->notices.empty());
 }
@@ -52,12 +51,10 @@ TEST(GgufConfigTest, ArchitecturesDiffer) {
   BN_ASSERT_OK(one_bit);
   EXPECT_EQ(one_bit->config.gate_activation, GateActivation::kSilu);
   EXPECT_TRUE(one_bit->config.sub_norms);
-  EXPECT_EQ(one_bit->config.rope_style, RopeStyle::kHalfSplit);
   const auto llama = config_of(tiny_gguf(tiny_config("llama")));
   BN_ASSERT_OK(llama);
   EXPECT_EQ(llama->config.gate_activation, GateActivation::kSilu);
   EXPECT_FALSE(llama->config.sub_norms || llama->config.tied_head);
-  EXPECT_EQ(llama->config.rope_style, RopeStyle::kAdjacent);
 }
 
 TEST(GgufConfigTest, LlamaIsTernaryByItsTypesOrBySayingSo) {

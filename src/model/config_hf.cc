@@ -173,7 +173,6 @@ Result<HfConfig> config_from_hf(const Json& json, const std::string& file) {
   BN_ASSIGN_OR_RETURN(const Family family, find_family(json, file));
   BN_RETURN_IF_ERROR(hf::check_keys(json, file, out.notices));
   c.sub_norms = family.bitnet;
-  c.rope_style = RopeStyle::kHalfSplit;
   BN_RETURN_IF_ERROR(read_activation(json, file, family, c));
   BN_RETURN_IF_ERROR(read_shape(json, file, family, c));
   BN_RETURN_IF_ERROR(read_rope(json, file, family, c));

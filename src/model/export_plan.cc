@@ -16,8 +16,8 @@ class Planner {
     plan_.config = checkpoint.config();
     ModelConfig& config = plan_.config;
     if (config.architecture == "bitnet-25") config.architecture = "bitnet-b1.58";  // the same graph, today's name
-    const bool adjacent = !options.to_hf && config.architecture == "llama";
-    if (adjacent) row_order_ = {RowOrder::kInterleave, config.head_dim, config.rope_dim};
+    const bool interleaved = !options.to_hf && interleaves_qk(config.architecture);
+    if (interleaved) row_order_ = {RowOrder::kInterleave, config.head_dim, config.rope_dim};
   }
 
   Status add(const WeightSpec& spec) {

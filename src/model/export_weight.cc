@@ -1,29 +1,15 @@
+#include "base/parallel_status.h"
 #include "model/export.h"
 #include "quant/blocks.h"
 #include "quant/ternary.h"
 
 #include <algorithm>
-#include <mutex>
-#include <optional>
 #include <utility>
 
 namespace bitnet {
 namespace {
 
 constexpr int64_t kValuesAtOnce = int64_t{1} << 20;  // a thread's share of a batch
-
-// Runs fn(begin, end) on parts of [0, n) and returns the first error of the lowest part.
-template <class Fn>
-Status parallel_status(ThreadPool& pool, int64_t n, Fn&& fn) {
-  std::vector<std::optional<Error>> errors(size_t(pool.n_threads()));
-  pool.parallel_for(n, [&](int64_t begin, int64_t end, int thread) {
-    if (auto status = fn(begin, end); !status) errors[size_t(thread)] = std::move(status.error());
-  });
-  for (auto& error : errors) {
-    if (error) return *std::move(error);
-  }
-  return ok();
-}
 
 Result<TernaryLayout> layout_of(DType type) {
   switch (type) {

@@ -56,8 +56,8 @@ class ForwardPass {
     const MatrixView k{ws_.k_, n_tokens_, c_.n_kv_heads * c_.head_dim}, v{ws_.v_, n_tokens_, k.n_cols};
     backend_.rms_norm(stream_, x, layer.attn_norm, c_.rms_eps, h);
     project({{&layer.q, q}, {&layer.k, k}, {&layer.v, v}}, h);
-    backend_.rope(stream_, q, c_.head_dim, rope_, c_.rope_style, first_position_);
-    backend_.rope(stream_, k, c_.head_dim, rope_, c_.rope_style, first_position_);
+    backend_.rope(stream_, q, c_.head_dim, rope_, first_position_);
+    backend_.rope(stream_, k, c_.head_dim, rope_, first_position_);
     backend_.store_kv(stream_, k, v, kv, first_position_);
     backend_.attention(stream_, q, kv, first_position_, attn);
     if (c_.sub_norms) backend_.rms_norm(stream_, attn, layer.attn_sub_norm, c_.rms_eps, attn);

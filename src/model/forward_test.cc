@@ -49,9 +49,7 @@ TEST(ForwardTest, FileTypesThatHoldTheSameWeightsAgree) {
 // GGUF's permuted rows of q and k give the bits that a folder's give.
 TEST(ForwardTest, PermutedRowsGiveTheSameLogits) {
   const ModelConfig gguf_config = tiny_config("llama");
-  ModelConfig hf_config = gguf_config;
-  hf_config.rope_style = RopeStyle::kHalfSplit;
-  TinyFolder hf = tiny_folder(hf_config);
+  TinyFolder hf = tiny_folder(gguf_config);
   const auto expected = checked_logits(hf);
   // A weight stored as F32 floats of both files; the GGUF one with its rows permuted head by head.
   TinyGguf gguf = tiny_gguf(gguf_config, DType::kF32);

@@ -1,31 +1,12 @@
 #include "model/model.h"
 
 #include "model/checkpoint.h"
+#include "model/find_model.h"
 
-#include <cstdlib>
-#include <filesystem>
 #include <utility>
 
 namespace bitnet {
 namespace {
-
-namespace fs = std::filesystem;
-
-// A path as it is, or a model's name in the models folder.
-Result<std::string> resolve(const std::string& path) {
-  std::error_code error;
-  if (path.empty()) return invalid_argument("no model given: expected a GGUF file, a folder or a model's name");
-  if (fs::exists(path, error)) return path;
-  if (path.find('/') != std::string::npos) return invalid_input("{}: there is no such file or folder", path);
-  const char* folder = std::getenv("BITNET_MODELS");
-  const std::string base = (folder != nullptr && *folder != '\0' ? std::string(folder) : "models") + "/" + path;
-  for (const std::string& candidate : {base, base + ".gguf"}) {
-    if (fs::exists(candidate, error)) return candidate;
-  }
-  Error missing = invalid_input("{}: there is no such file or folder, nor {} or {}.gguf", path, base, base);
-  missing.suggestion = "give a path, or set BITNET_MODELS to the folder that holds your models";
-  return missing;
-}
 
 // Puts a checkpoint's weights into a model, one after the other so that little more than the weights themselves is ever
 // in memory; each is decoded and laid out by all threads.
@@ -154,7 +135,7 @@ void describe(const Checkpoint& checkpoint, ModelImpl& model) {
 }  // namespace
 
 Result<Model> Model::load(const std::string& path, const LoadOptions& options) {
-  BN_ASSIGN_OR_RETURN(const std::string resolved, resolve(path));
+  BN_ASSIGN_OR_RETURN(const std::string resolved, find_model(path));
   auto model = std::make_shared<ModelImpl>();
   model->act_quant = options.act_quant;
   BN_ASSIGN_OR_RETURN(model->backend, make_backend(options.device));

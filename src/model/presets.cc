@@ -49,7 +49,6 @@ ModelConfig to_config(const Preset& p) {
   config.n_ctx_train = p.n_ctx;
   config.rope_theta = p.rope_theta;
   config.rms_eps = p.rms_eps;
-  config.rope_style = llama ? RopeStyle::kAdjacent : RopeStyle::kHalfSplit;
   config.gate_activation = p.family == Family::kBitNet ? GateActivation::kRelu2 : GateActivation::kSilu;
   config.sub_norms = !llama;
   config.tied_head = !llama;

@@ -76,7 +76,6 @@ ModelConfig tiny_config(const std::string& architecture) {
   c.vocab_size = 48;
   c.n_ctx_train = 128;
   const bool llama = architecture == "llama";
-  c.rope_style = llama ? RopeStyle::kAdjacent : RopeStyle::kHalfSplit;
   c.gate_activation = llama || architecture == "bitnet" ? GateActivation::kSilu : GateActivation::kRelu2;
   c.sub_norms = !llama;
   c.tied_head = !llama;

@@ -8,7 +8,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include <cerrno>
 #include <clocale>
 #include <cstdio>
 #include <cstdlib>
@@ -65,17 +64,14 @@ struct LineReader::Impl {
 
   // libedit's own reader goes on after the first signal; this one tells.
   static int get_char(EditLine* e, wchar_t* out) {
-    Impl& self = of(e);
     std::mbstate_t state{};
     while (true) {
-      char byte = 0;
-      const ssize_t n = ::read(STDIN_FILENO, &byte, 1);
-      if (n == 0) return 0;
-      if (n < 0) {
-        if (errno == EINTR && !interrupted()) continue;  // the window changed its size
-        self.was_interrupted = errno == EINTR;
+      if (!wait_for_input(STDIN_FILENO)) {
+        of(e).was_interrupted = true;
         return -1;
       }
+      char byte = 0;
+      if (::read(STDIN_FILENO, &byte, 1) <= 0) return 0;
       const size_t length = std::mbrtowc(out, &byte, 1, &state);
       if (length == size_t(-2)) continue;
       if (length == size_t(-1)) *out = L'?';
@@ -143,9 +139,9 @@ struct LineReader::Impl {
         return Event::kLine;
       }
       if (at_end) return Event::kEnd;
+      if (!wait_for_input(STDIN_FILENO)) return Event::kInterrupt;
       char bytes[4096];
       const ssize_t n = ::read(STDIN_FILENO, bytes, sizeof bytes);
-      if (n < 0 && errno == EINTR) return Event::kInterrupt;
       if (n <= 0) at_end = true;
       if (n > 0) pending.append(bytes, size_t(n));
     }

@@ -1,6 +1,7 @@
 // bitnet convert: any checkpoint that we read to a GGUF file or a Hugging Face folder.
 #include "model/convert.h"
 #include "interrupt.h"
+#include "model/find_model.h"
 #include "options.h"
 #include "output.h"
 #include "progress.h"

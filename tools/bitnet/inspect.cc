@@ -2,6 +2,7 @@
 #include "format/gguf.h"
 #include "format/safetensors.h"
 #include "model/checkpoint.h"
+#include "model/find_model.h"
 #include "options.h"
 #include "output.h"
 

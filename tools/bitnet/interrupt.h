@@ -25,6 +25,8 @@ class InterruptScope {
 
 bool interrupted();
 void clear_interrupt();
+// Waits until `fd` can be read or has ended. False: a signal came, be it before the call.
+bool wait_for_input(int fd);
 Error interrupted_error(std::string what = "Stopped by Ctrl-C.");
 
 // A file that must not outlive the program; removed when it ends in any of our ways. One at a time.

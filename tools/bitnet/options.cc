@@ -8,8 +8,6 @@
 
 #include <CLI/CLI.hpp>
 
-#include <cstdlib>
-#include <filesystem>
 #include <random>
 
 namespace bitnet::cli {
@@ -56,22 +54,6 @@ Result<Model> load_model(const Invocation& invocation, const ModelFlags& flags, 
     for (const std::string& notice : model->info().notices) print_note(invocation, notice);
   }
   return model;
-}
-
-Result<std::string> find_model(const std::string& path_or_name) {
-  std::error_code ignored;
-  if (std::filesystem::exists(path_or_name, ignored)) return path_or_name;
-  const char* const set = std::getenv("BITNET_MODELS");
-  const std::string in_folder = std::string(set != nullptr && *set != '\0' ? set : "models") + "/" + path_or_name;
-  if (path_or_name.find('/') == std::string::npos) {
-    for (const std::string& candidate : {in_folder, in_folder + ".gguf"}) {
-      if (std::filesystem::exists(candidate, ignored)) return candidate;
-    }
-  }
-  Error error = invalid_input("{}: there is no such file or folder, and no model of this name ({}).", path_or_name,
-                              in_folder + ".gguf");
-  error.suggestion = "the path of a GGUF file or Hugging Face folder; BITNET_MODELS names the folder of your models";
-  return error;
 }
 
 Result<const Tokenizer*> tokenizer_of(const Model& model) {

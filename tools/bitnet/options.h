@@ -31,9 +31,6 @@ void add_threads_flag(CLI::App& command, int& n_threads);
 void add_i2s_layout_flag(CLI::App& command, std::string& layout);
 // Shows progress and the model's notices on stderr. `options` holds what is not in the flags.
 Result<Model> load_model(const Invocation& invocation, const ModelFlags& flags, LoadOptions options = {});
-// The path of a model given by path or by its name in the models folder, for commands that read no weights through
-// Model::load (which does the same).
-Result<std::string> find_model(const std::string& path_or_name);
 Result<const Tokenizer*> tokenizer_of(const Model& model);  // an error that says what to do without one
 
 struct SessionFlags {

@@ -1,6 +1,7 @@
 // bitnet verify: is this model file whole, and does it run right?
 #include "interrupt.h"
 #include "model/checkpoint.h"
+#include "model/find_model.h"
 #include "output.h"
 #include "verify_checks.h"
 

@@ -1,5 +1,6 @@
 #include "vocabulary_flags.h"
 
+#include "model/find_model.h"
 #include "options.h"
 
 #include <CLI/CLI.hpp>

@@ -56,13 +56,12 @@ void CpuBackend::fake_quantize(Stream& stream, MatrixView x) const {
   for_each_row(stream, x.n_rows, x.n_cols, [&](int64_t t) { kernels_.fake_quantize(x.row(t), x.n_cols); });
 }
 
-void CpuBackend::rope(Stream& stream, MatrixView x, int64_t head_dim, const RopeTable& table, RopeStyle style,
+void CpuBackend::rope(Stream& stream, MatrixView x, int64_t head_dim, const RopeTable& table,
                       int64_t first_position) const {
-  const auto rotate = style == RopeStyle::kHalfSplit ? kernels_.rope_half_split : kernels_.rope_adjacent;
   for_each_row(stream, x.n_rows, x.n_cols, [&](int64_t t) {
     const int64_t at = (first_position + t) * table.n_pairs;
     for (int64_t col = 0; col + head_dim <= x.n_cols; col += head_dim) {
-      rotate(x.row(t) + col, table.cos + at, table.sin + at, table.n_pairs);
+      kernels_.rope(x.row(t) + col, table.cos + at, table.sin + at, table.n_pairs);
     }
   });
 }

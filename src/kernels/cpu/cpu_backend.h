@@ -27,7 +27,7 @@ class CpuBackend final : public Backend {
   void fake_quantize(Stream& stream, MatrixView x) const override;
   void linear(Stream& stream, std::span<const LinearCall> calls, const QuantizedView& x) const override;
   void linear(Stream& stream, std::span<const LinearCall> calls, MatrixView x) const override;
-  void rope(Stream& stream, MatrixView x, int64_t head_dim, const RopeTable& table, RopeStyle style,
+  void rope(Stream& stream, MatrixView x, int64_t head_dim, const RopeTable& table,
             int64_t first_position) const override;
   void store_kv(Stream& stream, MatrixView k, MatrixView v, const KvLayer& kv, int64_t first_position) const override;
   void attention(Stream& stream, MatrixView q, const KvLayer& kv, int64_t first_position,

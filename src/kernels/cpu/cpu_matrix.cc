@@ -1,30 +1,15 @@
 #include "kernels/cpu/cpu_matrix.h"
 
 #include "base/checked.h"
+#include "base/parallel_status.h"
 #include "kernels/source_checks.h"
 
 #include <cstring>
-#include <optional>
 
 namespace bitnet {
 namespace {
 
 constexpr int64_t kReadPiece_bytes = int64_t{1} << 20;
-
-// Runs fn(begin, end) on parts of [0, n) and gives the error of the lowest part that failed, whichever thread was
-// first.
-template <class Fn>
-Status parallel_status(ThreadPool& pool, int64_t n, const Fn& fn) {
-  std::vector<std::optional<Error>> errors(size_t(pool.n_threads()));
-  pool.parallel_for(n, [&](int64_t begin, int64_t end, int thread) {
-    Status status = fn(begin, end);
-    if (!status) errors[size_t(thread)] = std::move(status.error());
-  });
-  for (std::optional<Error>& error : errors) {
-    if (error) return *std::move(error);
-  }
-  return ok();
-}
 
 uint32_t load_word(const uint8_t* p) {
   uint32_t word;

@@ -118,7 +118,7 @@ static inline void rotate(F32x16* a, F32x16* b, F32x16 c, F32x16 s) {
   *b = add(mul(*b, c), mul(*a, s));
   *a = rotated;
 }
-static void rope_half_split(float* head, const float* cos, const float* sin, int64_t n_pairs) {
+static void rope(float* head, const float* cos, const float* sin, int64_t n_pairs) {
   float* const second = head + n_pairs;
   int64_t i = 0;
   for (; i + 16 <= n_pairs; i += 16) {
@@ -133,13 +133,6 @@ static void rope_half_split(float* head, const float* cos, const float* sin, int
     rotate(&a, &b, load_part(cos + i, n), load_part(sin + i, n));
     store_part(head + i, a, n);
     store_part(second + i, b, n);
-  }
-}
-static void rope_adjacent(float* head, const float* cos, const float* sin, int64_t n_pairs) {
-  for (int64_t i = 0; i < n_pairs; ++i) {
-    const float a = head[2 * i], b = head[2 * i + 1];
-    head[2 * i] = a * cos[i] - b * sin[i];
-    head[2 * i + 1] = b * cos[i] + a * sin[i];
   }
 }
 

@@ -70,9 +70,8 @@ struct CpuKernels {
   // Fills q up to stride with zeros.
   void (*quantize)(const float* x, int64_t n, int64_t stride, int8_t* q, float* inv_scale, int32_t* sum);
   void (*fake_quantize)(float* x, int64_t n);
-  // One head in place: pairs (i, i + n_pairs), or (2i, 2i + 1).
-  void (*rope_half_split)(float* head, const float* cos, const float* sin, int64_t n_pairs);
-  void (*rope_adjacent)(float* head, const float* cos, const float* sin, int64_t n_pairs);
+  // One head in place: pairs (i, i + n_pairs).
+  void (*rope)(float* head, const float* cos, const float* sin, int64_t n_pairs);
   void (*narrow_f16)(const float* x, int64_t n, uint16_t* out);
   // scores[t] = exp(scores[t] * scale - max); returns the reciprocal of their lane sum.
   float (*softmax)(float* scores, int64_t n, float scale);

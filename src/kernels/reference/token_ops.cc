@@ -40,19 +40,17 @@ void ReferenceBackend::fake_quantize(Stream& stream, MatrixView x) const {
   }
 }
 
-void ReferenceBackend::rope(Stream&, MatrixView x, int64_t head_dim, const RopeTable& table, RopeStyle style,
+void ReferenceBackend::rope(Stream&, MatrixView x, int64_t head_dim, const RopeTable& table,
                             int64_t first_position) const {
   for (int64_t t = 0; t < x.n_rows; ++t) {
     for (int64_t head = 0; head < x.n_cols / head_dim; ++head) {
       float* const h = x.row(t) + head * head_dim;
       for (int64_t i = 0; i < table.n_pairs; ++i) {
-        float& first = style == RopeStyle::kHalfSplit ? h[i] : h[2 * i];
-        float& second = style == RopeStyle::kHalfSplit ? h[i + table.n_pairs] : h[2 * i + 1];
         const float c = table.cos[(first_position + t) * table.n_pairs + i];
         const float s = table.sin[(first_position + t) * table.n_pairs + i];
-        const float a = first, b = second;
-        first = a * c - b * s;
-        second = b * c + a * s;
+        const float a = h[i], b = h[i + table.n_pairs];
+        h[i] = a * c - b * s;
+        h[i + table.n_pairs] = b * c + a * s;
       }
     }
   }
