@@ -13,6 +13,7 @@ std::atomic<int64_t> n_allocations{0};
   if (void* const p = std::malloc(size == 0 ? 1 : size)) return p;
   std::abort();
 }
+[[gnu::noinline]] void* operator new(size_t size, const std::nothrow_t&) noexcept { return ::operator new(size); }
 [[gnu::noinline]] void operator delete(void* p) noexcept { std::free(p); }
 [[gnu::noinline]] void operator delete(void* p, size_t) noexcept { std::free(p); }
 

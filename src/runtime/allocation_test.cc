@@ -24,7 +24,9 @@ void* counted(size_t size_bytes, size_t align_bytes) {
 constexpr size_t kPlain_bytes = __STDCPP_DEFAULT_NEW_ALIGNMENT__;
 }  // namespace
 
-// For this whole test program; every other form of new and delete leads to these.
+// For this whole test program; every other form of new and delete leads to these (the nothrow form too, but not where a
+// sanitizer brings its own).
+void* operator new(size_t size_bytes, const std::nothrow_t&) noexcept { return counted(size_bytes, kPlain_bytes); }
 void* operator new(size_t size_bytes) { return counted(size_bytes, kPlain_bytes); }
 void* operator new(size_t size_bytes, std::align_val_t align) { return counted(size_bytes, size_t(align)); }
 void operator delete(void* memory) noexcept { std::free(memory); }

@@ -10,7 +10,7 @@
 namespace bitnet {
 namespace {
 
-constexpr std::string_view kSpaceMark = "\u2581";
+constexpr bool is_in_utf8(uint8_t byte) { return byte != 0xc0 && byte != 0xc1 && byte < 0xf5; }
 
 // Every way to cut `text` into two, at bytes or at characters: fn(left, right).
 template <class Fn>
@@ -71,29 +71,36 @@ Status BpeModel::add_tokens(const Vocabulary& vocabulary, const std::string& nam
     const TokenType type = vocabulary.types[size_t(id)];
     const bool spelled = type == TokenType::kNormal && (!byte_level_ || bytes_from_alphabet(token, bytes));
     symbols_.push_back(!spelled ? std::string_view() : byte_level_ ? bytes : token);
-    if (type == TokenType::kByte && !byte_level_) byte_ids_[size_t(std::stoi(token.substr(3, 2), nullptr, 16))] = id;
+    if (type == TokenType::kByte && !byte_level_) byte_ids_[*byte_token_value(token)] = id;
     if (!spelled) continue;
     index_.insert(symbols_, id);
     if (byte_level_ && bytes.size() == 1) byte_ids_[uint8_t(bytes[0])] = id;
     if (has_inner_space_mark(token)) words_are_separate_ = false;
   }
-  // Stands for a byte or character without a token: the bytes of U+FFFD, or the unknown token.
   if (byte_level_) {
-    for (const char byte : std::string_view("\ufffd")) {
-      const int32_t id = byte_ids_[uint8_t(byte)];
-      if (id >= 0) unknown_.push_back(id);
-    }
-    if (unknown_.size() != 3) unknown_.clear();
+    for (const char byte : std::string_view("\ufffd")) unknown_.push_back(byte_ids_[uint8_t(byte)]);
+    if (std::count(unknown_.begin(), unknown_.end(), -1) != 0) unknown_.clear();
+    // Rare characters may be missing from what a vocabulary was made of; a printable one that is missing is damage.
+    const auto missing = std::find(byte_ids_.begin() + ' ', byte_ids_.begin() + '~' + 1, -1);
+    if (missing == byte_ids_.begin() + '~' + 1) return ok();
+    return invalid_input("{}: the vocabulary has no token for the character '{}'", name,
+                         char(missing - byte_ids_.begin()));
   }
-  if (unknown_.empty() && vocabulary.unk_id) {
-    unknown_.push_back(*vocabulary.unk_id);
-    fuse_unknown_ = !byte_level_;
-  }
-  if (unknown_.empty() && std::find(byte_ids_.begin(), byte_ids_.end(), -1) != byte_ids_.end()) {
+  if (vocabulary.unk_id) unknown_.push_back(*vocabulary.unk_id);
+  const auto missing = std::find(byte_ids_.begin(), byte_ids_.end(), -1);
+  if (unknown_.empty() && missing != byte_ids_.end()) {
     return invalid_input("{}: the vocabulary has no token for byte 0x{:02x} and no unknown token to stand for it", name,
-                         std::find(byte_ids_.begin(), byte_ids_.end(), -1) - byte_ids_.begin());
+                         missing - byte_ids_.begin());
   }
   return ok();
+}
+
+std::vector<uint8_t> BpeModel::missing_bytes() const {
+  std::vector<uint8_t> bytes;
+  for (size_t byte = 0; byte_level_ && byte < byte_ids_.size(); ++byte) {
+    if (byte_ids_[byte] < 0 && is_in_utf8(uint8_t(byte))) bytes.push_back(uint8_t(byte));
+  }
+  return bytes;
 }
 
 Status BpeModel::add_listed_merges(const Vocabulary& vocabulary, const std::string& name) {
@@ -118,8 +125,7 @@ Status BpeModel::add_listed_merges(const Vocabulary& vocabulary, const std::stri
                                                      : joined));
     }
     // Special tokens never come out of text, not even where a merge would spell one.
-    const TokenType type = vocabulary.types[size_t(id)];
-    if (type == TokenType::kControl || type == TokenType::kUnknown) continue;
+    if (is_special(vocabulary.types[size_t(id)])) continue;
     if (!merges_.insert(left_id, right_id, {uint32_t(rank), id})) {
       return invalid_input("{}: merge {} ({} and {}) is given twice", name, rank, quote_name(left), quote_name(right));
     }
@@ -181,12 +187,16 @@ void BpeModel::start_symbols(std::string_view piece, Scratch& scratch) const {
 
 // A byte without a token, or the bytes of a character without one.
 void BpeModel::append_unmerged(std::string_view symbol, std::vector<int32_t>& ids) const {
+  if (byte_level_) {
+    if (!is_in_utf8(uint8_t(symbol[0]))) ids.insert(ids.end(), unknown_.begin(), unknown_.end());
+    return;
+  }
   for (const char byte : symbol) {
-    const int32_t id = byte_level_ ? -1 : byte_ids_[uint8_t(byte)];
+    const int32_t id = byte_ids_[uint8_t(byte)];
     if (id >= 0) {
       ids.push_back(id);
-    } else if (!fuse_unknown_ || ids.empty() || ids.back() != unknown_[0]) {
-      ids.insert(ids.end(), unknown_.begin(), unknown_.end());
+    } else if (ids.empty() || ids.back() != unknown_[0]) {
+      ids.push_back(unknown_[0]);
     }
   }
 }

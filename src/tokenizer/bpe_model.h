@@ -32,6 +32,10 @@ class BpeModel {
   // kMaxPieceBytes.
   void encode(std::string_view piece, Scratch& scratch, std::vector<int32_t>& ids) const;
 
+  // Byte-level: the bytes of UTF-8 text that no token stands for. encode() leaves them out, as the libraries that such
+  // vocabularies were made with do.
+  std::vector<uint8_t> missing_bytes() const;
+
   // No token holds U+2581 behind another character, so SentencePiece text may be cut in front of every run of them.
   bool words_are_separate() const { return words_are_separate_; }
 
@@ -53,8 +57,9 @@ class BpeModel {
   int32_t n_tokens_ = 0;
   MergeTable merges_;
   std::array<int32_t, 256> byte_ids_;  // the token of each byte, or -1
-  std::vector<int32_t> unknown_;       // ids for what no token stands for
-  bool fuse_unknown_ = false;
+  // What stands for a byte that UTF-8 never uses and that has no token: the bytes of U+FFFD (byte-level); for a
+  // character without a token: the unknown token, once for a run of them (SentencePiece).
+  std::vector<int32_t> unknown_;
   // Whether merging a token's own text gives that token: 0 not tried, 1 yes, 2 no.
   std::unique_ptr<std::atomic<uint8_t>[]> merges_to_itself_;
 };

@@ -7,10 +7,8 @@
 #include <limits>
 
 namespace bitnet {
-namespace {
 
-// "<0x0A>" to 10; nothing for any other text.
-std::optional<uint8_t> byte_of(std::string_view token) {
+std::optional<uint8_t> byte_token_value(std::string_view token) {
   if (token.size() != 6 || token.substr(0, 3) != "<0x" || token[5] != '>') return std::nullopt;
   int value = 0;
   for (const char c : token.substr(3, 2)) {
@@ -21,12 +19,14 @@ std::optional<uint8_t> byte_of(std::string_view token) {
   return uint8_t(value);
 }
 
+namespace {
+
 Status check_byte_tokens(const Vocabulary& vocabulary, const std::string& name) {
   std::vector<bool> have(256);
   size_t n_have = 0;
   for (size_t id = 0; id < vocabulary.tokens.size(); ++id) {
     if (vocabulary.types[id] != TokenType::kByte) continue;
-    const auto byte = byte_of(vocabulary.tokens[id]);
+    const auto byte = byte_token_value(vocabulary.tokens[id]);
     if (!byte) {
       return invalid_input("{}: token {} is marked as a byte but spelled {}, expected <0x00> to <0xFF>", name, id,
                            quote_name(vocabulary.tokens[id]));

@@ -29,8 +29,6 @@ size_t skip_space_back(std::string_view text, size_t begin, size_t pos) {
   return pos;
 }
 
-constexpr std::string_view kSpaceMark = "\u2581";
-
 // SentencePiece's form of a text: U+2581 for each space, and one in front if `prefix`.
 void write_space_marks(std::string_view text, bool prefix, std::string& out) {
   out.clear();

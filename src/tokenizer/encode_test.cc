@@ -3,6 +3,7 @@
 
 #include "base/rng.h"
 
+#include <chrono>
 #include <thread>
 
 namespace bitnet {
@@ -16,7 +17,7 @@ Vocabulary hello(const std::string& pre = "gpt-2") {
   return byte_level_vocabulary(pre, {{"h", "e"}, {"l", "l"}, {"he", "ll"}, {"hell", "o"}, {" ", "w"}},
                                {"<s>", "</s>", "<|x|>"}, {"<b>", "<br>", "  "});
 }
-constexpr int32_t kBos = 261, kEos = 262, kX = 263, kB = 264, kBr = 265, kTwoSpaces = 266;
+constexpr int32_t kBos = 261, kX = 263, kB = 264, kBr = 265, kTwoSpaces = 266;
 
 TEST(Encode, MergesInOrder) {
   const Tokenizer tokenizer = must_make(hello());
@@ -72,6 +73,17 @@ TEST(Encode, UserDefinedTokensAlwaysLongestFirst) {
     EXPECT_EQ(must_encode(tokenizer, "<b><br><b", parse_special), (Ids{kB, kBr, '<', 'b'}));
     EXPECT_EQ(must_encode(tokenizer, "a     b", parse_special), (Ids{'a', kTwoSpaces, kTwoSpaces, ' ', 'b'}));
   }
+}
+
+// The longest that is there whole; the leftmost of those that overlap. A special one stands back outside its reach.
+TEST(Encode, AddedTokenThatStartsAnother) {
+  const Tokenizer tokenizer =
+      must_make(byte_level_vocabulary("gpt-2", {}, {"<a>!!"}, {"<a>", "<a>xyz", "<a>x", ">xyzw"}));
+  const int32_t special = 256, a = 257, axyz = 258, ax = 259;
+  EXPECT_EQ(must_encode(tokenizer, "<a><a>x<a>xy<a>xyz"), (Ids{a, ax, ax, 'y', axyz}));
+  EXPECT_EQ(must_encode(tokenizer, "<a>xyzw"), (Ids{axyz, 'w'}));
+  EXPECT_EQ(must_encode(tokenizer, "<a>!!<a>!", true), (Ids{special, a, '!'}));
+  EXPECT_EQ(must_encode(tokenizer, "<a>!!<a>!"), (Ids{a, '!', '!', a, '!'}));
 }
 
 TEST(Encode, AddedTokensTakeSpaceAlongWhereAsked) {
@@ -137,10 +149,28 @@ TEST(Encode, ByteWithoutTokenBecomesReplacementCharacter) {
   v.tokens[0xff] = "unused";
   const Tokenizer tokenizer = must_make(v);
   EXPECT_EQ(must_encode(tokenizer, "a\xff"), (Ids{'a', 0xef, 0xbf, 0xbd}));
+  EXPECT_TRUE(vocabulary_of(tokenizer).notices.empty());
 }
 
-// Long runs that one piece holds: the work must grow as n log n, and nothing may recurse.
+// Falcon's vocabulary has no token for 14 control characters; the libraries that it was made with leave them out.
+TEST(Encode, ByteOfTextWithoutTokenIsLeftOut) {
+  Vocabulary v = hello();
+  v.tokens[0x03] = "unused";
+  const Tokenizer tokenizer = must_make(v);
+  EXPECT_EQ(must_encode(tokenizer, "a\x03\x03hell\x03o\x04"), (Ids{'a', 258, 'o', 0x04}));
+  EXPECT_EQ(must_encode(tokenizer, "\x03"), Ids{});
+  ASSERT_EQ(vocabulary_of(tokenizer).notices.size(), 1u);
+  EXPECT_NE(vocabulary_of(tokenizer).notices[0].find("0x03"), std::string::npos) << vocabulary_of(tokenizer).notices[0];
+  v.tokens['a'] = "unused too";
+  const auto made = make_tokenizer(v, "t");
+  ASSERT_FALSE(made);
+  EXPECT_EQ(made.error().message, "t: the vocabulary has no token for the character 'a'");
+}
+
+// Long runs that one piece holds: the work must grow as n log n, and nothing may recurse. Were it quadratic, each run
+// would take minutes.
 TEST(Encode, LongRunsOfOneCharacter) {
+  const auto start = std::chrono::steady_clock::now();
   Vocabulary v = byte_level_vocabulary(
       "llama-bpe", {{"a", "a"}, {"aa", "aa"}, {"a", "b"}, {"ab", "ab"}, {" ", " "}, {"\n", "\n"}, {".", "."}});
   v.ignore_merges = true;
@@ -159,6 +189,38 @@ TEST(Encode, LongRunsOfOneCharacter) {
     while (text.size() < n) text += unit;
     EXPECT_EQ(must_decode(tokenizer, must_encode(tokenizer, text)), text);
   }
+  EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::seconds(30));
+}
+
+// A SentencePiece text without spaces, or whose tokens reach over words, is one piece.
+TEST(Encode, LongSentencePieceRuns) {
+  const auto start = std::chrono::steady_clock::now();
+  Vocabulary v = sentencepiece_vocabulary({{"\u2581", -9}, {"a", -8}, {"aa", -7}, {"aaaa", -6}, {"\u2581\u2581", -5}});
+  const size_t n = 1 << 20;
+  for (const bool words_are_separate : {true, false}) {
+    const Tokenizer tokenizer = must_make(v);
+    for (const std::string unit : {"a", " ", "a ", "\u4e2d", "\n", "\xff"}) {
+      std::string text;
+      while (text.size() < n) text += unit;
+      EXPECT_EQ(must_decode(tokenizer, must_encode(tokenizer, text)), text) << unit << words_are_separate;
+    }
+    v.tokens.push_back("a\u2581a");
+    v.types.push_back(TokenType::kNormal);
+    v.scores.push_back(-1);
+  }
+  EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::seconds(30));
+}
+
+// By its size alone: nothing of the text is there to be read.
+TEST(Encode, RefusesATextThatIsTooLong) {
+  const Tokenizer tokenizer = must_make(hello());
+  for (const size_t size : {(size_t{1} << 30) + 1, size_t{1} << 31, size_t{1} << 40}) {
+    const auto ids = tokenizer.encode(std::string_view("a", size));
+    ASSERT_FALSE(ids);
+    EXPECT_EQ(ids.error().code, ErrorCode::kInvalidArgument);
+    EXPECT_EQ(ids.error().message,
+              "test: the text has " + std::to_string(size) + " bytes; at most 1073741824 can be encoded at once");
+  }
 }
 
 TEST(Encode, RefusesARunThatIsNoText) {
@@ -174,11 +236,13 @@ TEST(Encode, SameFromManyThreads) {
   std::string text;
   for (int i = 0; i < 2000; ++i) text += i % 3 ? "hello helo " : "whellol\n";
   const Ids expected = must_encode(must_make(hello()), text);
-  std::vector<Ids> results(8);
-  std::vector<std::thread> threads;
-  for (Ids& result : results) threads.emplace_back([&] { result = *tokenizer.encode(text); });
-  for (std::thread& thread : threads) thread.join();
-  for (const Ids& result : results) EXPECT_EQ(result, expected);
+  for (const size_t n_threads : {1, 2, 8}) {
+    std::vector<Ids> results(n_threads);
+    std::vector<std::thread> threads;
+    for (Ids& result : results) threads.emplace_back([&] { result = *tokenizer.encode(text); });
+    for (std::thread& thread : threads) thread.join();
+    for (const Ids& result : results) EXPECT_EQ(result, expected);
+  }
 }
 
 }  // namespace

@@ -2,6 +2,7 @@
 
 #include "format/text.h"
 #include "tokenizer/json_fields.h"
+#include "tokenizer/vocabulary.h"
 
 #include <string_view>
 
@@ -73,7 +74,7 @@ Status add_split(const Json& part, const std::string& name, JsonPreTokenizer& ou
 
 Status add_metaspace(const Json& part, const std::string& name, JsonPreTokenizer& out) {
   const std::string scheme = json_text(part, "prepend_scheme");
-  if (json_text(part, "replacement") != "\u2581" || scheme != "never" || json_flag(part, "split", true)) {
+  if (json_text(part, "replacement") != kSpaceMark || scheme != "never" || json_flag(part, "split", true)) {
     return unsupported(
         "{}: the Metaspace pre-tokenizer with prepend_scheme {} is not supported, expected \"never\" "
         "without \"split\"",
@@ -135,6 +136,29 @@ Json json_from_rules(std::span<const SplitRule> rules) {
   }
   parts.push_back({{"type", "ByteLevel"}, {"add_prefix_space", false}, {"trim_offsets", true}, {"use_regex", false}});
   return {{"type", "Sequence"}, {"pretokenizers", std::move(parts)}};
+}
+
+Result<JsonSpaces> parse_json_normalizer(const Json& normalizer, const std::string& name) {
+  JsonSpaces spaces;
+  if (normalizer.is_null()) return spaces;
+  const Json* list = json_member(normalizer, "normalizers");
+  const Json parts = list && list->is_array() ? *list : Json::array({normalizer});
+  for (const Json& part : parts) {
+    const std::string type = json_text(part, "type");
+    const Json* pattern = json_member(part, "pattern");
+    if (type == "Prepend" && json_text(part, "prepend") == kSpaceMark && !spaces.marked && !spaces.prefix) {
+      spaces.prefix = true;
+    } else if (type == "Replace" && pattern && json_text(*pattern, "String") == " " &&
+               json_text(part, "content") == kSpaceMark) {
+      spaces.marked = true;
+    } else {
+      return unsupported("{}: the normalizer {} is not supported", name, quote_name(part.dump().substr(0, 200)));
+    }
+  }
+  if (spaces.prefix && !spaces.marked) {
+    return unsupported("{}: a Prepend normalizer without Replace is not supported", name);
+  }
+  return spaces;
 }
 
 }  // namespace bitnet

@@ -19,7 +19,16 @@ struct JsonPreTokenizer {
 // Refuses any part or regular expression that we do not have as a scanner.
 Result<JsonPreTokenizer> parse_json_pre_tokenizer(const Json& pre_tokenizer, const std::string& name);
 
-// The same as JSON: a Split for each rule and ByteLevel at the end.
+// The rules as JSON: a Split for each rule and ByteLevel at the end.
 Json json_from_rules(std::span<const SplitRule> rules);
+
+// What "normalizer" says: nothing, or SentencePiece's way to write spaces.
+struct JsonSpaces {
+  bool marked = false;  // as U+2581
+  bool prefix = false;  // one in front of every text
+};
+
+// Refuses any other normaliser.
+Result<JsonSpaces> parse_json_normalizer(const Json& normalizer, const std::string& name);
 
 }  // namespace bitnet

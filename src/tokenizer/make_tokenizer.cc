@@ -8,8 +8,6 @@
 namespace bitnet {
 namespace {
 
-constexpr std::string_view kSpaceMark = "\u2581";
-
 std::string spaces_from_marks(std::string_view token) {
   std::string text;
   for (size_t pos = 0; pos < token.size();) {
@@ -24,9 +22,9 @@ std::string spaces_from_marks(std::string_view token) {
 std::string decoded(const Vocabulary& vocabulary, size_t id) {
   const std::string& token = vocabulary.tokens[id];
   const TokenType type = vocabulary.types[id];
-  if (type == TokenType::kControl || type == TokenType::kUnknown) return token;
+  if (is_special(type)) return token;
   if (vocabulary.kind == VocabularyKind::kSentencePieceBpe) {
-    if (type == TokenType::kByte) return std::string(1, char(std::stoi(token.substr(3, 2), nullptr, 16)));
+    if (type == TokenType::kByte) return std::string(1, char(*byte_token_value(token)));
     return spaces_from_marks(token);
   }
   std::string bytes;
@@ -40,7 +38,7 @@ Result<AddedTokens> added_tokens_of(const Vocabulary& vocabulary, const TokenStr
   for (const int32_t id : vocabulary.rstrip_ids) strips_right[size_t(id)] = true;
   for (size_t id = 0; id < vocabulary.tokens.size(); ++id) {
     const TokenType type = vocabulary.types[id];
-    const bool special = type == TokenType::kControl || type == TokenType::kUnknown;
+    const bool special = is_special(type);
     if (!special && type != TokenType::kUserDefined) continue;
     if (bytes[id].size() > AddedTokens::kMaxTextBytes) {
       return unsupported("{}: the added token {} has {} bytes; at most {} are supported", name, quote_name(bytes[id]),
@@ -49,6 +47,14 @@ Result<AddedTokens> added_tokens_of(const Vocabulary& vocabulary, const TokenStr
     added.push_back({std::string(bytes[id]), int32_t(id), special, strips_left[id], strips_right[id]});
   }
   return AddedTokens(std::move(added));
+}
+
+// For people: what this vocabulary cannot hold of a text.
+std::string missing_bytes_notice(const std::vector<uint8_t>& bytes) {
+  std::string list;
+  for (const uint8_t byte : bytes) list += fmt::format("{}0x{:02x}", list.empty() ? "" : " ", byte);
+  return fmt::format("the vocabulary has no token for {} of the bytes of text ({}); they are left out when encoding",
+                     bytes.size(), list);
 }
 
 }  // namespace
@@ -61,6 +67,9 @@ Result<Tokenizer> make_tokenizer(Vocabulary vocabulary, const std::string& name)
   BN_ASSIGN_OR_RETURN(impl->model, BpeModel::build(vocabulary, name));
   if (vocabulary.kind == VocabularyKind::kByteLevelBpe) {
     impl->pre_tokenizer = PreTokenizer(PreTokenizer::find(vocabulary.pre)->rules);
+  }
+  if (const auto missing = impl->model.missing_bytes(); !missing.empty()) {
+    vocabulary.notices.push_back(missing_bytes_notice(missing));
   }
   impl->texts.reserve(n_tokens);
   impl->bytes.reserve(n_tokens);

@@ -31,12 +31,6 @@ std::string token_name(const Json& config, const char* key) {
   return value && value->is_object() ? json_text(*value, "content") : json_text(config, key);
 }
 
-std::optional<int32_t> find_token(const Vocabulary& vocabulary, const std::string& text) {
-  const auto it = std::find(vocabulary.tokens.begin(), vocabulary.tokens.end(), text);
-  if (text.empty() || it == vocabulary.tokens.end()) return std::nullopt;
-  return int32_t(it - vocabulary.tokens.begin());
-}
-
 void apply_special_tokens(const Json& config, Vocabulary& vocabulary) {
   const std::pair<const char*, std::optional<int32_t>*> names[] = {{"bos_token", &vocabulary.bos_id},
                                                                    {"eos_token", &vocabulary.eos_id},

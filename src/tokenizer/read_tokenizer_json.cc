@@ -15,7 +15,6 @@
 namespace bitnet {
 namespace {
 
-constexpr const char* kSpaceMark = "\u2581";
 constexpr int64_t kMaxId = (int64_t{1} << 30) - 1;
 
 class Reader {
@@ -29,7 +28,7 @@ class Reader {
     BN_RETURN_IF_ERROR(read_tokens(*model));
     BN_RETURN_IF_ERROR(read_kind(*model, pre_override));
     BN_RETURN_IF_ERROR(read_merges(*model));
-    v_.unk_id = find(json_text(*model, "unk_token"));
+    v_.unk_id = find_token(v_, json_text(*model, "unk_token"));
     if (v_.kind == VocabularyKind::kSentencePieceBpe) read_sentencepiece(*model);
     read_post_processor();
     guess_bos_and_eos(v_);
@@ -112,11 +111,13 @@ class Reader {
 
   // Byte-level if a ByteLevel pre-tokenizer says so, SentencePiece-like if spaces become U+2581; nothing else.
   Status read_kind(const Json& model, const std::string& pre_override) {
-    BN_ASSIGN_OR_RETURN(const bool marks_spaces, read_normalizer());
+    const Json* normalizer = json_member(root_, "normalizer");
+    BN_ASSIGN_OR_RETURN(const auto spaces, parse_json_normalizer(normalizer ? *normalizer : Json(), name_));
+    v_.add_space_prefix = spaces.prefix;
     const Json* part = json_member(root_, "pre_tokenizer");
     auto parsed = parse_json_pre_tokenizer(part ? *part : Json(), name_);
     v_.ignore_merges = json_flag(model, "ignore_merges", false);
-    if (!pre_override.empty() && !marks_spaces) {
+    if (!pre_override.empty() && !spaces.marked) {
       const auto* known = PreTokenizer::find(pre_override);
       if (!known) {
         return invalid_argument("unknown pre-tokenizer {}; known are {}", quote_name(pre_override),
@@ -127,7 +128,7 @@ class Reader {
       return ok();
     }
     if (!parsed) return std::move(parsed.error());
-    const bool sentencepiece = marks_spaces || parsed->metaspace;
+    const bool sentencepiece = spaces.marked || parsed->metaspace;
     if (sentencepiece == parsed->byte_level || (sentencepiece && !parsed->rules.empty())) {
       return unsupported("{}: expected either a ByteLevel pre-tokenizer or a normalizer that writes spaces as U+2581",
                          name_);
@@ -145,35 +146,6 @@ class Reader {
     }
     v_.add_bos = PreTokenizer::find(v_.pre)->adds_bos;
     return ok();
-  }
-
-  // True if it is SentencePiece's way to write spaces: an optional Prepend of U+2581 and Replace of " " by it.
-  Result<bool> read_normalizer() {
-    const Json* normalizer = json_member(root_, "normalizer");
-    if (!normalizer) return false;
-    std::vector<const Json*> parts;
-    if (const Json* list = json_member(*normalizer, "normalizers"); list && list->is_array()) {
-      for (const Json& part : *list) parts.push_back(&part);
-    } else {
-      parts.push_back(normalizer);
-    }
-    bool marks_spaces = false;
-    for (const Json* part : parts) {
-      const std::string type = json_text(*part, "type");
-      const Json* pattern = json_member(*part, "pattern");
-      if (type == "Prepend" && json_text(*part, "prepend") == kSpaceMark && !marks_spaces && !v_.add_space_prefix) {
-        v_.add_space_prefix = true;
-      } else if (type == "Replace" && pattern && json_text(*pattern, "String") == " " &&
-                 json_text(*part, "content") == kSpaceMark) {
-        marks_spaces = true;
-      } else {
-        return unsupported("{}: the normalizer {} is not supported", name_, quote_name(part->dump()));
-      }
-    }
-    if (v_.add_space_prefix && !marks_spaces) {
-      return unsupported("{}: a Prepend normalizer without Replace is not supported", name_);
-    }
-    return marks_spaces;
   }
 
   Status read_merges(const Json& model) {
@@ -238,7 +210,7 @@ class Reader {
       return;
     const auto special = [&](const Json& part) -> std::optional<int32_t> {
       const Json* token = json_member(part, "SpecialToken");
-      return token ? find(json_text(*token, "id")) : std::nullopt;
+      return token ? find_token(v_, json_text(*token, "id")) : std::nullopt;
     };
     if (const auto first = special(single->front())) {
       v_.bos_id = first;
@@ -248,11 +220,6 @@ class Reader {
     }
     v_.add_eos = single->size() > 1 && special(single->back());
     if (v_.add_eos) v_.eos_id = special(single->back());
-  }
-
-  std::optional<int32_t> find(const std::string& token) const {
-    const auto at = std::find(v_.tokens.begin(), v_.tokens.end(), token);
-    return token.empty() || at == v_.tokens.end() ? std::nullopt : std::optional(int32_t(at - v_.tokens.begin()));
   }
 
   const Json& root_;

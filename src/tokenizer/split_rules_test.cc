@@ -1,6 +1,7 @@
 #include "tokenizer/split_rules.h"
 
 #include "tokenizer/pre_tokenizer.h"
+#include "tokenizer/test_vocabulary.h"
 #include "tokenizer/unicode.h"
 
 #include <gtest/gtest.h>
@@ -73,6 +74,26 @@ TEST(SplitRules, InvalidBytesAreSymbols) {
   EXPECT_EQ(pieces("gpt-2", "a\xff\xfe b\xc3"), (Pieces{"a", "\xff\xfe", " b", "\xc3"}));
   EXPECT_EQ(pieces("llama-bpe", "\xf4\x90\x80\x80"), (Pieces{"\xf4\x90\x80\x80"}));  // above U+10FFFF
   EXPECT_EQ(pieces("gpt-2", std::string("a\0b", 3)), (Pieces{"a", std::string("\0", 1), "b"}));
+}
+
+// The digests are those of the pieces' ends, in bytes, that the published expressions give in Python's regex module.
+TEST(SplitRules, RandomTextsAsAnotherEngineCutsThem) {
+  const std::pair<const char*, uint64_t> digests[] = {
+      {"gpt-2", 0xbbf284e5e3a87ea9},          {"llama-bpe", 0x31aed932d41cd27e},    {"qwen2", 0xf29a2f926a9f0ff6},
+      {"starcoder", 0x0e252396b9d3bedf},      {"falcon", 0xe1a81692a332510e},       {"default", 0x07723a7eaec3fb23},
+      {"deepseek-coder", 0x6f68f6bcab4f2efb}, {"deepseek-llm", 0x942809222e4b911d},
+  };
+  for (const auto& [name, expected] : digests) {
+    testing_support::Digest digest;
+    for (uint64_t i = 0; i < 5000; ++i) {
+      std::vector<size_t> ends;
+      for (const std::string& piece : pieces(name, testing_support::random_text(i))) {
+        ends.push_back((ends.empty() ? 0 : ends.back()) + piece.size());
+      }
+      digest.add(ends);
+    }
+    EXPECT_EQ(digest.value(), expected) << name;
+  }
 }
 
 TEST(SplitRules, EveryRuleCoversAllBytesOfHardTexts) {

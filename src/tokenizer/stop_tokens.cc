@@ -23,6 +23,12 @@ std::optional<int32_t> find_special(const Vocabulary& vocabulary, const std::str
 
 }  // namespace
 
+std::optional<int32_t> find_token(const Vocabulary& vocabulary, std::string_view text) {
+  const auto it = std::find(vocabulary.tokens.begin(), vocabulary.tokens.end(), text);
+  if (text.empty() || it == vocabulary.tokens.end()) return std::nullopt;
+  return int32_t(it - vocabulary.tokens.begin());
+}
+
 void add_stop_ids(Vocabulary& vocabulary) {
   std::vector<int32_t>& ids = vocabulary.stop_ids;
   if (vocabulary.eos_id) ids.push_back(*vocabulary.eos_id);

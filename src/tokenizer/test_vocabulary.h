@@ -46,6 +46,25 @@ std::vector<int32_t> must_encode(const Tokenizer& tokenizer, std::string_view te
                                  bool add_bos = false);
 std::string must_decode(const Tokenizer& tokenizer, const std::vector<int32_t>& ids, bool show_special = true);
 
+// Text number `i` of a fixed sequence: words, runs, digits, spaces and punctuation of every kind, letters of many
+// scripts. Valid UTF-8 of code points that no version of Unicode will change.
+std::string random_text(uint64_t i);
+
+// FNV-1a over the numbers and their count, to compare many lists with one constant.
+class Digest {
+ public:
+  template <class Numbers>
+  void add(const Numbers& numbers) {
+    add(uint64_t(numbers.size()));
+    for (const auto number : numbers) add(uint64_t(number));
+  }
+  uint64_t value() const { return value_; }
+
+ private:
+  void add(uint64_t number) { value_ = (value_ ^ number) * 0x100000001b3u; }
+  uint64_t value_ = 0xcbf29ce484222325u;
+};
+
 // BITNET_SOURCE_DIR/../shared/NAME, or empty when it is not there.
 std::string shared_file(const std::string& name);
 

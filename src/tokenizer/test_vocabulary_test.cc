@@ -1,6 +1,7 @@
 // Helpers of this room's tests.
 #include "tokenizer/test_vocabulary.h"
 
+#include "base/rng.h"
 #include "tokenizer/unicode.h"
 
 #include <fmt/format.h>
@@ -71,6 +72,38 @@ std::string must_decode(const Tokenizer& tokenizer, const std::vector<int32_t>& 
   if (text) return *text;
   ADD_FAILURE() << text.error().message;
   return {};
+}
+
+std::string random_text(uint64_t i) {
+  static constexpr std::string_view kAscii = "'\"sStTrReEvVmMlLdDaZ 0129 .,!?-_$+<=>^~|`(){}[]#@&*/\\:;%\n\r\t";
+  static constexpr std::string_view kWords[] = {"the",        " a",           " Hello",  "'ll",    "'S",   "I've",
+                                                "re",         "  ",           "\r\n",    "\n\n ",  "2024", "3.14",
+                                                "na\u00efve", "\u4f60\u597d", "e\u0301", "'\u017f"};
+  // Ranges that hold no unassigned code point: Latin, combining marks, Cyrillic, Arabic digits, Devanagari, Thai,
+  // general punctuation, arrows, CJK punctuation and ideographs, Hangul, full width, digits and emoji beyond U+FFFF.
+  static constexpr std::pair<uint32_t, uint32_t> kRanges[] = {
+      {0xa0, 0x24f},    {0x300, 0x36f},     {0x400, 0x481},     {0x660, 0x669},    {0x904, 0x939},   {0xe01, 0xe3a},
+      {0x2000, 0x2027}, {0x202a, 0x2064},   {0x2190, 0x21ff},   {0x3001, 0x301f},  {0x4e00, 0x9fa5}, {0xac00, 0xd7a3},
+      {0xff01, 0xff5e}, {0x1d7ce, 0x1d7ff}, {0x1f300, 0x1f5ff}, {0x20000, 0x2a6d6}};
+  const CounterRng rng(i);
+  uint64_t counter = 0;
+  const auto below = [&](size_t n) { return size_t(rng.bits(counter++) % n); };
+  std::string text;
+  for (size_t n = 1 + below(40); n > 0; --n) {
+    const size_t kind = below(8);
+    if (kind < 3) {
+      text += kAscii[below(kAscii.size())];
+    } else if (kind < 5) {
+      text += kWords[below(std::size(kWords))];
+    } else if (kind == 5) {
+      const char repeated = kAscii[below(kAscii.size())];
+      text.append(1 + below(9), repeated);
+    } else {
+      const auto& [first, last] = kRanges[below(std::size(kRanges))];
+      append_utf8(text, first + uint32_t(below(last - first + 1)));
+    }
+  }
+  return text;
 }
 
 std::string shared_file(const std::string& name) {

@@ -34,10 +34,7 @@ struct TokenizerImpl {
   std::optional<Error> chat_error;
 
   bool is_known(int32_t id) const { return id >= 0 && size_t(id) < vocabulary.tokens.size(); }
-  bool is_special(int32_t id) const {
-    const TokenType type = vocabulary.types[size_t(id)];
-    return type == TokenType::kControl || type == TokenType::kUnknown;
-  }
+  bool is_special(int32_t id) const { return bitnet::is_special(vocabulary.types[size_t(id)]); }
 
   // Appends the ids of `text`; special tokens are looked for inside `special` only (sorted, apart from each other).
   Status encode(std::string_view text, std::span<const Span> special, std::vector<int32_t>& ids) const;

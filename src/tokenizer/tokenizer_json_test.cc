@@ -4,6 +4,8 @@
 #include "tokenizer/test_vocabulary.h"
 #include "tokenizer/unicode.h"
 
+#include <chrono>
+
 namespace bitnet {
 namespace {
 
@@ -135,6 +137,36 @@ TEST_F(TokenizerJson, RefusesBadFiles) {
                            R"({"model": {"vocab": []}})", R"({"model": {"vocab": {}, "merges": []}})"}) {
     EXPECT_FALSE(read(std::string(text))) << text;
   }
+}
+
+// A file of a gigabyte is refused by its size, before a byte of it is read.
+TEST_F(TokenizerJson, RefusesAHugeFile) {
+  EXPECT_TRUE(write_file_atomically(folder_ / "tokenizer.json", "{"));
+  std::filesystem::resize_file(folder_ / "tokenizer.json", uint64_t{1} << 30);
+  const auto start = std::chrono::steady_clock::now();
+  const auto v = vocabulary_from_tokenizer_json(folder_ / "tokenizer.json");
+  ASSERT_FALSE(v);
+  EXPECT_NE(v.error().message.find("1073741824"), std::string::npos) << v.error().message;
+  EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::seconds(1));
+}
+
+TEST_F(TokenizerJson, RefusesATokenTwice) {
+  std::string text = byte_level_json().dump();
+  const std::string entry = "\"he\":256";
+  const size_t at = text.find(entry);
+  ASSERT_NE(at, std::string::npos);
+  text.insert(at, entry + ",");
+  const auto v = read(text);
+  ASSERT_FALSE(v);
+  EXPECT_NE(v.error().message.find("he"), std::string::npos) << v.error().message;
+}
+
+TEST_F(TokenizerJson, RefusesTextThatIsNotUtf8) {
+  std::string text = byte_level_json().dump();
+  text.replace(text.find("\"he\":"), 5, "\"\xff\xfe\":");
+  const auto v = read(text);
+  ASSERT_FALSE(v);
+  EXPECT_NE(v.error().message.find("UTF-8"), std::string::npos) << v.error().message;
 }
 
 TEST_F(TokenizerJson, RefusesBadIds) {

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -15,6 +16,10 @@ enum class VocabularyKind : uint8_t { kByteLevelBpe, kSentencePieceBpe };
 
 // Values of GGUF's tokenizer.ggml.token_type.
 enum class TokenType : int32_t { kNormal = 1, kUnknown = 2, kControl = 3, kUserDefined = 4, kUnused = 5, kByte = 6 };
+// Text that spells a special token is that token only where the caller says so.
+constexpr bool is_special(TokenType type) { return type == TokenType::kControl || type == TokenType::kUnknown; }
+
+inline constexpr std::string_view kSpaceMark = "\u2581";  // how SentencePiece writes a space
 
 // A vocabulary as plain data: what every reader produces, and what the tokenizer and the writers take.
 struct Vocabulary {
@@ -52,6 +57,9 @@ Result<std::optional<Vocabulary>> vocabulary_from_folder(const std::string& fold
 // What every reader ends with: types and scores beside the tokens, no token empty, twice or not UTF-8, byte tokens
 // whole, ids inside the vocabulary, a pre-tokenizer that we have. `name` is for error messages.
 Status check_vocabulary(const Vocabulary& vocabulary, const std::string& name);
+
+// "<0x0A>" to 10; nothing for any other text.
+std::optional<uint8_t> byte_token_value(std::string_view token);
 
 bool gguf_has_vocabulary(const GgufFile& file);
 Status vocabulary_to_gguf(const Vocabulary& vocabulary,

@@ -11,10 +11,6 @@
 namespace bitnet {
 namespace {
 
-constexpr const char* kSpaceMark = "\u2581";
-
-bool is_special(TokenType type) { return type == TokenType::kControl || type == TokenType::kUnknown; }
-
 Json added_tokens(const Vocabulary& v) {
   std::vector<bool> lstrip(v.tokens.size()), rstrip(v.tokens.size());
   for (const int32_t id : v.lstrip_ids) lstrip[size_t(id)] = true;

@@ -44,6 +44,10 @@ struct Test {
   std::string_view name;
   Result<bool> (*apply)(Run&, const Value&, const Arguments&);
 };
+struct TextMethod {
+  std::string_view name;
+  Result<Value> (*call)(Run&, const Text&, const Arguments&);
+};
 struct Builtin {
   std::string_view name;
   Result<Value> (*call)(Run&, const Arguments&);
@@ -56,6 +60,7 @@ Result<bool> compare_with(Run& run, Op op, const Value& a, const Value& b);
 // Null: there is none of this name.
 const Filter* find_filter(std::string_view name);
 const Test* find_test(std::string_view name);
+const TextMethod* find_text_method(std::string_view name);
 const Builtin* find_builtin(std::string_view name);
 
 // object.name and object[key] as Jinja has them; undefined where there is none, an error on undefined.
@@ -77,10 +82,14 @@ Result<Value> get_path(Run& run, const Value& object, const Value& path);
 Result<Value> dict_items(Run& run, const Dict& dict);
 Result<Value> replace_text(Run& run, const Text& text, const Text& from, const Text& to, int64_t max_count);
 Result<Value> join_texts(Run& run, const Value& items, const Text& separator);
+Text upper(const Text& text);
+Text lower(const Text& text);
 Text capitalize(const Text& text);
 
 // The tables, one file each.
 const std::vector<Filter>& text_filters();
+const std::vector<Filter>& number_filters();
 const std::vector<Filter>& sequence_filters();
+const std::vector<Filter>& ordering_filters();
 
 }  // namespace bitnet::jinja

@@ -88,6 +88,21 @@ TEST(Jinja, SortFailsCleanlyHalfway) {
   EXPECT_EQ(render_text("{% set x = range(200) | list | sort(reverse=true) %}{{ x[0] }} {{ x[199] }}"), "199 0");
 }
 
+// Expected texts are Jinja2's.
+TEST(Jinja, DictsortByKeyOrValue) {
+  const std::string d = "{% set d = {'b': 1, 'A': 3, 'c': 2} %}";
+  EXPECT_EQ(render_text(d + "{{ d | dictsort }}"), "[('A', 3), ('b', 1), ('c', 2)]");
+  EXPECT_EQ(render_text(d + "{{ d | dictsort(true) }}"), "[('A', 3), ('b', 1), ('c', 2)]");
+  EXPECT_EQ(render_text("{{ {'b': 1, 'A': 3, 'B': 2} | dictsort(case_sensitive=true) }}"),
+            "[('A', 3), ('B', 2), ('b', 1)]");
+  EXPECT_EQ(render_text(d + "{{ d | dictsort(by='value') }}"), "[('b', 1), ('c', 2), ('A', 3)]");
+  EXPECT_EQ(render_text(d + "{{ d | dictsort(false, 'value', true) }}"), "[('A', 3), ('c', 2), ('b', 1)]");
+  EXPECT_EQ(render_text(d + "{% for k, v in d | dictsort %}{{ k }}{{ v }}{% endfor %}"), "A3b1c2");
+  for (const char* source : {"{{ 1 | dictsort }}", "{{ {} | dictsort(by='x') }}", "{{ {1: 1, 'a': 2} | dictsort }}"}) {
+    EXPECT_TRUE(is_error(render_text(source))) << source;
+  }
+}
+
 TEST(JinjaText, SpansFollowTheirBytes) {
   Text text("ab");
   text.append("CD", 5);

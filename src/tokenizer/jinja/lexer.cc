@@ -1,10 +1,10 @@
 #include "tokenizer/jinja/lexer.h"
 
+#include "tokenizer/jinja/literal_reader.h"
 #include "tokenizer/jinja/text.h"
 
 #include <algorithm>
 #include <array>
-#include <charconv>
 #include <string_view>
 
 namespace bitnet::jinja {
@@ -28,24 +28,6 @@ std::string normalize_newlines(const std::string& source) {
   }
   if (!out.empty() && out.back() == '\n') out.pop_back();
   return out;
-}
-
-void append_utf8(std::string& out, uint32_t c) {
-  if (c < 0x80) {
-    out += static_cast<char>(c);
-  } else if (c < 0x800) {
-    out += static_cast<char>(0xc0 | (c >> 6));
-    out += static_cast<char>(0x80 | (c & 63));
-  } else if (c < 0x10000) {
-    out += static_cast<char>(0xe0 | (c >> 12));
-    out += static_cast<char>(0x80 | ((c >> 6) & 63));
-    out += static_cast<char>(0x80 | (c & 63));
-  } else {
-    out += static_cast<char>(0xf0 | (c >> 18));
-    out += static_cast<char>(0x80 | ((c >> 12) & 63));
-    out += static_cast<char>(0x80 | ((c >> 6) & 63));
-    out += static_cast<char>(0x80 | (c & 63));
-  }
 }
 
 class Lexer {
@@ -198,43 +180,18 @@ class Lexer {
       at_ = end;
       return ok();
     }
-    if (is_digit(c)) return add_number();
-    if (c == '\'' || c == '"') return add_string(c);
+    if (is_digit(c)) return add_literal(TokenKind::kInteger);
+    if (c == '\'' || c == '"') return add_literal(TokenKind::kString);
     return add_operator();
   }
 
-  size_t skip_digits(size_t i, std::string& digits) const {
-    while (i < s_.size() && (is_digit(s_[i]) || (s_[i] == '_' && i + 1 < s_.size() && is_digit(s_[i + 1])))) {
-      if (s_[i] != '_') digits += s_[i];
-      ++i;
-    }
-    return i;
-  }
-
-  Status add_number() {
-    std::string digits;
-    size_t i = skip_digits(at_, digits);
-    bool is_float = false;
-    const bool is_index = at_ > 0 && s_[at_ - 1] == '.';  // x.0.1 is an item of an item
-    if (!is_index && i + 1 < s_.size() && s_[i] == '.' && is_digit(s_[i + 1])) {
-      is_float = true;
-      digits += '.';
-      i = skip_digits(i + 1, digits);
-    }
-    size_t exponent = i + 1;
-    if (exponent < s_.size() && (s_[exponent] == '+' || s_[exponent] == '-')) ++exponent;
-    if (i < s_.size() && (s_[i] == 'e' || s_[i] == 'E') && exponent < s_.size() && is_digit(s_[exponent])) {
-      is_float = true;
-      digits += s_.substr(i, exponent - i);
-      i = skip_digits(exponent, digits);
-    }
-    add(is_float ? TokenKind::kFloat : TokenKind::kInteger, digits);
-    Token& token = tokens_.back();
-    const char* end = digits.data() + digits.size();
-    const bool parsed = is_float ? parse_double(digits, &token.number)
-                                 : std::from_chars(digits.data(), end, token.integer).ec == std::errc();
-    if (!parsed) return fail("the number " + digits.substr(0, 40) + " is too large");
-    at_ = i;
+  Status add_literal(TokenKind kind) {
+    LiteralReader reader(s_, at_);
+    Token token = {kind, line_, {}};
+    const bool good = kind == TokenKind::kString ? reader.read_string(token) : reader.read_number(token);
+    if (!good) return fail(reader.problem());
+    tokens_.push_back(std::move(token));
+    advance_to(reader.at());
     return ok();
   }
 
@@ -255,58 +212,6 @@ class Lexer {
       return ok();
     }
     return fail(fmt::format("unexpected character '{}'", s_.substr(at_, char_length(s_, at_))));
-  }
-
-  Status add_string(char quote) {
-    const int line = line_;
-    std::string out;
-    size_t i = at_ + 1;
-    while (i < s_.size() && s_[i] != quote) {
-      if (s_[i] != '\\') {
-        out += s_[i++];
-      } else if (i + 1 < s_.size()) {
-        BN_ASSIGN_OR_RETURN(i, add_escape(i + 1, out));
-      } else {
-        ++i;
-      }
-    }
-    if (i >= s_.size()) return fail("a string has no closing quote");
-    advance_to(i + 1);
-    tokens_.push_back({TokenKind::kString, line, std::move(out)});
-    return ok();
-  }
-
-  // Python's escapes; `i` is behind the backslash. An unknown one stays as it is.
-  Result<size_t> add_escape(size_t i, std::string& out) const {
-    constexpr std::string_view kNamed = "\\'\"abfnrtv";
-    constexpr std::string_view kMeaning = "\\'\"\a\b\f\n\r\t\v";
-    const char c = s_[i];
-    if (const size_t named = kNamed.find(c); named != std::string_view::npos) {
-      out += kMeaning[named];
-      return i + 1;
-    }
-    if (c == '\n') return i + 1;
-    const size_t n_hex = c == 'x' ? 2 : c == 'u' ? 4 : c == 'U' ? 8 : 0;
-    const size_t begin = n_hex > 0 ? i + 1 : i;
-    size_t end = begin;
-    if (n_hex > 0) {
-      end = std::min(begin + n_hex, s_.size());
-    } else {
-      while (end < std::min(begin + 3, s_.size()) && s_[end] >= '0' && s_[end] <= '7') ++end;
-    }
-    if (n_hex == 0 && end == begin) {
-      if (c == 'N') return fail("named characters \\N{...} are not supported");
-      out += '\\';
-      return i;
-    }
-    uint32_t code = 0;
-    const auto parsed = std::from_chars(s_.data() + begin, s_.data() + end, code, n_hex > 0 ? 16 : 8);
-    if (parsed.ec != std::errc() || parsed.ptr != s_.data() + end || (n_hex > 0 && end - begin != n_hex) ||
-        code > 0x10ffff || (code >= 0xd800 && code < 0xe000)) {
-      return fail("a string has a bad character escape");
-    }
-    append_utf8(out, code);
-    return end;
   }
 
   const std::string source_;

@@ -4,20 +4,6 @@
 
 namespace bitnet::jinja {
 
-ExprPtr make_node(ExprKind kind, int line) {
-  auto node = std::make_unique<Expr>();
-  node->kind = kind;
-  node->line = line;
-  return node;
-}
-
-ExprPtr make_node(ExprKind kind, int line, ExprPtr first, ExprPtr second) {
-  ExprPtr node = make_node(kind, line);
-  node->args.push_back(std::move(first));
-  if (second) node->args.push_back(std::move(second));
-  return node;
-}
-
 namespace {
 
 class OperandParser {

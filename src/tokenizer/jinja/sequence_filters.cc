@@ -1,4 +1,4 @@
-// Filters over lists, and those that choose.
+// Filters over lists, and those that choose items of them.
 
 #include "tokenizer/jinja/builtins.h"
 
@@ -73,82 +73,6 @@ Result<Value> filter_reverse(Run& run, const Value& input, const Arguments& argu
   if (input.if_text()) return get_slice(run, input, Value::none(), Value::none(), Value::integer(-1));
   BN_ASSIGN_OR_RETURN(const Items items, iterate(run, input));
   return run.list(std::vector<Value>(items->items.rbegin(), items->items.rend()));
-}
-
-// What an item is ordered by: itself or an attribute, text in lower case unless `case_sensitive`.
-Result<std::vector<Value>> sort_keys(Run& run, const List& list, const Bound& bound, size_t attribute,
-                                     bool case_sensitive) {
-  std::vector<Value> keys;
-  for (const Value& item : list.items) {
-    BN_RETURN_IF_ERROR(run.charge(1));
-    Value key = item;
-    if (bound.has(attribute) && !bound[attribute].is_none()) {
-      BN_ASSIGN_OR_RETURN(key, get_path(run, item, bound[attribute]));
-    }
-    if (key.if_text() && !case_sensitive) {
-      BN_RETURN_IF_ERROR(run.charge_bytes(key.if_text()->cost_bytes()));
-      key = Value::text(key.if_text()->map_bytes(to_lower));
-    }
-    keys.push_back(std::move(key));
-  }
-  return keys;
-}
-
-Result<Value> filter_sort(Run& run, const Value& input, const Arguments& arguments) {
-  BN_ASSIGN_OR_RETURN(const Bound bound, bind(run, "sort", arguments, {"reverse", "case_sensitive", "attribute"}, 0));
-  BN_ASSIGN_OR_RETURN(const Items items, iterate(run, input));
-  BN_ASSIGN_OR_RETURN(const std::vector<Value> keys, sort_keys(run, *items, bound, 2, bound.truthy(1)));
-  std::vector<size_t> order(keys.size());
-  for (size_t i = 0; i < order.size(); ++i) order[i] = i;
-  // Once a comparison fails all others say "not less", which ends the sort; the failure is what it returns.
-  Status failure = ok();
-  const bool reverse = bound.truthy(0);
-  std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) {
-    if (!failure) return false;
-    Result<bool> less = compare_with(run, Op::kLt, keys[reverse ? b : a], keys[reverse ? a : b]);
-    if (!less) failure = std::move(less.error());
-    return less.has_value() && *less;
-  });
-  BN_RETURN_IF_ERROR(std::move(failure));
-  std::vector<Value> sorted;
-  for (const size_t i : order) sorted.push_back(items->items[i]);
-  return run.list(std::move(sorted));
-}
-
-Result<Value> filter_unique(Run& run, const Value& input, const Arguments& arguments) {
-  BN_ASSIGN_OR_RETURN(const Bound bound, bind(run, "unique", arguments, {"case_sensitive", "attribute"}, 0));
-  BN_ASSIGN_OR_RETURN(const Items items, iterate(run, input));
-  BN_ASSIGN_OR_RETURN(const std::vector<Value> keys, sort_keys(run, *items, bound, 1, bound.truthy(0)));
-  std::vector<size_t> chosen;
-  for (size_t i = 0; i < keys.size(); ++i) {
-    bool seen = false;
-    for (size_t k = 0; k < chosen.size() && !seen; ++k) {
-      BN_ASSIGN_OR_RETURN(seen, equals(run, keys[chosen[k]], keys[i]));
-    }
-    if (!seen) chosen.push_back(i);
-  }
-  std::vector<Value> values;
-  for (const size_t i : chosen) values.push_back(items->items[i]);
-  return run.list(std::move(values));
-}
-
-Result<Value> extreme(Run& run, std::string_view name, Op better, const Value& input, const Arguments& arguments) {
-  BN_ASSIGN_OR_RETURN(const Bound bound, bind(run, name, arguments, {"case_sensitive", "attribute"}, 0));
-  BN_ASSIGN_OR_RETURN(const Items items, iterate(run, input));
-  BN_ASSIGN_OR_RETURN(const std::vector<Value> keys, sort_keys(run, *items, bound, 1, bound.truthy(0)));
-  if (keys.empty()) return Value::undefined("an extreme of nothing");
-  size_t best = 0;
-  for (size_t i = 1; i < keys.size(); ++i) {
-    BN_ASSIGN_OR_RETURN(const bool wins, compare_with(run, better, keys[i], keys[best]));
-    if (wins) best = i;
-  }
-  return items->items[best];
-}
-Result<Value> filter_min(Run& run, const Value& input, const Arguments& arguments) {
-  return extreme(run, "min", Op::kLt, input, arguments);
-}
-Result<Value> filter_max(Run& run, const Value& input, const Arguments& arguments) {
-  return extreme(run, "max", Op::kGt, input, arguments);
 }
 
 Result<Value> filter_sum(Run& run, const Value& input, const Arguments& arguments) {
@@ -239,22 +163,18 @@ const std::vector<Filter>& sequence_filters() {
       {"length", filter_length},
       {"list", filter_list},
       {"map", filter_map},
-      {"max", filter_max},
-      {"min", filter_min},
       {"reject", choose<false, false>},
       {"rejectattr", choose<true, false>},
       {"reverse", filter_reverse},
       {"select", choose<false, true>},
       {"selectattr", choose<true, true>},
-      {"sort", filter_sort},
       {"sum", filter_sum},
-      {"unique", filter_unique},
   };
   return kFilters;
 }
 
 const Filter* find_filter(std::string_view name) {
-  for (const std::vector<Filter>* table : {&text_filters(), &sequence_filters()}) {
+  for (const auto* table : {&text_filters(), &number_filters(), &sequence_filters(), &ordering_filters()}) {
     for (const Filter& filter : *table) {
       if (filter.name == name) return &filter;
     }
