@@ -44,7 +44,7 @@ class Tokenizer {
   // Linear in the text's length. Any bytes are accepted. Texts above 1 GiB are refused.
   Result<std::vector<int32_t>> encode(std::string_view text, const EncodeOptions& options = {}) const;
   // The bytes that the ids stand for; special tokens print as their text when `show_special`. Refuses ids outside the
-  // vocabulary. With a byte-level vocabulary decode(encode(x)) == x for any x.
+  // vocabulary. With a byte-level vocabulary of all 256 bytes decode(encode(x)) == x for any x.
   Result<std::string> decode(std::span<const int32_t> ids, bool show_special = true) const;
   // One token's bytes, possibly an incomplete UTF-8 sequence. Empty for ids outside the vocabulary.
   std::string_view token_bytes(int32_t id) const;

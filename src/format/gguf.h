@@ -37,6 +37,8 @@ struct GgufLimits {
   uint64_t max_name_bytes = 64;
   uint64_t max_keys = uint64_t{1} << 18;
   uint64_t max_tensors = uint64_t{1} << 18;
+  // In all arrays together: an empty string takes 8 bytes of a file, but 32 in memory.
+  uint64_t max_array_strings = uint64_t{1} << 21;
 };
 
 // Metadata in file order with look-up by key. Typed getters accept any integer width that holds the value; a missing

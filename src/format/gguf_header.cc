@@ -101,6 +101,11 @@ class ValueReader {
 
   Result<GgufValue> strings(uint64_t count) {
     BN_RETURN_IF_ERROR(check_count(count, sizeof(uint64_t)));
+    n_strings_ += count;
+    if (n_strings_ > limits_.max_array_strings) {
+      return unsupported("{}: byte {}: an array of {} strings, more than the limit of {} in all arrays", in_.name(),
+                         in_.offset(), count, limits_.max_array_strings);
+    }
     std::vector<std::string> values;
     values.reserve(count);
     for (uint64_t i = 0; i < count; ++i) {
@@ -123,6 +128,7 @@ class ValueReader {
 
   ByteReader& in_;
   const GgufLimits& limits_;
+  uint64_t n_strings_ = 0;  // of the arrays so far
 };
 
 Status check_magic(ByteReader& in) {
@@ -193,13 +199,14 @@ Result<GgufMetadata> read_gguf_metadata(ByteReader& in, uint64_t n_keys, const G
   }
   GgufMetadata metadata;
   metadata.file_name = in.name();
+  ValueReader values(in, limits);
   for (uint64_t i = 0; i < n_keys; ++i) {
     const uint64_t offset = in.offset();
     BN_ASSIGN_OR_RETURN(std::string key, read_gguf_string(in, limits.max_key_bytes, "a metadata key"));
     if (const std::string problem = name_problem(key, limits.max_key_bytes); !problem.empty()) {
       return invalid_input("{}: byte {}: the metadata key {} {}", in.name(), offset, quote_name(key), problem);
     }
-    auto value = ValueReader(in, limits).read();
+    auto value = values.read();
     if (!value) {
       value.error().message += fmt::format(" (metadata key {})", quote_name(key));
       return std::move(value.error());

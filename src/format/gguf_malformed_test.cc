@@ -196,6 +196,12 @@ TEST(GgufMalformed, LimitsAreObserved) {
   testing::expect_error(GgufFile::parse(file.span(), "f", {.max_name_bytes = 1}), kInvalid, "more than 1");
   testing::expect_error(GgufFile::parse(file.span(), "f", {.max_keys = 0}), kUnsupported, "more than the limit of 0");
   testing::expect_error(GgufFile::parse(file.span(), "f", {.max_tensors = 0}), kUnsupported, "limit of 0");
+  const Bytes two = gguf_key("a", 9, Bytes().u32(8).u64(2).string("x").string("y"));
+  const Bytes one = gguf_key("b", 9, Bytes().u32(8).u64(1).string("z"));
+  const Bytes arrays = GgufParts{.keys = {two, one}}.file();
+  EXPECT_TRUE(GgufFile::parse(arrays.span(), "f", {.max_array_strings = 3}));
+  testing::expect_error(GgufFile::parse(arrays.span(), "f", {.max_array_strings = 2}), kUnsupported,
+                        "an array of 1 strings, more than the limit of 2 in all arrays (metadata key \"b\")");
 }
 
 }  // namespace

@@ -38,6 +38,7 @@ constexpr Signature kSignatures[] = {
 }  // namespace
 
 std::string describe_contents(std::span<const std::byte> first_bytes) {
+  if (first_bytes.empty()) return "an empty file";
   const std::string_view text(reinterpret_cast<const char*>(first_bytes.data()), first_bytes.size());
   for (const Signature& signature : kSignatures) {
     if (text.starts_with(signature.prefix)) return signature.description;

@@ -2,6 +2,7 @@
 
 #include "bitnet/tokenizer.h"
 #include "format/json.h"
+#include "format/text.h"
 #include "model/checkpoint_state.h"
 
 #include <algorithm>
@@ -84,6 +85,7 @@ Result<Checkpoint> Checkpoint::open(const std::string& path, const CheckpointOpt
 
 const std::string& Checkpoint::path() const { return state_->path; }
 bool Checkpoint::is_gguf() const { return state_->is_gguf(); }
+const GgufFile* Checkpoint::gguf() const { return state_->is_gguf() ? &*state_->gguf : nullptr; }
 uint64_t Checkpoint::file_bytes() const {
   return state_->is_gguf() ? state_->gguf->size_bytes() : state_->folder->size_bytes();
 }
@@ -121,7 +123,7 @@ LocatedTensor Checkpoint::State::find_scale(const WeightSpec& spec) const {
 }
 
 std::string Checkpoint::State::label(const LocatedTensor& tensor) const {
-  return fmt::format("{}: tensor {}", gguf ? gguf->name() : tensor.file->name(), tensor.tensor->name);
+  return fmt::format("{}: tensor {}", gguf ? gguf->name() : tensor.file->name(), quote_name(tensor.tensor->name));
 }
 
 bool Checkpoint::State::is_converted(const WeightSpec& spec) const {

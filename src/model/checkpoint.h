@@ -17,6 +17,8 @@
 
 namespace bitnet {
 
+class GgufFile;
+
 struct CheckpointOptions {
   bool i2s_arm64 = false;        // the file's I2_S tensors have the layout of bitnet.cpp built on ARM
   bool verify_checksums = true;  // compare what is read with the file's checksum table, if it has one
@@ -44,7 +46,8 @@ class Checkpoint {
 
   const std::string& path() const;
   bool is_gguf() const;
-  uint64_t file_bytes() const;  // of all weight files
+  const GgufFile* gguf() const;  // null for a folder
+  uint64_t file_bytes() const;   // of all weight files
   const ModelConfig& config() const;
   const std::vector<WeightSpec>& weights() const;  // list_weights(config())
   const std::optional<Vocabulary>& vocabulary() const;

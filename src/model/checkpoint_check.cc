@@ -1,4 +1,5 @@
 #include "model/checkpoint_state.h"
+#include "model/unknown_names.h"
 
 #include <algorithm>
 #include <array>
@@ -133,15 +134,14 @@ const char* why_harmless(const State& state, std::string_view name) {
 
 Status check_others(const State& state, const std::unordered_set<const StoredTensor*>& used,
                     std::vector<std::string>& notices) {
-  constexpr size_t kMaxNotices = 8;
-  size_t n_unknown = 0;
+  std::vector<std::string> unknown;
   const auto check = [&](const LocatedTensor& tensor) -> Status {
     const std::string& name = tensor.tensor->name;
     if (used.count(tensor.tensor) != 0 || why_harmless(state, name) != nullptr) return ok();
     if (const char* why = why_needed(state, name); why != nullptr) {
       return unsupported("{} cannot be ignored: {}", state.label(tensor), why);
     }
-    if (++n_unknown <= kMaxNotices) notices.push_back(fmt::format("tensor {} is unknown and was ignored", name));
+    unknown.push_back(name);
     return ok();
   };
   if (state.is_gguf()) {
@@ -149,9 +149,7 @@ Status check_others(const State& state, const std::unordered_set<const StoredTen
   } else {
     for (const auto& entry : state.folder->tensors()) BN_RETURN_IF_ERROR(check({entry.tensor, entry.file}));
   }
-  if (n_unknown > kMaxNotices) {
-    notices.push_back(fmt::format("{} more unknown tensors were ignored", n_unknown - kMaxNotices));
-  }
+  note_unknown("tensor", unknown, notices);
   return ok();
 }
 

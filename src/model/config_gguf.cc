@@ -1,4 +1,6 @@
+#include "format/text.h"
 #include "model/config.h"
+#include "model/unknown_names.h"
 
 #include <algorithm>
 #include <array>
@@ -97,8 +99,8 @@ Result<const Architecture*> find_architecture(const GgufMetadata& metadata) {
   for (const Architecture& architecture : kArchitectures) {
     if (architecture.name == name) return &architecture;
   }
-  return unsupported("{}: general.architecture is \"{}\"; supported are bitnet-b1.58, bitnet-25, bitnet and llama",
-                     metadata.file_name, name);
+  return unsupported("{}: general.architecture is {}; supported are bitnet-b1.58, bitnet-25, bitnet and llama",
+                     metadata.file_name, quote_name(name));
 }
 
 // Numbers and booleans as double; nothing for strings and arrays.
@@ -123,11 +125,12 @@ Status check_math_key(const GgufMetadata& metadata, const std::string& key, cons
 }
 
 Status check_rope_scaling(const GgufMetadata& metadata, const std::string& prefix) {
-  BN_ASSIGN_OR_RETURN(const std::string type, metadata.get_string(prefix + "rope.scaling.type", "none"));
   // Converters write "linear" for BitNet with a factor of 1, which kMathKeys holds it to: no scaling at all.
-  if (type == "none" || type == "linear") return ok();
-  return unsupported("{}: {}rope.scaling.type is \"{}\"; scaled rotary embeddings are not supported",
-                     metadata.file_name, prefix, type);
+  constexpr std::array<std::string_view, 2> kUnscaled = {"none", "linear"};
+  BN_ASSIGN_OR_RETURN(const std::string type, metadata.get_string(prefix + "rope.scaling.type", "none"));
+  if (std::find(kUnscaled.begin(), kUnscaled.end(), type) != kUnscaled.end()) return ok();
+  return unsupported("{}: {}rope.scaling.type is {}; scaled rotary embeddings are not supported", metadata.file_name,
+                     prefix, quote_name(type));
 }
 
 Status check_attention_scale(const GgufMetadata& metadata, const std::string& prefix, int64_t head_dim) {
@@ -140,6 +143,7 @@ Status check_attention_scale(const GgufMetadata& metadata, const std::string& pr
 
 // Refuses what would change the mathematics and lists the architecture's other unknown keys.
 Status check_keys(const GgufMetadata& metadata, const std::string& prefix, std::vector<std::string>& notices) {
+  std::vector<std::string> unknown;
   for (const auto& [key, value] : metadata.entries()) {
     if (key.rfind(prefix, 0) != 0) continue;
     const std::string_view name = std::string_view(key).substr(prefix.size());
@@ -152,8 +156,9 @@ Status check_keys(const GgufMetadata& metadata, const std::string& prefix, std::
     const bool ours = key == kInputNormEpsKey || key == kQuantizedInputsKey || key.rfind("bitnet.ternary.", 0) == 0 ||
                       key.rfind("bitnet.checksum.", 0) == 0;
     const bool known = std::find(kKnownKeys.begin(), kKnownKeys.end(), name) != kKnownKeys.end();
-    if (!ours && !known) notices.push_back(fmt::format("metadata key {} is unknown and was ignored", key));
+    if (!ours && !known) unknown.push_back(key);
   }
+  note_unknown("metadata key", unknown, notices);
   return check_rope_scaling(metadata, prefix);
 }
 

@@ -1,3 +1,4 @@
+#include "format/text.h"
 #include "model/config.h"
 #include "model/config_hf_keys.h"
 
@@ -51,8 +52,8 @@ Result<Family> find_family(const Json& json, const std::string& file) {
   if (name == "BitnetForCausalLM") return Family{true, true, 10000.0, 1e-6};
   if (name == "LlamaForCausalLM") return Family{};
   return unsupported(
-      "{}: the architecture is \"{}\"; supported are BitNetForCausalLM, BitnetForCausalLM and LlamaForCausalLM", file,
-      name);
+      "{}: the architecture is {}; supported are BitNetForCausalLM, BitnetForCausalLM and LlamaForCausalLM", file,
+      quote_name(name));
 }
 
 Status read_activation(const Json& json, const std::string& file, const Family& family, ModelConfig& c) {
@@ -60,7 +61,7 @@ Status read_activation(const Json& json, const std::string& file, const Family& 
                       string_or(json, "hidden_act", file, family.bitnet && !family.always_online ? "relu2" : "silu"));
   const bool relu2 = act == "relu2" && family.bitnet;
   if (!relu2 && act != "silu") {
-    return unsupported("{}: \"hidden_act\" is \"{}\"; supported are silu{}", file, act,
+    return unsupported("{}: \"hidden_act\" is {}; supported are silu{}", file, quote_name(act),
                        family.bitnet ? " and relu2" : " for Llama models");
   }
   c.gate_activation = relu2 ? GateActivation::kRelu2 : GateActivation::kSilu;
@@ -135,18 +136,19 @@ Status read_quantization(const Json& json, const std::string& file, const Family
   }
   BN_ASSIGN_OR_RETURN(const std::string method, json_string(*quantization, "quant_method", file));
   if (method != "bitnet") {
-    return unsupported("{}: \"quant_method\" is \"{}\"; only \"bitnet\" is supported", file, method);
+    return unsupported("{}: \"quant_method\" is {}; only \"bitnet\" is supported", file, quote_name(method));
   }
   BN_ASSIGN_OR_RETURN(const std::string linear, string_or(*quantization, "linear_class", file, "bitlinear"));
   if (linear != "bitlinear" && linear != "autobitlinear") {
-    return unsupported("{}: \"linear_class\" is \"{}\"; supported are bitlinear and autobitlinear", file, linear);
+    return unsupported("{}: \"linear_class\" is {}; supported are bitlinear and autobitlinear", file,
+                       quote_name(linear));
   }
   BN_ASSIGN_OR_RETURN(const std::string mode, string_or(*quantization, "quantization_mode", file, "offline"));
   if (mode != "offline" && !(mode == "online" && linear == "autobitlinear")) {
     return unsupported(
-        "{}: \"quantization_mode\" is \"{}\" with linear class {}; supported are offline, and online with "
+        "{}: \"quantization_mode\" is {} with linear class {}; supported are offline, and online with "
         "autobitlinear",
-        file, mode, linear);
+        file, quote_name(mode), linear);
   }
   out.quantized = true;
   out.online = mode == "online";

@@ -1,5 +1,7 @@
 #include "model/config_hf_keys.h"
 
+#include "model/unknown_names.h"
+
 #include <algorithm>
 #include <array>
 
@@ -128,7 +130,7 @@ const Json* find(const Json& object, const char* key) {
 }
 
 std::string short_dump(const Json& value) {
-  const std::string text = value.dump(-1, ' ', false, Json::error_handler_t::replace);
+  const std::string text = value.dump(-1, ' ', true, Json::error_handler_t::replace);
   return text.size() <= 80 ? text : text.substr(0, 77) + "...";
 }
 
@@ -151,6 +153,7 @@ Error changes_mathematics(const std::string& file, const std::string& key, const
 }
 
 Status check_keys(const Json& json, const std::string& file, std::vector<std::string>& notices) {
+  std::vector<std::string> unknown;
   for (const auto& [key, value] : json.items()) {
     if (value.is_null()) continue;
     const auto math = std::find_if(kMathKeys.begin(), kMathKeys.end(),
@@ -160,9 +163,10 @@ Status check_keys(const Json& json, const std::string& file, std::vector<std::st
     } else if (contains(kAbsentKeys, key)) {
       return changes_mathematics(file, key, value);
     } else if (!contains(kKnownKeys, key)) {
-      notices.push_back(fmt::format("config.json: \"{}\" is unknown and was ignored", key));
+      unknown.push_back(key);
     }
   }
+  note_unknown("config.json key", unknown, notices);
   return check_sliding_window(json, file);
 }
 

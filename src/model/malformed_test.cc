@@ -160,6 +160,26 @@ TEST(MalformedModelTest, UnknownTensorsAreNoted) {  // M13
   EXPECT_NE(model->info().notices[0].find("blk.0.mystery.weight"), std::string::npos);
 }
 
+TEST(MalformedModelTest, NamesCannotDriveATerminal) {
+  const TinyGguf good = tiny_gguf(tiny_config("bitnet-b1.58"));
+  TinyGguf gguf = good;
+  gguf.set("general.architecture", std::string("\x1b[31m") + std::string(1 << 20, 'x'));
+  const auto refused = load(gguf);
+  expect_error(refused, ErrorCode::kUnsupported, {R"("\x1b[31mxxx)"});
+  EXPECT_LT(refused.error().message.size(), 1000u);
+  gguf = good;
+  gguf.tensors.push_back(f32_zeros("blk.0.\x1b[31m.bias", {64}));
+  expect_error(load(gguf), ErrorCode::kUnsupported, {R"("blk.0.\x1b[31m.bias")"});
+
+  gguf = good;
+  for (int i = 0; i < 20; ++i) gguf.set("bitnet-b1.58.\x1b" + std::to_string(i), uint32_t{1});
+  const auto model = load(gguf);
+  BN_ASSERT_OK(model);
+  ASSERT_EQ(model->info().notices.size(), 9u);
+  EXPECT_EQ(model->info().notices[0], R"(metadata key "bitnet-b1.58.\x1b0" is unknown and was ignored)");
+  EXPECT_EQ(model->info().notices[8], "12 more unknown metadata keys were ignored");
+}
+
 TEST(MalformedModelTest, Folder) {
   struct FolderCase {
     const char* id;

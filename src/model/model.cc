@@ -150,6 +150,10 @@ Result<Model> Model::load(const std::string& path, const LoadOptions& options) {
   BN_RETURN_IF_ERROR(Loader(checkpoint, options, *model).load());
   if (checkpoint.vocabulary()) {
     BN_ASSIGN_OR_RETURN(model->tokenizer, make_tokenizer(*checkpoint.vocabulary(), resolved));
+    // Those that the vocabulary came with are told already.
+    const std::vector<std::string>& notices = vocabulary_of(*model->tokenizer).notices;
+    model->info.notices.insert(model->info.notices.end(),
+                               notices.begin() + ptrdiff_t(checkpoint.vocabulary()->notices.size()), notices.end());
   }
   return Model(std::move(model));
 }

@@ -51,7 +51,7 @@ Result<std::vector<int32_t>> read_ids(const DetokenizeFlags& flags, bool has_ids
 }
 
 Result<int> run(const Invocation& invocation, const DetokenizeFlags& flags, bool has_ids) {
-  BN_ASSIGN_OR_RETURN(const Tokenizer tokenizer, load_vocabulary(flags.vocabulary));
+  BN_ASSIGN_OR_RETURN(const Tokenizer tokenizer, load_vocabulary(invocation, flags.vocabulary));
   BN_ASSIGN_OR_RETURN(const std::vector<int32_t> ids, read_ids(flags, has_ids));
   BN_ASSIGN_OR_RETURN(const std::string text, tokenizer.decode(ids, !flags.no_special));
   if (invocation.json) {

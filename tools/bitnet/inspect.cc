@@ -24,6 +24,8 @@ struct InspectFlags {
   bool all = false;
 };
 
+constexpr size_t kShownKeys = 200;
+constexpr size_t kShownTensors = 24;
 constexpr size_t kShownElements = 6;      // of a long array
 constexpr size_t kShownCharacters = 200;  // of a long string
 
@@ -31,8 +33,9 @@ constexpr size_t kShownCharacters = 200;  // of a long string
 struct Contents {
   std::string format, path;
   uint64_t size_bytes = 0;
-  OrderedJson metadata = OrderedJson::object();
-  std::vector<std::pair<std::string, std::string>> metadata_text;  // key, value for people
+  OrderedJson::object_t metadata;                        // with --json
+  std::vector<std::vector<std::string>> metadata_table;  // without: key, value
+  size_t n_hidden_keys = 0;
   std::vector<StoredTensor> tensors;
   std::optional<Checkpoint> checkpoint;
   std::optional<Error> refusal;  // why it is no model that this build can run
@@ -85,16 +88,22 @@ std::string value_text(const GgufValue& value, bool all) {
   return fmt::format("{}, ...] ({} elements)", first, json["n_elements"].get<size_t>());
 }
 
-Status read_gguf(const std::string& path, bool all, Contents& contents) {
-  BN_ASSIGN_OR_RETURN(const GgufFile file, GgufFile::open(path));
+// Keys are unique, so none is looked for: OrderedJson would compare each with all others.
+void read_gguf(const GgufFile& file, bool all, bool json, Contents& contents) {
   contents.format = fmt::format("GGUF v{}", file.version());
   contents.size_bytes = file.size_bytes();
   contents.tensors = file.tensors();
   for (const auto& [key, value] : file.metadata().entries()) {
-    contents.metadata[key] = value_json(value, all);
-    contents.metadata_text.emplace_back(key, value_text(value, all));
+    if (!json && !all && contents.metadata_table.size() == kShownKeys) {
+      contents.n_hidden_keys = file.metadata().entries().size() - kShownKeys;
+      break;
+    }
+    if (json) {
+      contents.metadata.emplace_back(key, value_json(value, all));
+    } else {
+      contents.metadata_table.push_back({"  " + escaped(key), value_text(value, all)});
+    }
   }
-  return ok();
 }
 
 Status read_safetensors(const std::string& path, Contents& contents) {
@@ -103,8 +112,8 @@ Status read_safetensors(const std::string& path, Contents& contents) {
   contents.size_bytes = file.size_bytes();
   contents.tensors = file.tensors();
   for (const auto& [key, value] : file.metadata()) {
-    contents.metadata[key] = value;
-    contents.metadata_text.emplace_back(key, "\"" + escaped(shortened(value)) + "\"");
+    contents.metadata.emplace_back(key, value);
+    contents.metadata_table.push_back({"  " + escaped(key), "\"" + escaped(shortened(value)) + "\""});
   }
   return ok();
 }
@@ -117,7 +126,7 @@ Status read_folder(const std::string& path, Contents& contents) {
   return ok();
 }
 
-Result<Contents> read(const InspectFlags& flags) {
+Result<Contents> read(const InspectFlags& flags, bool json) {
   Contents contents;
   BN_ASSIGN_OR_RETURN(contents.path, find_model(flags.path));
   CheckpointOptions options;
@@ -133,8 +142,11 @@ Result<Contents> read(const InspectFlags& flags) {
     BN_RETURN_IF_ERROR(read_folder(contents.path, contents));
   } else if (contents.path.ends_with(".safetensors")) {
     BN_RETURN_IF_ERROR(read_safetensors(contents.path, contents));
+  } else if (contents.checkpoint) {
+    read_gguf(*contents.checkpoint->gguf(), flags.all, json, contents);
   } else {
-    BN_RETURN_IF_ERROR(read_gguf(contents.path, flags.all, contents));
+    BN_ASSIGN_OR_RETURN(const GgufFile file, GgufFile::open(contents.path));
+    read_gguf(file, flags.all, json, contents);
   }
   return contents;
 }
@@ -216,25 +228,24 @@ void print_as_json(const Contents& contents) {
   print_json(document);
 }
 
+void print_hidden(size_t n) {
+  if (n > 0) print(fmt::format("  and {} more (--all shows them)\n", n));
+}
+
 void print_for_people(const Contents& contents, bool all) {
   print(fmt::format("{}: {}, {}, {} tensors\n", contents.path, contents.format, human_bytes(contents.size_bytes),
                     contents.tensors.size()));
-  if (!contents.metadata_text.empty()) {
-    print("\nMetadata\n");
-    std::vector<std::vector<std::string>> rows = {};
-    for (const auto& [key, value] : contents.metadata_text) rows.push_back({"  " + escaped(key), value});
-    print(table(rows));
-  }
+  if (!contents.metadata_table.empty()) print("\nMetadata\n" + table(contents.metadata_table));
+  print_hidden(contents.n_hidden_keys);
   std::vector<std::vector<std::string>> rows = {{"  name", "type", "shape", "size"}};
   for (const StoredTensor& tensor : contents.tensors) {
     rows.push_back({"  " + escaped(tensor.name), std::string(dtype_info(tensor.dtype).name), shape_string(tensor.shape),
                     human_bytes(tensor.size_bytes)});
   }
-  constexpr size_t kShownTensors = 24;
   const size_t n_hidden = !all && rows.size() > kShownTensors + 1 ? rows.size() - kShownTensors - 1 : 0;
   rows.resize(rows.size() - n_hidden);
   print("\nTensors\n" + table(rows));
-  if (n_hidden > 0) print(fmt::format("  and {} more (--all shows them)\n", n_hidden));
+  print_hidden(n_hidden);
   print("\nTypes\n");
   rows = {};
   for (const auto& [name, total] : totals_by_type(contents)) {
@@ -250,7 +261,7 @@ void print_for_people(const Contents& contents, bool all) {
   const OrderedJson config = config_json(*contents.checkpoint);
   for (const auto& [key, value] : config.items()) {
     if (value.is_object()) continue;
-    rows.push_back({"  " + key, value.is_string() ? value.get<std::string>() : value.dump()});
+    rows.push_back({"  " + key, value.is_string() ? escaped(value.get<std::string>()) : value.dump()});
   }
   if (const auto& vocabulary = contents.checkpoint->vocabulary()) {
     rows.push_back(
@@ -265,7 +276,7 @@ void print_for_people(const Contents& contents, bool all) {
 }
 
 Result<int> run(const Invocation& invocation, const InspectFlags& flags) {
-  BN_ASSIGN_OR_RETURN(const Contents contents, read(flags));
+  BN_ASSIGN_OR_RETURN(const Contents contents, read(flags, invocation.json));
   if (invocation.json) {
     print_as_json(contents);
   } else {
@@ -281,7 +292,7 @@ void add_inspect(CLI::App& app, Invocation& invocation) {
   CLI::App* command = app.add_subcommand("inspect", "Show metadata, tensors, sizes and config of a model file");
   command->add_option("MODEL,-m,--model", flags->path, "GGUF file, safetensors file, Hugging Face folder or model name")
       ->required();
-  command->add_flag("--all", flags->all, "Show every tensor and whole arrays");
+  command->add_flag("--all", flags->all, "Show every key and tensor and whole arrays");
   add_i2s_layout_flag(*command, flags->i2s_layout);
   define(*command, invocation, "bitnet inspect models/storyteller-29m.gguf",
          [flags](const Invocation& self) { return run(self, *flags); });

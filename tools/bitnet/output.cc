@@ -116,7 +116,10 @@ std::string escaped(std::string_view text) {
   for (size_t i = 0; i < text.size();) {
     const size_t length = utf8_length(text.substr(i));
     const auto c = static_cast<unsigned char>(text[i]);
-    if (length > 1) {
+    const bool c1 = length == 2 && c == 0xc2 && static_cast<unsigned char>(text[i + 1]) < 0xa0;
+    if (c1) {  // control characters too
+      out += fmt::format("\\x{:02x}\\x{:02x}", c, static_cast<unsigned char>(text[i + 1]));
+    } else if (length > 1) {
       out.append(text.substr(i, length));
     } else if (c == '\n') {
       out += "\\n";

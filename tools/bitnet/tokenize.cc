@@ -34,7 +34,7 @@ void print_as_json(const Tokenizer& tokenizer, const std::vector<int32_t>& ids) 
 }
 
 Result<int> run(const Invocation& invocation, const TokenizeFlags& flags) {
-  BN_ASSIGN_OR_RETURN(const Tokenizer tokenizer, load_vocabulary(flags.vocabulary));
+  BN_ASSIGN_OR_RETURN(const Tokenizer tokenizer, load_vocabulary(invocation, flags.vocabulary));
   BN_ASSIGN_OR_RETURN(const std::string text, read_text(flags.text, "text", "bitnet tokenize -m MODEL -p \"Hello\""));
   EncodeOptions options;
   options.add_bos = !flags.no_bos;

@@ -136,7 +136,7 @@ void check_weights(const Checkpoint& checkpoint, VerifyReport& report) {
 
 Result<std::string> check_checksums(const Checkpoint& checkpoint) {
   if (!checkpoint.is_gguf()) return std::string("this format has none");
-  BN_ASSIGN_OR_RETURN(const GgufFile file, GgufFile::open(checkpoint.path()));
+  const GgufFile& file = *checkpoint.gguf();
   BN_ASSIGN_OR_RETURN(const GgufChecksums checksums, GgufChecksums::read(file));
   if (checksums.kind() == GgufChecksums::Kind::kNone) {
     return std::string("the file carries none (bitnet convert writes them)");

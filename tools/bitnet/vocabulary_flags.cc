@@ -2,6 +2,8 @@
 
 #include "model/find_model.h"
 #include "options.h"
+#include "output.h"
+#include "tokenizer/vocabulary.h"
 
 #include <CLI/CLI.hpp>
 
@@ -18,7 +20,7 @@ void add_vocabulary_flags(CLI::App& command, VocabularyFlags& flags) {
   command.add_option("--pre", flags.pre, "Pre-tokenizer to use instead of the one that the vocabulary names");
 }
 
-Result<Tokenizer> load_vocabulary(const VocabularyFlags& flags) {
+Result<Tokenizer> load_vocabulary(const Invocation& invocation, const VocabularyFlags& flags) {
   const std::string& path = flags.tokenizer.empty() ? flags.model : flags.tokenizer;
   if (path.empty()) {
     Error error = invalid_argument("No vocabulary: give a model with -m or a vocabulary file with --tokenizer.");
@@ -27,9 +29,13 @@ Result<Tokenizer> load_vocabulary(const VocabularyFlags& flags) {
   }
   TokenizerOptions options;
   options.pre = flags.pre;
-  if (!flags.tokenizer.empty()) return Tokenizer::load(path, options);
-  BN_ASSIGN_OR_RETURN(const std::string found, find_model(path));
-  return Tokenizer::load(found, options);
+  std::string found = path;
+  if (flags.tokenizer.empty()) {
+    BN_ASSIGN_OR_RETURN(found, find_model(path));
+  }
+  BN_ASSIGN_OR_RETURN(Tokenizer tokenizer, Tokenizer::load(found, options));
+  for (const std::string& notice : vocabulary_of(tokenizer).notices) print_note(invocation, notice);
+  return tokenizer;
 }
 
 }  // namespace bitnet::cli

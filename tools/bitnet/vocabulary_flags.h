@@ -15,6 +15,7 @@ struct VocabularyFlags {
   std::string pre;
 };
 void add_vocabulary_flags(CLI::App& command, VocabularyFlags& flags);
-Result<Tokenizer> load_vocabulary(const VocabularyFlags& flags);
+// Prints the vocabulary's notices.
+Result<Tokenizer> load_vocabulary(const Invocation& invocation, const VocabularyFlags& flags);
 
 }  // namespace bitnet::cli
