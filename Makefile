@@ -21,7 +21,7 @@ demo: | build-dir
 	@scripts/install_deps.sh build
 	@$(MAKE) --no-print-directory build
 	@echo
-	build/release/bin/bitnet run -m models/storyteller-29m.gguf -p "Once upon a time there was a little" -n 160 --temp 0.7 --seed 11
+	build/release/bin/bitnet run -m models/storyteller-29m.gguf -p "Once upon a time there was a little girl who" --echo -n 160 --temp 0.6 --repeat-penalty 1.1 --seed 2
 
 test: | build-dir
 	@scripts/install_deps.sh test

@@ -48,9 +48,9 @@ check "/load refuses a role" err_has wizard
 "$bitnet" chat -m talker --temp 0 -n 4 --ctx 64 <long.txt >out 2>err
 check "a full context is told" err_has "context"
 check "a full context ends nothing" [ -s out ]
-if [ -n "$has_python" ] && ldd "$bitnet" 2>/dev/null | grep -q libedit; then
+if [ -n "$has_python" ] && python3 -c 'import os; os.openpty()' 2>/dev/null && ldd "$bitnet" 2>/dev/null | grep -q libedit; then
   check "chat on a terminal: editing, history, Ctrl-C, Ctrl-D" bash -c "python3 '$here/chat_terminal.py' '$bitnet' talker >out 2>err"
   check "chat keeps a history for the user alone" bash -c "[ \"\$(stat -c %a state/bitnet/history)\" = 600 ] && grep -q /help state/bitnet/history"
 else
-  skip "chat on a terminal" "needs python3 and libedit"
+  skip "chat on a terminal" "needs python3, libedit and a pseudo-terminal"
 fi
