@@ -16,14 +16,23 @@ struct ModelImpl;
 class Session;
 struct SessionOptions;
 
+// How the output head, a model's largest matrix, is kept. No result depends on it.
+enum class HeadMode : uint8_t {
+  kAuto,       // kCertified where the head is large
+  kFull,       // in memory, every logit computed: fastest where all logits are wanted
+  kCertified,  // a coarse copy in memory finds the best logits, whose exact values are computed from rows that stay in
+               // the file; the rest of the head is fetched when all logits are first wanted
+};
+
 struct LoadOptions {
   std::string device = "cpu";    // "cpu" or "reference"
   int n_threads = 0;             // for loading; 0: all processors of this process
   bool i2s_arm64 = false;        // the file's I2_S tensors have the layout of bitnet.cpp built on ARM
   bool act_quant = true;         // false: unquantised activations, to tell rounding from errors
   bool verify_checksums = true;  // compare tensors with the file's checksum table, if it has one
-  std::string tokenizer_path;    // instead of the model's own vocabulary
-  std::string pre_tokenizer;     // see TokenizerOptions::pre
+  HeadMode head = HeadMode::kAuto;
+  std::string tokenizer_path;  // instead of the model's own vocabulary
+  std::string pre_tokenizer;   // see TokenizerOptions::pre
   // Called from the loading thread with the share done, 0 to 1. May be empty.
   std::function<void(double done)> on_progress;
 };

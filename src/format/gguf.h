@@ -85,6 +85,8 @@ class GgufFile {
   const std::vector<StoredTensor>& tensors() const { return tensors_; }
   const StoredTensor* find(std::string_view tensor) const;
 
+  const std::shared_ptr<const File>& file() const { return file_; }  // null for a file held in memory
+
   // Bytes [offset, offset + out.size()) of a tensor's data.
   Status read(const StoredTensor& tensor, uint64_t offset_bytes, std::span<std::byte> out) const;
   // All of a tensor's data.

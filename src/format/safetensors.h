@@ -26,6 +26,7 @@ class SafetensorsFile {
   const std::vector<StoredTensor>& tensors() const { return tensors_; }  // in order of their data
   const std::map<std::string, std::string>& metadata() const { return metadata_; }
   const StoredTensor* find(std::string_view tensor) const;
+  const std::shared_ptr<const File>& file() const { return file_; }  // null for a file held in memory
   Status read(const StoredTensor& tensor, uint64_t offset_bytes, std::span<std::byte> out) const;
   Result<std::vector<std::byte>> read(const StoredTensor& tensor) const;
 

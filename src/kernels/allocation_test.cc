@@ -40,8 +40,11 @@ TEST_P(Allocation, NoOperationTakesMemory) {
     std::memset(out, 0x30, size_t(n * kCols * 2));
     return ok();
   };
+  FloatSource head = table;
+  head.use = TableUse::kHead;
   const auto ternary_matrix = cpu_.prepare(ternary, pool), table_matrix = cpu_.prepare(table, pool);
-  ASSERT_TRUE(ternary_matrix.has_value() && table_matrix.has_value());
+  const auto head_matrix = cpu_.prepare(head, pool);
+  ASSERT_TRUE(ternary_matrix.has_value() && table_matrix.has_value() && head_matrix.has_value());
   const std::vector<float> weight(kCols, 1.0f), angles(kContext * 16, 0.5f);
   std::vector<uint16_t> k(kContext * kCols), v(kContext * kCols);
   const KvLayer kv = {k.data(), v.data(), DType::kF16, 2, kContext, 64};
@@ -53,7 +56,9 @@ TEST_P(Allocation, NoOperationTakesMemory) {
     const std::vector<int32_t> ids(size_t(n_tokens), 3);
     const LinearCall by_ternary = {ternary_matrix->get(), out.view()}, by_table = {table_matrix->get(), out.view()};
     const int64_t before = n_allocations.load();
-    cpu_.embed(*stream, **table_matrix, ids, x.view());
+    EXPECT_TRUE(cpu_.embed(*stream, **table_matrix, ids, x.view()));
+    EXPECT_TRUE(
+        cpu_.best_logits(*stream, **head_matrix, {x.values.data(), 1, kCols}, 5, {out.values.data(), 1, kRows}));
     cpu_.rms_norm(*stream, x.view(), weight, 1e-5f, y.view());
     cpu_.quantize(*stream, y.view(), q.view);
     cpu_.linear(*stream, {&by_ternary, 1}, q.view);

@@ -47,7 +47,14 @@ struct TernarySource {
   TernaryScales scales;
   std::function<Status(int64_t row_begin, int64_t n_rows, uint8_t* codes)> read_codes;  // w + 1, [n_rows, n_cols]
 };
+// What a table of floats is for.
+enum class TableUse : uint8_t {
+  kProducts,  // products and rows
+  kRows,      // rows, now and then: they may stay in the file
+  kHead,      // best_logits() and rows, products seldom: rows may stay in the file
+};
 struct FloatSource {
+  TableUse use = TableUse::kProducts;
   DType dtype = DType::kF32;  // F32, F16, BF16, Q4_0, Q8_0, Q4_K or Q6_K
   int64_t n_rows = 0;
   int64_t n_cols = 0;
@@ -65,6 +72,8 @@ class Matrix {
   virtual size_t size_bytes() const = 0;  // of memory held
   // Bytes that one token's product reads: what bounds the speed of generation.
   virtual size_t bytes_per_product() const { return size_bytes(); }
+  // Fetches what a product needs and the matrix has left in the file. Thread-safe; a second call does nothing.
+  virtual Status load_rows(ThreadPool&) const { return ok(); }
 
  private:
   int64_t n_rows_, n_cols_;
@@ -108,7 +117,8 @@ class Stream {
   virtual ThreadPool& pool() = 0;
 };
 
-// All operations are deterministic, allocate nothing and cannot fail: shapes are the caller's duty (model/forward.cc).
+// All operations are deterministic and allocate nothing. Shapes are the caller's duty (model/forward.cc), so that only
+// reading a file can fail; linear() wants the rows of a table loaded.
 // Const and thread-safe as long as each thread uses a Stream of its own.
 class Backend {
  public:
@@ -121,8 +131,8 @@ class Backend {
   virtual Result<std::unique_ptr<Matrix>> prepare(const TernarySource& source, ThreadPool& pool) const = 0;
   virtual Result<std::unique_ptr<Matrix>> prepare(const FloatSource& source, ThreadPool& pool) const = 0;
 
-  // out[t] = row ids[t] of a float table.
-  virtual void embed(Stream&, const Matrix& table, std::span<const int32_t> ids, MatrixView out) const = 0;
+  // out[t] = row ids[t] of a float table. Fails where a row cannot be read from the file.
+  virtual Status embed(Stream&, const Matrix& table, std::span<const int32_t> ids, MatrixView out) const = 0;
   // out = x / sqrt(mean(x^2) + eps) * weight, a row at a time; out may be x.
   virtual void rms_norm(Stream&, MatrixView x, std::span<const float> weight, float eps, MatrixView out) const = 0;
   // Per-token absmax int8 (quant/activations.h).
@@ -134,6 +144,9 @@ class Backend {
   virtual void linear(Stream&, std::span<const LinearCall> calls, const QuantizedView& x) const = 0;
   // The same with float32 activations, for float or ternary weights.
   virtual void linear(Stream&, std::span<const LinearCall> calls, MatrixView x) const = 0;
+  // The n_best >= 1 largest of the products of x [1, n_cols] with a table's rows, and all that equal the least of them:
+  // out[row] has the bits that linear() gives. Any other out[row] may be minus infinity.
+  virtual Status best_logits(Stream&, const Matrix& table, MatrixView x, int64_t n_best, MatrixView out) const = 0;
   // Rotates the pairs (i, i + n_pairs) of each head of x [n_tokens, n_heads * head_dim] in place; token t stands at
   // first_position + t.
   virtual void rope(Stream&, MatrixView x, int64_t head_dim, const RopeTable&, int64_t first_position) const = 0;

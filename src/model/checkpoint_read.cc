@@ -1,3 +1,4 @@
+#include "base/file.h"
 #include "base/half.h"
 #include "format/checksum.h"
 #include "model/checkpoint_state.h"
@@ -130,13 +131,15 @@ Result<FloatSource> Checkpoint::table(const WeightSpec& spec) const {
   source.dtype = type;
   source.n_rows = spec.shape[0];
   source.n_cols = spec.shape[1];
-  source.read_rows = [state = state_, tensor, row_bytes, n_cols = spec.shape[1]](int64_t row_begin, int64_t n_rows,
-                                                                                 std::byte* out) -> Status {
+  // The source may outlive the checkpoint by far and keeps only the open file.
+  const auto& file = state_->is_gguf() ? state_->gguf->file() : tensor.file->file();
+  source.read_rows = [file, type, row_bytes, begin = tensor.tensor->offset_bytes, n_cols = spec.shape[1],
+                      label = state_->label(tensor)](int64_t row_begin, int64_t n_rows, std::byte* out) -> Status {
     const std::span<std::byte> rows(out, size_t(n_rows) * row_bytes);
-    BN_RETURN_IF_ERROR(state->read(tensor, uint64_t(row_begin) * row_bytes, rows));
-    const auto bad = find_nonfinite(tensor.tensor->dtype, rows);
+    BN_RETURN_IF_ERROR(file->read_at(begin + uint64_t(row_begin) * row_bytes, rows));
+    const auto bad = find_nonfinite(type, rows);
     if (!bad) return ok();
-    return invalid_input("{}: row {} holds a value at or after column {} that is not finite", state->label(tensor),
+    return invalid_input("{}: row {} holds a value at or after column {} that is not finite", label,
                          row_begin + *bad / n_cols, *bad % n_cols);
   };
   return source;

@@ -43,9 +43,9 @@ class ForwardPass {
         n_tokens_(n_tokens),
         first_position_(first_position) {}
 
-  MatrixView embed(std::span<const int32_t> ids) {
+  Result<MatrixView> embed(std::span<const int32_t> ids) {
     const MatrixView x{ws_.x_, n_tokens_, c_.d_model};
-    backend_.embed(stream_, *model_.token_embedding, ids, x);
+    BN_RETURN_IF_ERROR(backend_.embed(stream_, *model_.token_embedding, ids, x));
     return x;
   }
 
@@ -78,12 +78,19 @@ class ForwardPass {
   }
 
   // Logits of the last logits.n_rows tokens; the head sees unquantised activations.
-  void head(MatrixView x, MatrixView logits) {
+  Status head(MatrixView x, const WantedLogits& wanted) {
+    const MatrixView logits = wanted.out;
     const MatrixView last{x.row(n_tokens_ - logits.n_rows), logits.n_rows, c_.d_model};
     const MatrixView h{ws_.h_, logits.n_rows, c_.d_model};
     backend_.rms_norm(stream_, last, model_.output_norm, c_.rms_eps, h);
-    const LinearCall call{model_.output ? model_.output.get() : model_.token_embedding.get(), logits};
+    const Matrix& weight = model_.output ? *model_.output : *model_.token_embedding;
+    if (wanted.n_best > 0 && logits.n_rows == 1) {
+      return backend_.best_logits(stream_, weight, h, wanted.n_best, logits);
+    }
+    BN_RETURN_IF_ERROR(weight.load_rows(stream_.pool()));
+    const LinearCall call{&weight, logits};
     backend_.linear(stream_, {&call, 1}, h);
+    return ok();
   }
 
  private:
@@ -137,19 +144,24 @@ class ForwardPass {
 
 namespace {
 
-bool all_finite(const float* values, int64_t n) {
+constexpr uint32_t kMinusInfinity = 0xff800000u;
+
+bool all_finite(const float* values, int64_t n, bool or_minus_infinity) {
+  const uint32_t allowed = or_minus_infinity ? kMinusInfinity : 0;
   uint32_t bad = 0;
   for (int64_t i = 0; i < n; ++i) {
-    bad |= uint32_t((std::bit_cast<uint32_t>(values[i]) & 0x7f800000u) == 0x7f800000u);
+    const uint32_t bits = std::bit_cast<uint32_t>(values[i]);
+    bad |= uint32_t((bits & 0x7f800000u) == 0x7f800000u) & uint32_t(bits != allowed);
   }
   return bad == 0;
 }
 
-Status check_logits(const ModelImpl& model, Stream& stream, MatrixView logits, int64_t first_position) {
+// `partial`: minus infinity stands for a logit that was not computed.
+Status check_logits(const ModelImpl& model, Stream& stream, MatrixView logits, bool partial, int64_t first_position) {
   std::atomic<int64_t> bad_row{INT64_MAX};
   stream.pool().parallel_for(logits.n_rows * logits.n_cols, [&](int64_t begin, int64_t end, int) {
-    if (all_finite(logits.data + begin, end - begin)) return;
-    while (begin < end && std::isfinite(logits.data[begin])) ++begin;
+    if (all_finite(logits.data + begin, end - begin, partial)) return;
+    while (begin < end && all_finite(logits.data + begin, 1, partial)) ++begin;
     int64_t row = begin / logits.n_cols, seen = bad_row.load();
     while (row < seen && !bad_row.compare_exchange_weak(seen, row)) {
     }
@@ -162,20 +174,20 @@ Status check_logits(const ModelImpl& model, Stream& stream, MatrixView logits, i
 }  // namespace
 
 Status forward(const ModelImpl& model, Stream& stream, Workspace& workspace, std::span<const KvLayer> kv,
-               const RopeTable& rope, std::span<const int32_t> ids, int64_t first_position, MatrixView logits,
+               const RopeTable& rope, std::span<const int32_t> ids, int64_t first_position, const WantedLogits& logits,
                const std::atomic<bool>& stop) {
   const int64_t n_tokens = int64_t(ids.size());
   if (n_tokens == 0) return ok();
   ForwardPass pass(model, stream, workspace, rope, n_tokens, first_position);
-  const MatrixView x = pass.embed(ids);
+  BN_ASSIGN_OR_RETURN(const MatrixView x, pass.embed(ids));
   for (size_t layer = 0; layer < model.layers.size(); ++layer) {
     if (stop.load(std::memory_order_relaxed)) return make_error(ErrorCode::kInterrupted, "stopped on request");
     pass.attention(model.layers[layer], kv[layer], x);
     pass.feed_forward(model.layers[layer], x);
   }
-  if (logits.n_rows == 0) return ok();
-  pass.head(x, logits);
-  return check_logits(model, stream, logits, first_position + n_tokens - logits.n_rows);
+  if (logits.out.n_rows == 0) return ok();
+  BN_RETURN_IF_ERROR(pass.head(x, logits));
+  return check_logits(model, stream, logits.out, logits.n_best > 0, first_position + n_tokens - logits.out.n_rows);
 }
 
 }  // namespace bitnet

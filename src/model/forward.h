@@ -37,11 +37,18 @@ struct RopeTables {
 };
 RopeTables make_rope_tables(const ModelConfig& config, int64_t n_positions);
 
+// The logits that forward() is to compute: of the last out.n_rows tokens (0, 1 or all), [n, vocab_size]. With
+// n_best > 0 a single row holds only those that Backend::best_logits() promises.
+struct WantedLogits {
+  MatrixView out;
+  int64_t n_best = 0;
+};
+
 // Runs `ids` (at most workspace.max_tokens()) at positions first_position...: writes their keys and values to `kv` (one
-// a layer) and the logits of the last logits.n_rows tokens (0, 1 or all) to `logits` [n, vocab_size]. Allocates
-// nothing. Looks at `stop` between layers (kInterrupted); the only other error is a numeric one.
+// a layer). Allocates nothing once the head's rows are where they are wanted. Looks at `stop` between layers
+// (kInterrupted); other errors are numeric ones and, with a certified head, files that can no longer be read.
 Status forward(const ModelImpl& model, Stream& stream, Workspace& workspace, std::span<const KvLayer> kv,
-               const RopeTable& rope, std::span<const int32_t> ids, int64_t first_position, MatrixView logits,
+               const RopeTable& rope, std::span<const int32_t> ids, int64_t first_position, const WantedLogits& logits,
                const std::atomic<bool>& stop);
 
 }  // namespace bitnet

@@ -129,10 +129,10 @@ TEST(ForwardTest, StopsAndReportsNumericErrors) {
   std::vector<float> logits(48);
   const int32_t ids[] = {1, 2};
   const std::atomic<bool> stop{true};
-  expect_error(forward(impl, **stream, *workspace, kv, rope.view, ids, 0, {logits.data(), 1, 48}, stop),
+  expect_error(forward(impl, **stream, *workspace, kv, rope.view, ids, 0, {{logits.data(), 1, 48}}, stop),
                ErrorCode::kInterrupted, {"stopped"});
   const std::atomic<bool> go{false};
-  BN_ASSERT_OK(forward(impl, **stream, *workspace, kv, rope.view, ids, 0, {logits.data(), 1, 48}, go));
+  BN_ASSERT_OK(forward(impl, **stream, *workspace, kv, rope.view, ids, 0, {{logits.data(), 1, 48}}, go));
   const auto every = all_logits(*model, ids);
   EXPECT_EQ(logits, std::vector<float>(every.begin() + 48, every.end()));
 
@@ -143,7 +143,7 @@ TEST(ForwardTest, StopsAndReportsNumericErrors) {
   large.write(folder / "large.gguf");
   const auto overflowing = load_model(folder / "large.gguf");
   ASSERT_TRUE(overflowing);
-  expect_error(forward(*overflowing->impl(), **stream, *workspace, kv, rope.view, ids, 0, {logits.data(), 1, 48}, go),
+  expect_error(forward(*overflowing->impl(), **stream, *workspace, kv, rope.view, ids, 0, {{logits.data(), 1, 48}}, go),
                ErrorCode::kInvalidInput, {"large.gguf", "position 1", "finite"});
 }
 

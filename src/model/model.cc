@@ -65,12 +65,21 @@ class Loader {
   }
 
   Status load_table(const WeightSpec& spec) {
-    BN_ASSIGN_OR_RETURN(const FloatSource source, checkpoint_.table(spec));
+    BN_ASSIGN_OR_RETURN(FloatSource source, checkpoint_.table(spec));
+    source.use = table_use(spec);
     BN_ASSIGN_OR_RETURN(auto matrix, model_.backend->prepare(source, pool_));
     model_.info.memory_bytes += matrix->size_bytes();
     if (spec.role == WeightRole::kOutput) model_.info.bytes_per_token += matrix->bytes_per_product();
     (spec.role == WeightRole::kOutput ? model_.output : model_.token_embedding) = std::move(matrix);
     return ok();
+  }
+
+  TableUse table_use(const WeightSpec& spec) const {
+    constexpr uint64_t kLarge_bytes = uint64_t{64} << 20;
+    const bool large = checkpoint_.stored(spec).size_bytes >= kLarge_bytes;
+    if (options_.head == HeadMode::kFull || (options_.head == HeadMode::kAuto && !large)) return TableUse::kProducts;
+    const bool is_head = spec.role == WeightRole::kOutput || model_.config.tied_head;
+    return is_head ? TableUse::kHead : TableUse::kRows;
   }
 
   std::vector<float>* vector_of(const WeightSpec& spec) {

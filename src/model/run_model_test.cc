@@ -32,7 +32,7 @@ std::vector<float> TestRun::append(std::span<const int32_t> ids, int64_t chunk) 
   for (size_t at = 0; at < ids.size(); at += size_t(chunk)) {
     const auto part = ids.subspan(at, std::min(size_t(chunk), ids.size() - at));
     const MatrixView out{logits.data() + at * size_t(vocab_size), int64_t(part.size()), vocab_size};
-    const Status status = forward(model_, *stream_, workspace_, kv_, rope_.view, part, n_past_, out, stop);
+    const Status status = forward(model_, *stream_, workspace_, kv_, rope_.view, part, n_past_, {out}, stop);
     EXPECT_TRUE(status) << status.error().message;
     n_past_ += int64_t(part.size());
   }

@@ -99,6 +99,7 @@ Result<Output> generate_from_ids(Session& session, std::span<const int32_t> prom
   BN_ASSIGN_OR_RETURN(StopMatcher stops, StopMatcher::create(options.stop));
   BN_ASSIGN_OR_RETURN(Sampler sampler, Sampler::create(options.sampling, session.model().info().vocab_size));
 
+  session.want_logits(Sampler::n_best(options.sampling));
   Output output;
   const Clock::time_point start = Clock::now();
   BN_ASSIGN_OR_RETURN(output.prompt_ids, first_tokens(session, prompt_ids));

@@ -59,6 +59,12 @@ Result<Sampler> Sampler::create(const SamplingOptions& options, int64_t vocab_si
   return Sampler(options, vocab_size);
 }
 
+int64_t Sampler::n_best(const SamplingOptions& options) {
+  // A penalty can lift a token that the others leave behind.
+  if (has_penalties(options)) return 0;
+  return options.temperature == 0 ? 1 : options.top_k;
+}
+
 Sampler::Sampler(const SamplingOptions& options, int64_t vocab_size)
     : options_(options), rng_(options.seed), candidates_(size_t(vocab_size)) {
   if (options.temperature > 0) weights_.resize(size_t(vocab_size));

@@ -28,6 +28,10 @@ class Sampler {
   // Refuses options out of range and names the option.
   static Result<Sampler> create(const SamplingOptions& options, int64_t vocab_size);
 
+  // How many of the largest logits decide what sample() gives: with that many exact and minus infinity in place of
+  // others the ids are the same. 0: all of them.
+  static int64_t n_best(const SamplingOptions& options);
+
   // `history` is the sequence so far; the penalties look at its last penalty_last_n ids. Refuses logits that are not
   // numbers, as a damaged model gives them.
   Result<int32_t> sample(std::span<const float> logits, std::span<const int32_t> history);

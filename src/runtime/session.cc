@@ -57,11 +57,11 @@ struct Session::Impl {
 
   Status take_memory();
   Status check(std::span<const int32_t> new_ids) const;
-  // Runs tokens at `position`...; `rows` receives the logits of the last rows.n_rows of them.
-  Status run_chunk(int64_t position, std::span<const int32_t> chunk, MatrixView rows);
+  // Runs tokens at `position`...
+  Status run_chunk(int64_t position, std::span<const int32_t> chunk, const WantedLogits& wanted);
   Status run_last(std::span<const int32_t> new_ids);
   Status run_all(std::span<const int32_t> new_ids, const LogitsSink& sink);
-  // Runs the last token again where truncate() dropped the logits after it.
+  // Runs the last token again where truncate() dropped the logits after it or more of them are wanted.
   Status restore_logits();
   void remember(std::span<const int32_t> new_ids);
 
@@ -79,6 +79,8 @@ struct Session::Impl {
   Buffer all_logits;   // float [kSinkRows, vocab_size], taken when a sink first asks
   int64_t n_past = 0;
   std::span<const float> logits;
+  int64_t n_best = 0;       // wanted of the logits, 0: all
+  int64_t n_best_held = 0;  // in `logits`
   std::atomic<bool> stop{false};
   static_assert(std::atomic<bool>::is_always_lock_free, "request_stop() is called from signal handlers");
 };
@@ -114,10 +116,10 @@ Status Session::Impl::check(std::span<const int32_t> new_ids) const {
   return ok();
 }
 
-Status Session::Impl::run_chunk(int64_t position, std::span<const int32_t> chunk, MatrixView rows) {
+Status Session::Impl::run_chunk(int64_t position, std::span<const int32_t> chunk, const WantedLogits& wanted) {
   Status status = stop.load(std::memory_order_relaxed)
                       ? Status(interrupted())
-                      : forward(weights, *stream, workspace, kv.layers(), rope.view, chunk, position, rows, stop);
+                      : forward(weights, *stream, workspace, kv.layers(), rope.view, chunk, position, wanted, stop);
   if (!status && status.error().code == ErrorCode::kInterrupted) stop.store(false, std::memory_order_relaxed);
   return status;
 }
@@ -128,10 +130,11 @@ Status Session::Impl::run_last(std::span<const int32_t> new_ids) {
     const size_t n = std::min(new_ids.size() - begin, size_t(options.chunk));
     const bool last = begin + n == new_ids.size();
     const MatrixView rows{row.data, last ? 1 : 0, row.n_cols};
-    BN_RETURN_IF_ERROR(run_chunk(n_past + int64_t(begin), new_ids.subspan(begin, n), rows));
+    BN_RETURN_IF_ERROR(run_chunk(n_past + int64_t(begin), new_ids.subspan(begin, n), {rows, n_best}));
     begin += n;
   }
   logits = {row.data, size_t(row.n_cols)};
+  n_best_held = n_best;
   return ok();
 }
 
@@ -146,21 +149,24 @@ Status Session::Impl::run_all(std::span<const int32_t> new_ids, const LogitsSink
     const size_t n = std::min(new_ids.size() - begin, size_t(max_rows));
     const int64_t position = n_past + int64_t(begin);
     const MatrixView rows{data, int64_t(n), vocab_size()};
-    BN_RETURN_IF_ERROR(run_chunk(position, new_ids.subspan(begin, n), rows));
+    BN_RETURN_IF_ERROR(run_chunk(position, new_ids.subspan(begin, n), {rows}));
     for (size_t i = 0; i < n; ++i) {
       if (!sink(position + int64_t(i), {data + i * row_floats, row_floats})) return interrupted();
     }
     begin += n;
     logits = {data + (n - 1) * row_floats, row_floats};
+    n_best_held = 0;
   }
   return ok();
 }
 
 Status Session::Impl::restore_logits() {
-  if (n_past == 0 || !logits.empty()) return ok();
+  const bool enough = n_best_held == 0 || (n_best > 0 && n_best <= n_best_held);
+  if (n_past == 0 || (!logits.empty() && enough)) return ok();
   const MatrixView row{last_logits.as<float>(), 1, vocab_size()};
-  BN_RETURN_IF_ERROR(run_chunk(n_past - 1, {ids.as<int32_t>() + n_past - 1, 1}, row));
+  BN_RETURN_IF_ERROR(run_chunk(n_past - 1, {ids.as<int32_t>() + n_past - 1, 1}, {row, n_best}));
   logits = {row.data, size_t(row.n_cols)};
+  n_best_held = n_best;
   return ok();
 }
 
@@ -195,6 +201,8 @@ int64_t Session::n_ctx() const { return impl_->options.n_ctx; }
 int64_t Session::n_past() const { return impl_->n_past; }
 std::span<const int32_t> Session::ids() const { return {impl_->ids.as<int32_t>(), size_t(impl_->n_past)}; }
 std::span<const float> Session::logits() const { return impl_->logits; }
+
+void Session::want_logits(int64_t n_best) { impl_->n_best = std::max<int64_t>(0, n_best); }
 
 Status Session::append(std::span<const int32_t> ids) { return append(ids, {}); }
 

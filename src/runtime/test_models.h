@@ -19,8 +19,10 @@ inline std::string tiny_path(const std::string& name) {
   return std::string(BITNET_SOURCE_DIR "/tests/data/hf/") + name;
 }
 
-inline Model load_tiny(const std::string& name, const std::string& tokenizer_path = {}) {
+inline Model load_tiny(const std::string& name, const std::string& tokenizer_path = {},
+                       HeadMode head = HeadMode::kAuto) {
   LoadOptions options;
+  options.head = head;
   options.n_threads = 1;
   options.tokenizer_path = tokenizer_path;
   Result<Model> model = Model::load(tiny_path(name), options);

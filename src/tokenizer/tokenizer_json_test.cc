@@ -4,7 +4,6 @@
 #include "tokenizer/test_vocabulary.h"
 #include "tokenizer/unicode.h"
 
-#include <chrono>
 
 namespace bitnet {
 namespace {
@@ -143,11 +142,9 @@ TEST_F(TokenizerJson, RefusesBadFiles) {
 TEST_F(TokenizerJson, RefusesAHugeFile) {
   EXPECT_TRUE(write_file_atomically(folder_ / "tokenizer.json", "{"));
   std::filesystem::resize_file(folder_ / "tokenizer.json", uint64_t{1} << 30);
-  const auto start = std::chrono::steady_clock::now();
   const auto v = vocabulary_from_tokenizer_json(folder_ / "tokenizer.json");
   ASSERT_FALSE(v);
   EXPECT_NE(v.error().message.find("1073741824"), std::string::npos) << v.error().message;
-  EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::seconds(1));
 }
 
 TEST_F(TokenizerJson, RefusesATokenTwice) {

@@ -158,11 +158,12 @@ Result<int> run(const Invocation& invocation, BenchFlags flags) {
 
   const auto start = std::chrono::steady_clock::now();
   const auto elapsed = [&] { return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count(); };
-  BN_ASSIGN_OR_RETURN(const Model model, load_model(invocation, flags.model));
+  BN_ASSIGN_OR_RETURN(const Model model, load_model(invocation, flags.model, Logits::kBest));
   const double load_s = elapsed();
   {
     BN_ASSIGN_OR_RETURN(Session session, model.new_session(flags.sizes.session));
     const int32_t id = 0;
+    session.want_logits(1);
     BN_RETURN_IF_ERROR(session.append({&id, 1}));
   }
   const double first_token_s = elapsed();
@@ -213,6 +214,7 @@ void add_bench(CLI::App& app, Invocation& invocation) {
       ->check(CLI::Range(int64_t{1}, int64_t{65536}).description(""))
       ->capture_default_str();
   add_i2s_layout_flag(*command, flags->model.i2s_layout);
+  add_head_flag(*command, flags->model.head);
   add_bench_ops(*command, invocation);
   define(*command, invocation, "bitnet bench -m models/storyteller-29m.gguf -p 256 -n 64 -t 1,2 -r 5",
          [flags](const Invocation& self) { return run(self, *flags); });

@@ -35,7 +35,7 @@ struct BenchReport {
   std::vector<MachineLimits> limits;  // one a thread count, medians
   double load_s = 0;
   double first_token_s = 0;  // from the beginning of loading to the first token's logits
-  std::string logits_hash;   // of the prompt's last logits, the same for every number of threads
+  std::string logits_hash;   // of the best token and its logit after the prompt and each generated token
   unsigned long long peak_rss_bytes = 0;
 };
 

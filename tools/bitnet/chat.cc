@@ -190,7 +190,7 @@ class Chat {
 };
 
 Result<int> run(const Invocation& invocation, const ChatFlags& flags) {
-  BN_ASSIGN_OR_RETURN(Model model, load_model(invocation, flags.model));
+  BN_ASSIGN_OR_RETURN(Model model, load_model(invocation, flags.model, wanted_logits(flags.sampling)));
   BN_ASSIGN_OR_RETURN(const Tokenizer* const tokenizer, tokenizer_of(model));
   if (!tokenizer->has_chat_template()) {
     Error error =

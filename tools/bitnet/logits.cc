@@ -115,7 +115,7 @@ Result<std::vector<int32_t>> input_ids(const LogitsFlags& flags, const Model& mo
 Result<int> run(const Invocation& invocation, const LogitsFlags& flags) {
   LoadOptions load;
   load.act_quant = !flags.no_act_quant;
-  BN_ASSIGN_OR_RETURN(const Model model, load_model(invocation, flags.model, load));
+  BN_ASSIGN_OR_RETURN(const Model model, load_model(invocation, flags.model, Logits::kAll, load));
   BN_ASSIGN_OR_RETURN(const std::vector<int32_t> ids, input_ids(flags, model));
   if (ids.empty()) return invalid_argument("There is no token to compute logits for: the text is empty.");
 

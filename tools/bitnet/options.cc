@@ -5,6 +5,7 @@
 #include "interrupt.h"
 #include "output.h"
 #include "progress.h"
+#include "runtime/sampler.h"
 
 #include <CLI/CLI.hpp>
 
@@ -24,11 +25,21 @@ void add_i2s_layout_flag(CLI::App& command, std::string& layout) {
       ->capture_default_str();
 }
 
+void add_head_flag(CLI::App& command, std::string& head) {
+  command
+      .add_option("--head", head,
+                  "Output head: full (all in memory), certified (a coarse copy finds the best tokens: less memory read "
+                  "and held, the same results), or auto")
+      ->check(CLI::IsMember({"auto", "full", "certified"}))
+      ->capture_default_str();
+}
+
 void add_device_flags(CLI::App& command, ModelFlags& flags) {
   command.add_option("--device", flags.device, "Back end: cpu, or reference (slow, the definition of every result)")
       ->capture_default_str();
   add_threads_flag(command, flags.n_threads);
   add_i2s_layout_flag(command, flags.i2s_layout);
+  add_head_flag(command, flags.head);
 }
 
 void add_model_flags(CLI::App& command, ModelFlags& flags) {
@@ -41,12 +52,14 @@ void add_model_flags(CLI::App& command, ModelFlags& flags) {
   command.add_option("--pre", flags.pre, "Pre-tokenizer to use instead of the one that the vocabulary names");
 }
 
-Result<Model> load_model(const Invocation& invocation, const ModelFlags& flags, LoadOptions options) {
+Result<Model> load_model(const Invocation& invocation, const ModelFlags& flags, Logits logits, LoadOptions options) {
   options.device = flags.device;
   options.n_threads = flags.n_threads;
   options.i2s_arm64 = flags.i2s_layout == "arm64";
   options.tokenizer_path = flags.tokenizer;
   options.pre_tokenizer = flags.pre;
+  if (flags.head == "certified") options.head = HeadMode::kCertified;
+  if (flags.head == "full" || (flags.head == "auto" && logits == Logits::kAll)) options.head = HeadMode::kFull;
   Progress progress("Loading " + flags.model);
   options.on_progress = [&](double done) { progress.update(done); };
   Result<Model> model = Model::load(flags.model, options);
@@ -111,6 +124,10 @@ void add_sampling_flags(CLI::App& command, SamplingFlags& flags) {
       ->allow_extra_args(false)
       ->group(group);
   command.add_flag("--ignore-eos", flags.ignore_eos, "Go on after the end-of-text token")->group(group);
+}
+
+Logits wanted_logits(const SamplingFlags& flags) {
+  return Sampler::n_best(generate_options(flags).sampling) > 0 ? Logits::kBest : Logits::kAll;
 }
 
 GenerateOptions generate_options(const SamplingFlags& flags) {

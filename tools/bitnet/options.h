@@ -23,14 +23,19 @@ struct ModelFlags {
   std::string i2s_layout = "x86";
   std::string tokenizer;
   std::string pre;
+  std::string head = "auto";
 };
 void add_model_flags(CLI::App& command, ModelFlags& flags);
 // Without -m: for commands that name their models in another way.
 void add_device_flags(CLI::App& command, ModelFlags& flags);
 void add_threads_flag(CLI::App& command, int& n_threads);
 void add_i2s_layout_flag(CLI::App& command, std::string& layout);
+void add_head_flag(CLI::App& command, std::string& head);
+// What a command wants of the output head, unless its flags say otherwise.
+enum class Logits : uint8_t { kAll, kBest };
 // Shows progress and the model's notices on stderr. `options` holds what is not in the flags.
-Result<Model> load_model(const Invocation& invocation, const ModelFlags& flags, LoadOptions options = {});
+Result<Model> load_model(const Invocation& invocation, const ModelFlags& flags, Logits logits,
+                         LoadOptions options = {});
 Result<const Tokenizer*> tokenizer_of(const Model& model);  // an error that says what to do without one
 
 struct SessionFlags {
@@ -49,6 +54,7 @@ struct SamplingFlags {
 };
 void add_sampling_flags(CLI::App& command, SamplingFlags& flags);
 GenerateOptions generate_options(const SamplingFlags& flags);
+Logits wanted_logits(const SamplingFlags& flags);  // of the head by this sampling
 
 // Text from -p, from -f ("-" is the standard input), or from the standard input when it is not a terminal. A file's
 // bytes are taken as they are.

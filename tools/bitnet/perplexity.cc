@@ -99,7 +99,7 @@ Result<Measured> measure(Session& session, const std::vector<int32_t>& ids, cons
 
 Result<int> run(const Invocation& invocation, const PerplexityFlags& flags) {
   BN_ASSIGN_OR_RETURN(const std::string text, read_path_or_stdin(flags.file));
-  BN_ASSIGN_OR_RETURN(const Model model, load_model(invocation, flags.model));
+  BN_ASSIGN_OR_RETURN(const Model model, load_model(invocation, flags.model, Logits::kAll));
   BN_ASSIGN_OR_RETURN(const Tokenizer* const tokenizer, tokenizer_of(model));
   EncodeOptions encode;
   encode.add_bos = !flags.no_bos;

@@ -74,7 +74,7 @@ OrderedJson to_json(const Model& model, const Output& output, uint64_t seed) {
 
 Result<int> run(const Invocation& invocation, const RunFlags& flags) {
   BN_ASSIGN_OR_RETURN(const Prompt prompt, read_prompt(flags));
-  BN_ASSIGN_OR_RETURN(const Model model, load_model(invocation, flags.model));
+  BN_ASSIGN_OR_RETURN(const Model model, load_model(invocation, flags.model, wanted_logits(flags.sampling)));
   if (!prompt.by_ids) BN_RETURN_IF_ERROR(tokenizer_of(model));
   BN_ASSIGN_OR_RETURN(Session session, model.new_session(session_options(flags.session, flags.model.n_threads)));
 

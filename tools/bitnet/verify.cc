@@ -28,7 +28,7 @@ Status verify(const Invocation& invocation, const VerifyOptions& options, Verify
   verify_file(*checkpoint, report);
   if (!report.ok()) return ok();
 
-  const Result<Model> model = load_model(invocation, options.model);
+  const Result<Model> model = load_model(invocation, options.model, Logits::kAll);
   report.add("load",
              model ? Result<std::string>(fmt::format("{} in memory, {} kernels",
                                                      human_bytes(model->info().memory_bytes), model->info().kernels))
@@ -39,7 +39,7 @@ Status verify(const Invocation& invocation, const VerifyOptions& options, Verify
 
   ModelFlags other_flags = options.model;
   other_flags.model = options.other;
-  BN_ASSIGN_OR_RETURN(const Model other, load_model(invocation, other_flags));
+  BN_ASSIGN_OR_RETURN(const Model other, load_model(invocation, other_flags, Logits::kAll));
   return verify_against(*model, other, options, report);
 }
 

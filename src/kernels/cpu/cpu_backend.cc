@@ -30,14 +30,23 @@ Result<std::unique_ptr<Matrix>> CpuBackend::prepare(const TernarySource& source,
 }
 
 Result<std::unique_ptr<Matrix>> CpuBackend::prepare(const FloatSource& source, ThreadPool& pool) const {
-  return prepare_float(source, pool);
+  return prepare_float(source, kernels_, pool);
 }
 
-void CpuBackend::embed(Stream& stream, const Matrix& table, std::span<const int32_t> ids, MatrixView out) const {
+Status CpuBackend::embed(Stream& stream, const Matrix& table, std::span<const int32_t> ids, MatrixView out) const {
   const auto& weights = static_cast<const CpuFloatMatrix&>(table);
   const auto widen = kernels_.widen[weights.type_index()];
-  for_each_row(stream, int64_t(ids.size()), out.n_cols,
-               [&](int64_t t) { widen(weights.row(ids[size_t(t)]), out.n_cols, out.row(t)); });
+  if (weights.loaded()) {
+    for_each_row(stream, int64_t(ids.size()), out.n_cols,
+                 [&](int64_t t) { widen(weights.row(ids[size_t(t)]), out.n_cols, out.row(t)); });
+    return ok();
+  }
+  uint8_t* const scratch = static_cast<CpuStream&>(stream).codes(0);
+  for (size_t t = 0; t < ids.size(); ++t) {
+    BN_ASSIGN_OR_RETURN(const uint8_t* row, weights.read_row(ids[t], scratch));
+    widen(row, out.n_cols, out.row(int64_t(t)));
+  }
+  return ok();
 }
 
 void CpuBackend::rms_norm(Stream& stream, MatrixView x, std::span<const float> weight, float eps,

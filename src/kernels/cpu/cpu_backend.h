@@ -21,12 +21,13 @@ class CpuBackend final : public Backend {
   Result<std::unique_ptr<Matrix>> prepare(const TernarySource& source, ThreadPool& pool) const override;
   Result<std::unique_ptr<Matrix>> prepare(const FloatSource& source, ThreadPool& pool) const override;
 
-  void embed(Stream& stream, const Matrix& table, std::span<const int32_t> ids, MatrixView out) const override;
+  Status embed(Stream& stream, const Matrix& table, std::span<const int32_t> ids, MatrixView out) const override;
   void rms_norm(Stream& stream, MatrixView x, std::span<const float> weight, float eps, MatrixView out) const override;
   void quantize(Stream& stream, MatrixView x, QuantizedView out) const override;
   void fake_quantize(Stream& stream, MatrixView x) const override;
   void linear(Stream& stream, std::span<const LinearCall> calls, const QuantizedView& x) const override;
   void linear(Stream& stream, std::span<const LinearCall> calls, MatrixView x) const override;
+  Status best_logits(Stream& stream, const Matrix& table, MatrixView x, int64_t n_best, MatrixView out) const override;
   void rope(Stream& stream, MatrixView x, int64_t head_dim, const RopeTable& table,
             int64_t first_position) const override;
   void store_kv(Stream& stream, MatrixView k, MatrixView v, const KvLayer& kv, int64_t first_position) const override;

@@ -1,38 +1,28 @@
 #include "kernels/cpu/cpu_backend.h"
 #include "kernels/cpu/cpu_matrix.h"
 #include "kernels/cpu/cpu_stream.h"
+#include "kernels/cpu/shares.h"
 
 #include <algorithm>
-#include <atomic>
 
 namespace bitnet {
 namespace {
 
 int64_t n_units(const Matrix& weight, int64_t unit_rows) { return (weight.n_rows() + unit_rows - 1) / unit_rows; }
 
-// Hands out all rows of all calls in units of `unit_rows` rows, every call having the same columns. A thread takes an
-// ever smaller share of what is left: on a shared machine threads run at different speeds, and with equal shares each
-// product would wait for the slowest. fn(call, first_unit, end_unit, thread) for each call that a share touches.
+// Hands out all rows of all calls in units of `unit_rows` rows, every call having the same columns.
+// fn(call, first_unit, end_unit, thread) for each call that a share touches.
 template <class Fn>
 void parallel_units(CpuStream& stream, std::span<const LinearCall> calls, int64_t unit_rows, const Fn& fn) {
   int64_t total = 0;
   for (const LinearCall& call : calls) total += n_units(*call.weight, unit_rows);
-  const int64_t n_threads = stream.pool().n_threads();
-  std::atomic<int64_t>& next = stream.next_item();
-  next.store(0, std::memory_order_relaxed);
-  stream.pool().run([&](int thread) {
-    int64_t begin = next.load(std::memory_order_relaxed);
-    while (begin < total) {
-      const int64_t end = begin + std::max<int64_t>(1, (total - begin) / (2 * n_threads));
-      if (!next.compare_exchange_weak(begin, end, std::memory_order_relaxed)) continue;
-      int64_t first = 0;
-      for (const LinearCall& call : calls) {
-        const int64_t n = n_units(*call.weight, unit_rows);
-        const int64_t from = std::max(begin, first) - first, to = std::min(end, first + n) - first;
-        if (from < to) fn(call, from, to, thread);
-        first += n;
-      }
-      begin = next.load(std::memory_order_relaxed);
+  parallel_shares(stream, total, [&](int64_t begin, int64_t end, int thread) {
+    int64_t first = 0;
+    for (const LinearCall& call : calls) {
+      const int64_t n = n_units(*call.weight, unit_rows);
+      const int64_t from = std::max(begin, first) - first, to = std::min(end, first + n) - first;
+      if (from < to) fn(call, from, to, thread);
+      first += n;
     }
   });
 }

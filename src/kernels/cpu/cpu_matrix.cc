@@ -17,8 +17,9 @@ uint32_t load_word(const uint8_t* p) {
   return word;
 }
 
-// One row of codes, padded to whole blocks with code 1, into its lane of a tile.
-void pack_row(const uint8_t* codes, int64_t n_cols, int64_t lane, uint8_t* tile) {
+}  // namespace
+
+void pack_tile_row(const uint8_t* codes, int64_t n_cols, int64_t lane, uint8_t* tile) {
   uint8_t* out = tile + lane * 4;  // 16-row groups follow each other: 64 bytes a group
   const int64_t n_full = n_cols / kBlockCols;
   const auto pack = [](const uint8_t* c) {
@@ -36,8 +37,6 @@ void pack_row(const uint8_t* codes, int64_t n_cols, int64_t lane, uint8_t* tile)
     std::memcpy(out, &word, 4);
   }
 }
-
-}  // namespace
 
 void CpuTernaryMatrix::widen_row(int64_t row, float* out) const {
   const uint8_t* const lane = tile(row / kTileRows) + row % kTileRows * 4;
@@ -63,7 +62,7 @@ Result<std::unique_ptr<Matrix>> prepare_ternary(const TernarySource& source, Thr
       const int64_t first = i * kTileRows, n_rows = std::min(kTileRows, source.n_rows - first);
       BN_RETURN_IF_ERROR(source.read_codes(first, n_rows, codes));
       if (n_rows < kTileRows) std::memset(tile, 0x55, size_t(tile_bytes));
-      for (int64_t lane = 0; lane < n_rows; ++lane) pack_row(codes + lane * n_cols, n_cols, lane, tile);
+      for (int64_t lane = 0; lane < n_rows; ++lane) pack_tile_row(codes + lane * n_cols, n_cols, lane, tile);
     }
     return ok();
   };
@@ -72,7 +71,7 @@ Result<std::unique_ptr<Matrix>> prepare_ternary(const TernarySource& source, Thr
       std::make_unique<CpuTernaryMatrix>(source.n_rows, n_cols, source.scales, std::move(tiles)));
 }
 
-Result<std::unique_ptr<Matrix>> prepare_float(const FloatSource& source, ThreadPool& pool) {
+Result<std::unique_ptr<Matrix>> prepare_float(const FloatSource& source, const CpuKernels& kernels, ThreadPool& pool) {
   BN_ASSIGN_OR_RETURN(const int64_t row_bytes, check_source(source));
   WeightType type = WeightType::kF32;
   switch (source.dtype) {
@@ -84,17 +83,35 @@ Result<std::unique_ptr<Matrix>> prepare_float(const FloatSource& source, ThreadP
     case DType::kQ4_K: type = WeightType::kQ4_K; break;
     default: break;
   }
-  BN_ASSIGN_OR_RETURN(Buffer rows, Buffer::allocate(size_t(source.n_rows * row_bytes)));
+  std::unique_ptr<const HeadSketch> sketch;
+  if (source.use == TableUse::kHead && source.n_cols <= HeadSketch::kMaxCols) {
+    BN_ASSIGN_OR_RETURN(sketch, HeadSketch::build(source, row_bytes, kernels.widen[size_t(type)], pool));
+  }
+  auto matrix = std::make_unique<CpuFloatMatrix>(type, source, row_bytes, std::move(sketch));
+  if (source.use == TableUse::kProducts) BN_RETURN_IF_ERROR(matrix->load_rows(pool));
+  return std::unique_ptr<Matrix>(std::move(matrix));
+}
+
+Status CpuFloatMatrix::load_rows(ThreadPool& pool) const {
+  const std::lock_guard<std::mutex> lock(loading_);
+  if (loaded()) return ok();
+  BN_ASSIGN_OR_RETURN(rows_, Buffer::allocate(size_t(n_rows() * row_bytes_)));
   const auto read_rows = [&](int64_t begin, int64_t end) -> Status {
-    const int64_t step = std::max(int64_t{1}, kReadPiece_bytes / row_bytes);
+    const int64_t step = std::max(int64_t{1}, kReadPiece_bytes / row_bytes_);
     for (int64_t row = begin; row < end; row += step) {
-      BN_RETURN_IF_ERROR(source.read_rows(row, std::min(step, end - row), rows.data() + row * row_bytes));
+      BN_RETURN_IF_ERROR(source_.read_rows(row, std::min(step, end - row), rows_.data() + row * row_bytes_));
     }
     return ok();
   };
-  BN_RETURN_IF_ERROR(parallel_status(pool, source.n_rows, read_rows));
-  return std::unique_ptr<Matrix>(
-      std::make_unique<CpuFloatMatrix>(type, source.n_rows, source.n_cols, row_bytes, std::move(rows)));
+  BN_RETURN_IF_ERROR(parallel_status(pool, n_rows(), read_rows));
+  loaded_.store(true, std::memory_order_release);
+  return ok();
+}
+
+Result<const uint8_t*> CpuFloatMatrix::read_row(int64_t i, uint8_t* scratch) const {
+  if (loaded()) return row(i);
+  BN_RETURN_IF_ERROR(source_.read_rows(i, 1, reinterpret_cast<std::byte*>(scratch)));
+  return scratch;
 }
 
 }  // namespace bitnet

@@ -2,11 +2,14 @@
 
 #include "base/buffer.h"
 #include "kernels/backend.h"
+#include "kernels/cpu/head_sketch.h"
 #include "kernels/cpu/kernel_table.h"
 
 #include <algorithm>
+#include <atomic>
 #include <cstdint>
 #include <memory>
+#include <mutex>
 
 namespace bitnet {
 
@@ -32,24 +35,44 @@ class CpuTernaryMatrix final : public Matrix {
   Buffer tiles_;
 };
 
-// Float weights as the file stores them, row after row.
+// Float weights as the file stores them, row after row: in memory, or left in the file until load_rows().
 class CpuFloatMatrix final : public Matrix {
  public:
-  CpuFloatMatrix(WeightType type, int64_t n_rows, int64_t n_cols, int64_t row_bytes, Buffer rows)
-      : Matrix(n_rows, n_cols, false), type_(type), row_bytes_(row_bytes), rows_(std::move(rows)) {}
+  CpuFloatMatrix(WeightType type, FloatSource source, int64_t row_bytes, std::unique_ptr<const HeadSketch> sketch)
+      : Matrix(source.n_rows, source.n_cols, false),
+        type_(type),
+        source_(std::move(source)),
+        row_bytes_(row_bytes),
+        sketch_(std::move(sketch)) {}
 
-  size_t size_bytes() const override { return rows_.size_bytes(); }
+  size_t size_bytes() const override {
+    return (loaded() ? rows_.size_bytes() : 0) + (sketch_ ? sketch_->size_bytes() : 0);
+  }
+  size_t bytes_per_product() const override { return sketch_ ? sketch_->size_bytes() : size_t(n_rows() * row_bytes_); }
+  Status load_rows(ThreadPool& pool) const override;
+
   size_t type_index() const { return size_t(type_); }
   int64_t row_bytes() const { return row_bytes_; }
-  const uint8_t* row(int64_t i) const { return rows_.as<uint8_t>() + i * row_bytes_; }
+  const HeadSketch* sketch() const { return sketch_.get(); }
+  bool loaded() const { return loaded_.load(std::memory_order_acquire); }
+  const uint8_t* row(int64_t i) const { return rows_.as<uint8_t>() + i * row_bytes_; }  // wants loaded()
+  // The row in memory, or read into `scratch` [row_bytes].
+  Result<const uint8_t*> read_row(int64_t i, uint8_t* scratch) const;
 
  private:
   WeightType type_;
+  FloatSource source_;
   int64_t row_bytes_;
-  Buffer rows_;
+  std::unique_ptr<const HeadSketch> sketch_;
+  mutable std::mutex loading_;
+  mutable Buffer rows_;
+  mutable std::atomic<bool> loaded_{false};
 };
 
+// One row of 2-bit codes [n_cols], padded to whole blocks with code 1, into lane `lane` of a tile.
+void pack_tile_row(const uint8_t* codes, int64_t n_cols, int64_t lane, uint8_t* tile);
+
 Result<std::unique_ptr<Matrix>> prepare_ternary(const TernarySource& source, ThreadPool& pool);
-Result<std::unique_ptr<Matrix>> prepare_float(const FloatSource& source, ThreadPool& pool);
+Result<std::unique_ptr<Matrix>> prepare_float(const FloatSource& source, const CpuKernels& kernels, ThreadPool& pool);
 
 }  // namespace bitnet

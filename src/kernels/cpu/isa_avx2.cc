@@ -21,10 +21,10 @@ inline __m256i add_pairs_to(__m256i sums, __m256i words) {
 }
 
 // VPMADDUBSW adds two products in 16 bits, saturating. Nothing here can saturate or wrap: |q| <= 128 and the codes are
-// 0..2 in the even fields of a byte and, unshifted, 0..8 in the odd ones. One instruction gives at most 2 * 2 * 128 =
-// 512 or 2 * 8 * 128 = 2048 in absolute value; a block adds two of either kind to a 16-bit lane, and after 8 blocks, at
-// -32768 at the very least and +32512 at the most, the lanes are widened to 32 bits.
-constexpr int64_t kBlocksPerWidening = 8;
+// 0..3 in the even fields of a byte and, unshifted, 0..12 in the odd ones. One instruction gives at most 2 * 3 * 128 =
+// 768 or 2 * 12 * 128 = 3072 in absolute value; a block adds two of either kind to a 16-bit lane, and after 5 blocks,
+// at 30720, the lanes are widened to 32 bits.
+constexpr int64_t kBlocksPerWidening = 5;
 
 void matvec_tile(const uint8_t* tile, int64_t n_blocks, const int8_t* q, int32_t* sums) {
   const __m256i even = _mm256_set1_epi8(0x03), odd = _mm256_set1_epi8(0x0c);

@@ -26,9 +26,8 @@ inline I16x8 field_products(U16x8 bytes, const I16x8* x) {
          I16x8(bytes >> 6) * x[3];
 }
 
-// A product is at most 2 * 128 in absolute value and a block adds eight to each 16-bit lane: 16 blocks reach -32768 at
-// the very least and +32512 at the most.
-constexpr int64_t kBlocksPerWidening = 16;
+// A product is at most 3 * 128 in absolute value and a block adds eight to each 16-bit lane: 10 blocks reach 30720.
+constexpr int64_t kBlocksPerWidening = 10;
 
 void matvec_tile(const uint8_t* tile, int64_t n_blocks, const int8_t* q, int32_t* sums) {
   for (int64_t r = 0; r < kTileRows; ++r) sums[r] = 0;

@@ -21,8 +21,8 @@ constexpr int64_t kMatmulTokens = 2;
 
 inline int8x8_t broadcast_quad(const int8_t* p) { return vreinterpret_s8_s32(vdup_n_s32(load_quad(p))); }
 
-// Products |code * q| <= 256 are added in 16 bits, one a lane and column quad: 124 of them stay below 2^15.
-constexpr int64_t kQuadsPerWidening = 124;
+// Products |code * q| <= 3 * 128 are added in 16 bits, one a lane and column quad: 84 of them stay below 2^15.
+constexpr int64_t kQuadsPerWidening = 84;
 
 // Two rows of four 16-bit sums each, for each of N pairs of rows.
 template <int N>

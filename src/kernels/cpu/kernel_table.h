@@ -14,7 +14,7 @@ namespace bitnet {
 constexpr int64_t kTileRows = 32;
 constexpr int64_t kBlockCols = 16;
 constexpr int64_t kBlockBytes = kTileRows * kBlockCols / 4;
-// With codes unshifted (up to 2 << 6) and |q| <= 128, four products a block and lane stay within int32 up to here.
+// With codes unshifted (up to 3 << 6) and |q| <= 128, four products a block and lane stay within int32 up to here.
 constexpr int64_t kMaxTernaryCols = int64_t{1} << 18;
 
 enum class WeightType : uint8_t { kF32, kF16, kBF16, kQ8_0, kQ6_K, kQ4_0, kQ4_K };
@@ -49,7 +49,8 @@ struct WeightedSumArgs {
 struct CpuKernels {
   const char* name;
 
-  // Ternary weights, int8 activations. sums[r] = sum(code * q) over n_blocks blocks of one tile, r = 0..31.
+  // Ternary weights, int8 activations. sums[r] = sum(code * q) over n_blocks blocks of one tile, r = 0..31. Exact for
+  // any 2-bit codes, 3 included (head_sketch.h).
   void (*matvec_tile)(const uint8_t* tile, int64_t n_blocks, const int8_t* q, int32_t* sums);
   // The same for several tokens: a tile is unpacked once to 512 bytes a block and the tokens are packed in groups of
   // matmul_tokens, both in an order of the instruction set's own. sums [matmul_tokens, 32]. Tokens beyond n_tokens

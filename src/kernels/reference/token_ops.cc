@@ -9,9 +9,10 @@
 // Operations on each token alone.
 namespace bitnet {
 
-void ReferenceBackend::embed(Stream&, const Matrix& table, std::span<const int32_t> ids, MatrixView out) const {
+Status ReferenceBackend::embed(Stream&, const Matrix& table, std::span<const int32_t> ids, MatrixView out) const {
   const auto& weight = static_cast<const ReferenceFloatMatrix&>(table);
   for (size_t t = 0; t < ids.size(); ++t) weight.widen_row(ids[t], out.row(int64_t(t)));
+  return ok();
 }
 
 void ReferenceBackend::rms_norm(Stream&, MatrixView x, std::span<const float> weight, float eps, MatrixView out) const {
