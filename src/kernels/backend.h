@@ -27,8 +27,8 @@ struct MatrixView {
   float* row(int64_t i) const { return data + i * n_cols; }
 };
 
-// int8 activations with one scale a row. Rows are `stride` bytes apart (a multiple of 64); columns from n_cols to
-// stride are zero.
+// int8 activations with one scale a row. Rows are `stride` bytes apart, a multiple of 64 and of every block's columns;
+// columns from n_cols to stride are zero.
 struct QuantizedView {
   int8_t* codes = nullptr;      // [n_rows, stride]
   float* inv_scales = nullptr;  // [n_rows]
@@ -37,7 +37,7 @@ struct QuantizedView {
   int64_t n_cols = 0;
   int64_t stride = 0;
 };
-constexpr int64_t quantized_stride(int64_t n_cols) { return (n_cols + 63) / 64 * 64; }
+constexpr int64_t quantized_stride(int64_t n_cols) { return (n_cols + 319) / 320 * 320; }
 
 // Weights as the loader hands them over, [n_rows, n_cols] = [out, in]. The readers are called from several threads at
 // once, each on rows of its own.

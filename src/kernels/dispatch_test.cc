@@ -82,6 +82,7 @@ TEST(Dispatch, FeaturesFollowTheKernelsFlags) {
 #if defined(__x86_64__) && (defined(__GNUC__) && !defined(__clang__))
   EXPECT_EQ(features.avx2, __builtin_cpu_supports("avx2") != 0 && __builtin_cpu_supports("f16c") != 0);
   EXPECT_EQ(features.avx512_vnni, features.avx2 && __builtin_cpu_supports("avx512vnni") != 0);
+  EXPECT_EQ(features.avx512_vbmi, features.avx512_vnni && __builtin_cpu_supports("avx512vbmi") != 0);
 #endif
 }
 

@@ -4,7 +4,6 @@
 #include "tokenizer/test_vocabulary.h"
 #include "tokenizer/unicode.h"
 
-
 namespace bitnet {
 namespace {
 

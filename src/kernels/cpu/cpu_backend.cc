@@ -26,7 +26,7 @@ Result<std::unique_ptr<Stream>> CpuBackend::new_stream(const StreamOptions& opti
 }
 
 Result<std::unique_ptr<Matrix>> CpuBackend::prepare(const TernarySource& source, ThreadPool& pool) const {
-  return prepare_ternary(source, pool);
+  return prepare_ternary(source, kernels_, pool);
 }
 
 Result<std::unique_ptr<Matrix>> CpuBackend::prepare(const FloatSource& source, ThreadPool& pool) const {

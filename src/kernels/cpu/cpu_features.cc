@@ -50,6 +50,7 @@ CpuFeatures detect_cpu_features() {
   const bool f = bit(extended.ebx, 16), dq = bit(extended.ebx, 17), bw = bit(extended.ebx, 30);
   const bool vl = bit(extended.ebx, 31), vnni = bit(extended.ecx, 11);
   features.avx512_vnni = features.avx2 && zmm && f && dq && bw && vl && vnni;
+  features.avx512_vbmi = features.avx512_vnni && bit(extended.ecx, 1);
   return features;
 }
 

@@ -8,6 +8,7 @@ struct CpuFeatures {
   bool avx2 = false;  // with f16c
   bool avx_vnni = false;
   bool avx512_vnni = false;  // with F, BW, VL and DQ
+  bool avx512_vbmi = false;  // with all of these
   bool neon_dotprod = false;
   bool neon_i8mm = false;
 };

@@ -4,6 +4,7 @@
 #include "kernels/cpu/shares.h"
 
 #include <algorithm>
+#include <cstring>
 
 namespace bitnet {
 namespace {
@@ -43,7 +44,7 @@ class TernaryProduct {
   void pack_group(int64_t group) const {
     const int64_t first = group * kernels_.matmul_tokens;
     const int64_t n = std::min(kernels_.matmul_tokens, n_packed_ - first);
-    kernels_.pack_tokens(x_.codes + first * x_.stride, x_.stride, n, n_blocks(), packed(group));
+    kernels_.pack_tokens(x_.codes + first * x_.stride, x_.stride, n, x_.stride / kBlockCols, packed(group));
   }
 
   void tiles(const LinearCall& call, int64_t begin, int64_t end, int thread) const {
@@ -57,7 +58,7 @@ class TernaryProduct {
       if (n_packed_ > 0) matmul_tiles(call, weight, i, n, thread);
       for (int64_t j = i; j < i + n; ++j) {
         for (int64_t t = n_packed_; t < x_.n_rows; ++t) {
-          kernels_.matvec_tile(weight.tile(j), n_blocks(), x_.codes + t * x_.stride, stream_.sums(thread));
+          matvec_tile(weight, j, x_.codes + t * x_.stride, stream_.sums(thread));
           finish(call, weight, j, t, stream_.sums(thread));
         }
       }
@@ -65,9 +66,20 @@ class TernaryProduct {
   }
 
  private:
-  int64_t n_blocks() const { return (x_.n_cols + kBlockCols - 1) / kBlockCols; }
-  int8_t* packed(int64_t group) const {
-    return stream_.packed_tokens() + group * kernels_.matmul_tokens * n_blocks() * kBlockCols;
+  // Tokens are packed with the columns of whole strides, whatever the blocks of a weight.
+  int8_t* packed(int64_t group) const { return stream_.packed_tokens() + group * kernels_.matmul_tokens * x_.stride; }
+
+  void matvec_tile(const CpuTernaryMatrix& weight, int64_t tile, const int8_t* q, int32_t* sums) const {
+    const auto run = weight.base3() ? kernels_.base3->matvec_tile : kernels_.matvec_tile;
+    run(weight.tile(tile), weight.n_blocks(), q, sums);
+  }
+
+  // A tile's codes for matmul_tile, which reads blocks of 16 columns.
+  void unpack_tile(const CpuTernaryMatrix& weight, int64_t tile, uint8_t* codes) const {
+    if (!weight.base3()) return kernels_.unpack_tile(weight.tile(tile), weight.n_blocks(), codes);
+    kernels_.base3->unpack_tile(weight.tile(tile), weight.n_blocks(), codes);
+    const int64_t written = weight.n_blocks() * kBase3BlockCols * kTileRows;
+    std::memset(codes + written, 0, size_t(weight.n_code_blocks() * kBlockCols * kTileRows - written));
   }
 
   void finish(const LinearCall& call, const CpuTernaryMatrix& weight, int64_t tile, int64_t t,
@@ -78,14 +90,14 @@ class TernaryProduct {
 
   void matmul_tiles(const LinearCall& call, const CpuTernaryMatrix& weight, int64_t first, int64_t n,
                     int thread) const {
-    const int64_t codes_bytes = n_blocks() * kBlockCols * kTileRows;
+    const int64_t codes_bytes = weight.n_code_blocks() * kBlockCols * kTileRows;
     uint8_t* const codes = stream_.codes(thread);
-    for (int64_t i = 0; i < n; ++i) kernels_.unpack_tile(weight.tile(first + i), n_blocks(), codes + i * codes_bytes);
+    for (int64_t i = 0; i < n; ++i) unpack_tile(weight, first + i, codes + i * codes_bytes);
     for (int64_t group = 0; group < n_groups(); ++group) {
       const int64_t token = group * kernels_.matmul_tokens;
       const int64_t n_tokens = std::min(kernels_.matmul_tokens, n_packed_ - token);
       for (int64_t i = 0; i < n; ++i) {
-        kernels_.matmul_tile(codes + i * codes_bytes, packed(group), n_blocks(), stream_.sums(thread));
+        kernels_.matmul_tile(codes + i * codes_bytes, packed(group), weight.n_code_blocks(), stream_.sums(thread));
         for (int64_t t = 0; t < n_tokens; ++t) {
           finish(call, weight, first + i, token + t, stream_.sums(thread) + t * kTileRows);
         }

@@ -13,15 +13,19 @@
 
 namespace bitnet {
 
-// Ternary weights in tiles of 32 rows (kernel_table.h).
+// Ternary weights in tiles of 32 rows, with 2 bits a weight or five to a byte (kernel_table.h).
 class CpuTernaryMatrix final : public Matrix {
  public:
-  CpuTernaryMatrix(int64_t n_rows, int64_t n_cols, TernaryScales scales, Buffer tiles)
-      : Matrix(n_rows, n_cols, true), scales_(std::move(scales)), tiles_(std::move(tiles)) {}
+  CpuTernaryMatrix(int64_t n_rows, int64_t n_cols, TernaryScales scales, bool base3, Buffer tiles)
+      : Matrix(n_rows, n_cols, true), scales_(std::move(scales)), base3_(base3), tiles_(std::move(tiles)) {}
 
   size_t size_bytes() const override { return tiles_.size_bytes() + scales_.groups.size() * sizeof(float); }
   int64_t n_tiles() const { return (n_rows() + kTileRows - 1) / kTileRows; }
-  int64_t n_blocks() const { return (n_cols() + kBlockCols - 1) / kBlockCols; }
+  bool base3() const { return base3_; }
+  int64_t block_cols() const { return base3_ ? kBase3BlockCols : kBlockCols; }
+  int64_t n_blocks() const { return (n_cols() + block_cols() - 1) / block_cols(); }
+  // Blocks of kBlockCols columns that a tile unpacks to.
+  int64_t n_code_blocks() const { return (n_blocks() * block_cols() + kBlockCols - 1) / kBlockCols; }
   const uint8_t* tile(int64_t i) const { return tiles_.as<uint8_t>() + i * n_blocks() * kBlockBytes; }
   int64_t rows_in_tile(int64_t i) const { return std::min(kTileRows, n_rows() - i * kTileRows); }
   const TernaryScales& scales() const { return scales_; }
@@ -32,6 +36,7 @@ class CpuTernaryMatrix final : public Matrix {
 
  private:
   TernaryScales scales_;
+  bool base3_;
   Buffer tiles_;
 };
 
@@ -72,7 +77,8 @@ class CpuFloatMatrix final : public Matrix {
 // One row of 2-bit codes [n_cols], padded to whole blocks with code 1, into lane `lane` of a tile.
 void pack_tile_row(const uint8_t* codes, int64_t n_cols, int64_t lane, uint8_t* tile);
 
-Result<std::unique_ptr<Matrix>> prepare_ternary(const TernarySource& source, ThreadPool& pool);
+Result<std::unique_ptr<Matrix>> prepare_ternary(const TernarySource& source, const CpuKernels& kernels,
+                                                ThreadPool& pool);
 Result<std::unique_ptr<Matrix>> prepare_float(const FloatSource& source, const CpuKernels& kernels, ThreadPool& pool);
 
 }  // namespace bitnet

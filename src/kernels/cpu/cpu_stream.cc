@@ -22,7 +22,7 @@ Result<std::unique_ptr<Stream>> CpuStream::create(const StreamOptions& options, 
     return invalid_argument("a stream for {} tokens, {} columns and {} positions: each must be 1 to 2^31",
                             options.max_tokens, options.max_cols, options.n_ctx);
   }
-  const int64_t cols = round_up(options.max_cols, kBlockCols);
+  const int64_t cols = quantized_stride(options.max_cols);
   const int64_t scores_stride = round_up(options.n_ctx, 16);
   const int64_t group_tokens = std::max(int64_t{1}, kernels.matmul_tokens);
   const int64_t sums_at = round_up(kTilesAtOnce * kTileRows * cols, 64);

@@ -11,6 +11,13 @@ std::vector<const CpuKernels*> usable_cpu_kernels() {
   std::vector<const CpuKernels*> usable;
   [[maybe_unused]] const CpuFeatures features = detect_cpu_features();
 #if defined(__x86_64__)
+  static const CpuKernels avx512vbmi = [] {
+    CpuKernels kernels = kAvx512VnniKernels;
+    kernels.name = "avx512vbmi";
+    kernels.base3 = &kAvx512VbmiBase3;
+    return kernels;
+  }();
+  if (features.avx512_vbmi) usable.push_back(&avx512vbmi);
   if (features.avx512_vnni) usable.push_back(&kAvx512VnniKernels);
   if (features.avx_vnni) usable.push_back(&kAvxVnniKernels);
   if (features.avx2) usable.push_back(&kAvx2Kernels);

@@ -14,6 +14,10 @@ namespace bitnet {
 constexpr int64_t kTileRows = 32;
 constexpr int64_t kBlockCols = 16;
 constexpr int64_t kBlockBytes = kTileRows * kBlockCols / 4;
+// Where decoding five ternary digits a byte costs less than reading two bits a weight, blocks of the same size hold 20
+// columns: [row tile][column block][16-row group g: 2][row lane: 16][byte b: 4], byte b = sum over j of 3^j times the
+// code of column 4j + b, j = 0..4.
+constexpr int64_t kBase3BlockCols = 20;
 // With codes unshifted (up to 3 << 6) and |q| <= 128, four products a block and lane stay within int32 up to here.
 constexpr int64_t kMaxTernaryCols = int64_t{1} << 18;
 
@@ -44,6 +48,13 @@ struct WeightedSumArgs {
   int64_t n_out;
   float* out;
   int64_t out_stride;
+};
+
+struct Base3Kernels {
+  // As CpuKernels::matvec_tile, in blocks of 20 columns; codes 0..2 only.
+  void (*matvec_tile)(const uint8_t* tile, int64_t n_blocks, const int8_t* q, int32_t* sums);
+  // As CpuKernels::unpack_tile: five column quads a block, 640 bytes, in matmul_tile's order.
+  void (*unpack_tile)(const uint8_t* tile, int64_t n_blocks, uint8_t* codes);
 };
 
 struct CpuKernels {
@@ -82,12 +93,15 @@ struct CpuKernels {
   void (*gate_relu2)(const float* gate, const float* up, int64_t n, float* out);
   void (*gate_silu)(const float* gate, const float* up, int64_t n, float* out);
   void (*add)(const float* x, int64_t n, float* y);
+
+  const Base3Kernels* base3 = nullptr;  // null: ternary weights have 2 bits
 };
 
 extern const CpuKernels kGenericKernels;
 extern const CpuKernels kAvx2Kernels;
 extern const CpuKernels kAvxVnniKernels;
 extern const CpuKernels kAvx512VnniKernels;
+extern const Base3Kernels kAvx512VbmiBase3;
 extern const CpuKernels kNeonKernels;
 extern const CpuKernels kNeonDotprodKernels;
 extern const CpuKernels kNeonI8mmKernels;

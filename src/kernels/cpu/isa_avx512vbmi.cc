@@ -1,0 +1,107 @@
+#include "kernels/cpu/kernel_table.h"
+
+#if defined(__GNUC__) && !defined(__clang__)
+// g++ 12's own header initialises "undefined" vectors with themselves and then warns about it (GCC bug 105593).
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#pragma GCC diagnostic ignored "-Wuninitialized"
+#endif
+#include <immintrin.h>
+
+// AVX-512 VBMI beside what isa_avx512vnni.cc needs: five ternary digits a byte.
+namespace bitnet {
+namespace {
+
+#include "kernels/cpu/isa_prologue.inc.h"
+
+// For r = 0..80 the four lower digits as 2-bit fields.
+struct DigitTable {
+  alignas(64) uint8_t fields[128];
+};
+constexpr DigitTable make_digit_table() {
+  DigitTable table = {};
+  for (int r = 0; r < 81; ++r) {
+    table.fields[r] = uint8_t(r % 3 | (r / 3 % 3) << 2 | (r / 9 % 3) << 4 | (r / 27) << 6);
+  }
+  return table;
+}
+constexpr DigitTable kDigits = make_digit_table();
+
+// The inverse of 81 modulo 2^32: multiplying a multiple of 81 by it divides exactly.
+constexpr uint32_t inverse_of_81() {
+  uint32_t inverse = 81;
+  for (int i = 0; i < 5; ++i) inverse *= 2 - 81 * inverse;
+  return inverse;
+}
+static_assert(81 * inverse_of_81() == 1u);
+
+struct Digits {
+  __m512i fields;  // four digits as 2-bit fields
+  __m512i top;     // 81 times the fifth
+};
+// A byte below 81 becomes larger when 81 is taken from it, so the minimum keeps it.
+inline Digits split(__m512i bytes, __m512i low, __m512i high) {
+  const __m512i step = _mm512_set1_epi8(81);
+  const __m512i once = _mm512_min_epu8(bytes, _mm512_sub_epi8(bytes, step));
+  const __m512i rest = _mm512_min_epu8(once, _mm512_sub_epi8(once, step));
+  return {_mm512_permutex2var_epi8(low, rest, high), _mm512_sub_epi8(bytes, rest)};
+}
+
+inline __m512i broadcast_quad(const int8_t* p) { return _mm512_set1_epi32(load_quad(p)); }
+
+constexpr int64_t kPrefetchBytes = 4096;  // as in isa_avx512vnni.cc
+
+// Fields stay where they are in their bytes, as in isa_avx512vnni.cc; the fifth digit counts 81 times.
+void matvec_tile(const uint8_t* tile, int64_t n_blocks, const int8_t* q, int32_t* sums) {
+  const __m512i field[4] = {_mm512_set1_epi8(0x03), _mm512_set1_epi8(0x0c), _mm512_set1_epi8(0x30),
+                            _mm512_set1_epi8(int8_t(0xc0))};
+  const __m512i table_low = _mm512_load_si512(kDigits.fields), table_high = _mm512_load_si512(kDigits.fields + 64);
+  __m512i low[5], high[5];  // rows 0..15 and 16..31, by digit
+  BN_UNROLL for (int j = 0; j < 5; ++j) low[j] = high[j] = _mm512_setzero_si512();
+  for (int64_t block = 0; block < n_blocks; ++block, tile += kBlockBytes, q += kBase3BlockCols) {
+    _mm_prefetch(reinterpret_cast<const char*>(tile + kPrefetchBytes), _MM_HINT_T0);
+    _mm_prefetch(reinterpret_cast<const char*>(tile + kPrefetchBytes + 64), _MM_HINT_T0);
+    Digits a = split(_mm512_loadu_si512(tile), table_low, table_high);
+    Digits b = split(_mm512_loadu_si512(tile + 64), table_low, table_high);
+    BN_UNROLL for (int j = 0; j < 4; ++j) {
+      const __m512i x = broadcast_quad(q + 4 * j);
+      low[j] = _mm512_dpbusd_epi32(low[j], _mm512_and_si512(a.fields, field[j]), x);
+      high[j] = _mm512_dpbusd_epi32(high[j], _mm512_and_si512(b.fields, field[j]), x);
+    }
+    const __m512i x = broadcast_quad(q + 16);
+    low[4] = _mm512_dpbusd_epi32(low[4], a.top, x);
+    high[4] = _mm512_dpbusd_epi32(high[4], b.top, x);
+  }
+  const __m512i inverse = _mm512_set1_epi32(int32_t(inverse_of_81()));
+  low[0] = _mm512_add_epi32(low[0], _mm512_mullo_epi32(low[4], inverse));
+  high[0] = _mm512_add_epi32(high[0], _mm512_mullo_epi32(high[4], inverse));
+  BN_UNROLL for (int j = 1; j < 4; ++j) {
+    low[0] = _mm512_add_epi32(low[0], _mm512_srai_epi32(low[j], unsigned(2 * j)));
+    high[0] = _mm512_add_epi32(high[0], _mm512_srai_epi32(high[j], unsigned(2 * j)));
+  }
+  _mm512_storeu_si512(sums, low[0]);
+  _mm512_storeu_si512(sums + 16, high[0]);
+}
+
+void unpack_tile(const uint8_t* tile, int64_t n_blocks, uint8_t* codes) {
+  const __m512i table_low = _mm512_load_si512(kDigits.fields), table_high = _mm512_load_si512(kDigits.fields + 64);
+  const __m512i mask = _mm512_set1_epi8(3), one = _mm512_set1_epi8(1), step = _mm512_set1_epi8(81);
+  for (int64_t block = 0; block < n_blocks; ++block, tile += kBlockBytes, codes += 5 * kBlockBytes) {
+    BN_UNROLL for (int half = 0; half < 2; ++half) {
+      const Digits digits = split(_mm512_loadu_si512(tile + 64 * half), table_low, table_high);
+      BN_UNROLL for (int j = 0; j < 4; ++j) {
+        _mm512_storeu_si512(codes + j * kBlockBytes + 64 * half,
+                            _mm512_and_si512(_mm512_srli_epi16(digits.fields, unsigned(2 * j)), mask));
+      }
+      // 0, 81 or 162 to 0, 1 or 2.
+      const __m512i fifth =
+          _mm512_add_epi8(_mm512_min_epu8(digits.top, one), _mm512_min_epu8(_mm512_subs_epu8(digits.top, step), one));
+      _mm512_storeu_si512(codes + 4 * kBlockBytes + 64 * half, fifth);
+    }
+  }
+}
+
+}  // namespace
+
+const Base3Kernels kAvx512VbmiBase3 = {matvec_tile, unpack_tile};
+
+}  // namespace bitnet
