@@ -42,9 +42,9 @@ class Session {
   Status append(std::span<const int32_t> ids, const LogitsSink& sink);
   // [vocab_size]; empty before the first append.
   std::span<const float> logits() const;
-  // From the next append() without a sink on, logits() hold the n_best largest (and those equal to the least of them);
-  // others may be minus infinity. That spares most of a large output head. 0: all logits, as at first. generate() asks
-  // for what its sampling needs and leaves it so.
+  // From the next append() on logits, those handed to a sink too, are the n_best largest (and those equal to the least
+  // of them); others may be minus infinity. That spares most of a large output head. 0: all logits, as at first.
+  // generate() asks for what its sampling needs and leaves it so; perplexity() asks for all.
   void want_logits(int64_t n_best);
 
   // Forgets all tokens from n_past on; logits() become empty.

@@ -144,8 +144,8 @@ class Backend {
   virtual void linear(Stream&, std::span<const LinearCall> calls, const QuantizedView& x) const = 0;
   // The same with float32 activations, for float or ternary weights.
   virtual void linear(Stream&, std::span<const LinearCall> calls, MatrixView x) const = 0;
-  // The n_best >= 1 largest of the products of x [1, n_cols] with a table's rows, and all that equal the least of them:
-  // out[row] has the bits that linear() gives. Any other out[row] may be minus infinity.
+  // For each row of x [n, n_cols] the n_best >= 1 largest of its products with a table's rows, and all that equal the
+  // least of them: out [n, table.n_rows()] has the bits that linear() gives. Any other product may be minus infinity.
   virtual Status best_logits(Stream&, const Matrix& table, MatrixView x, int64_t n_best, MatrixView out) const = 0;
   // Rotates the pairs (i, i + n_pairs) of each head of x [n_tokens, n_heads * head_dim] in place; token t stands at
   // first_position + t.

@@ -93,6 +93,20 @@ TEST_P(Head, BestLogitsAreThoseOfTheWholeProduct) {
   }
 }
 
+TEST_P(Head, SeveralInputsShareThePasses) {
+  constexpr int64_t kRows = 500, kCols = 320, kInputs = 20;
+  Table table(DType::kF16, kRows, kCols, random_floats(kRows * kCols, 1, 0.02));
+  const auto matrix = prepare_head(cpu_, table);
+  Floats x(kInputs, kCols, 3), out(kInputs, kRows);
+  ASSERT_TRUE(cpu_.best_logits(*make_stream(cpu_, 2, kInputs, kCols), *matrix, x.view(), 5, out.view()));
+  for (int64_t i = 0; i < kInputs; ++i) {
+    Floats one(1, kCols);
+    std::copy_n(x.view().row(i), kCols, one.values.begin());
+    const float* const row = out.view().row(i);
+    expect_best(all_logits(reference_, table, one), {row, row + kRows}, 5);
+  }
+}
+
 // Where bounds are tight or useless: rows that hardly differ, equal rows, rows of zeros, one huge weight, denormals,
 // squares that overflow; an input of zeros, one with an outlier, one along a row.
 TEST_P(Head, BestLogitsOfUnusualRowsAndInputs) {

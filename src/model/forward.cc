@@ -84,9 +84,7 @@ class ForwardPass {
     const MatrixView h{ws_.h_, logits.n_rows, c_.d_model};
     backend_.rms_norm(stream_, last, model_.output_norm, c_.rms_eps, h);
     const Matrix& weight = model_.output ? *model_.output : *model_.token_embedding;
-    if (wanted.n_best > 0 && logits.n_rows == 1) {
-      return backend_.best_logits(stream_, weight, h, wanted.n_best, logits);
-    }
+    if (wanted.n_best > 0) return backend_.best_logits(stream_, weight, h, wanted.n_best, logits);
     BN_RETURN_IF_ERROR(weight.load_rows(stream_.pool()));
     const LinearCall call{&weight, logits};
     backend_.linear(stream_, {&call, 1}, h);

@@ -37,8 +37,8 @@ struct RopeTables {
 };
 RopeTables make_rope_tables(const ModelConfig& config, int64_t n_positions);
 
-// The logits that forward() is to compute: of the last out.n_rows tokens (0, 1 or all), [n, vocab_size]. With
-// n_best > 0 a single row holds only those that Backend::best_logits() promises.
+// The logits that forward() is to compute: of the last out.n_rows tokens (0, some or all), [n, vocab_size]. With
+// n_best > 0 they hold only those that Backend::best_logits() promises.
 struct WantedLogits {
   MatrixView out;
   int64_t n_best = 0;

@@ -1,6 +1,7 @@
 #include "bitnet/generate.h"
 
 #include "base/result.h"
+#include "runtime/prompt_lookup.h"
 #include "runtime/sampler.h"
 #include "runtime/stop_matcher.h"
 
@@ -57,23 +58,102 @@ class TextStream {
   std::string rest_;
 };
 
-// Samples and feeds until something ends it.
-Result<StopReason> generate_tokens(Session& session, const GenerateOptions& options, Sampler& sampler, TextStream& text,
-                                   Output& output) {
-  const Tokenizer* const tokenizer = session.model().tokenizer();
-  while (options.max_new_tokens < 0 || int64_t(output.ids.size()) < options.max_new_tokens) {
-    if (session.n_past() == session.n_ctx()) return StopReason::kContext;
-    BN_ASSIGN_OR_RETURN(const int32_t id, sampler.sample(session.logits(), session.ids()));
-    if (!options.ignore_eos && tokenizer != nullptr && tokenizer->is_stop(id)) return StopReason::kEos;
-    output.ids.push_back(id);
-    const bool wanted = text.push(id);
-    // Fed even when it is the last: the session then stands where a next call can continue.
-    BN_RETURN_IF_ERROR(session.append({&id, 1}));
-    if (text.matched()) return StopReason::kStop;
-    if (!wanted) return StopReason::kCancelled;
+// Samples and feeds until something ends it. Each step feeds the token that was chosen and a draft of what may follow;
+// sampling then walks the logits behind them and keeps the draft as far as it chooses the same tokens, with the same
+// draws as one token at a time would take.
+class Generation {
+ public:
+  Generation(Session& session, const GenerateOptions& options, Sampler& sampler, TextStream& text, Output& output)
+      : session_(session),
+        options_(options),
+        tokenizer_(session.model().tokenizer()),
+        sampler_(sampler),
+        text_(text),
+        output_(output),
+        lookup_(options.max_draft) {
+    history_.reserve(size_t(session.n_ctx()));
+    history_.assign(session.ids().begin(), session.ids().end());
+    batch_.reserve(size_t(options.max_draft + 1));
   }
-  return StopReason::kLength;
-}
+
+  Result<StopReason> run() {
+    BN_RETURN_IF_ERROR(choose(session_.logits()));
+    while (!reason_) BN_RETURN_IF_ERROR(step());
+    return *reason_;
+  }
+
+ private:
+  // Chooses the token after history_ and tells it; or ends here.
+  Status choose(std::span<const float> logits) {
+    if (text_.matched()) return end(StopReason::kStop);
+    if (!wanted_) return end(StopReason::kCancelled);
+    if (options_.max_new_tokens >= 0 && int64_t(output_.ids.size()) >= options_.max_new_tokens) {
+      return end(StopReason::kLength);
+    }
+    if (int64_t(history_.size()) == session_.n_ctx()) return end(StopReason::kContext);
+    BN_ASSIGN_OR_RETURN(const int32_t id, sampler_.sample(logits, history_));
+    if (!options_.ignore_eos && tokenizer_ != nullptr && tokenizer_->is_stop(id)) return end(StopReason::kEos);
+    output_.ids.push_back(id);
+    history_.push_back(id);
+    wanted_ = text_.push(id);
+    return ok();
+  }
+  Status end(StopReason reason) {
+    reason_ = reason;
+    return ok();
+  }
+
+  // Feeds the last token of history_, even when it is the last of all: the session then stands where a next call can
+  // continue.
+  Status step() {
+    const int64_t n_past = session_.n_past();
+    batch_.assign(1, history_.back());
+    const std::span<const int32_t> draft = lookup_.propose(history_, draft_room());
+    if (draft.empty()) {
+      BN_RETURN_IF_ERROR(session_.append(batch_));
+      return choose(session_.logits());
+    }
+    batch_.insert(batch_.end(), draft.begin(), draft.end());
+    n_kept_ = 0;
+    left_ = false;
+    BN_RETURN_IF_ERROR(
+        session_.append(batch_, [this](int64_t, std::span<const float> logits) { return walk(logits); }));
+    if (failure_) return *std::move(failure_);
+    lookup_.report(n_kept_ - 1);
+    return n_kept_ == int64_t(batch_.size()) ? ok() : session_.truncate(n_past + n_kept_);
+  }
+
+  // Tokens that may be told yet.
+  int64_t draft_room() const {
+    const int64_t in_context = session_.n_ctx() - session_.n_past() - 1;
+    return options_.max_new_tokens < 0 ? in_context
+                                       : std::min(in_context, options_.max_new_tokens - int64_t(output_.ids.size()));
+  }
+
+  // One position of the batch: true always, so that the session keeps what it computed.
+  bool walk(std::span<const float> logits) {
+    if (left_ || reason_ || failure_) return true;
+    ++n_kept_;
+    if (auto status = choose(logits); !status) failure_ = std::move(status.error());
+    left_ = n_kept_ < int64_t(batch_.size()) && !reason_ && !failure_ && history_.back() != batch_[size_t(n_kept_)];
+    return true;
+  }
+
+  Session& session_;
+  const GenerateOptions& options_;
+  const Tokenizer* const tokenizer_;
+  Sampler& sampler_;
+  TextStream& text_;
+  Output& output_;
+  PromptLookup lookup_;
+  std::vector<int32_t> history_;  // what the session holds and the token to feed next
+  std::vector<int32_t> batch_;
+  int64_t n_kept_ = 0;  // of the batch
+  bool left_ = false;   // sampling chose another token than the draft
+  bool wanted_ = true;
+  std::optional<StopReason> reason_;
+  std::optional<Error> failure_;
+};
 
 // The prompt; where it and the session are empty, the begin-of-text token.
 Result<std::vector<int32_t>> first_tokens(const Session& session, std::span<const int32_t> prompt_ids) {
@@ -90,6 +170,9 @@ Result<Output> generate_from_ids(Session& session, std::span<const int32_t> prom
   if (options.max_new_tokens < -1) {
     return invalid_argument("max_new_tokens is {}, expected -1 (until the context is full) or more",
                             options.max_new_tokens);
+  }
+  if (options.max_draft < 0 || options.max_draft > kMaxDraft) {
+    return invalid_argument("max_draft is {}, expected 0 (off) to {}", options.max_draft, kMaxDraft);
   }
   const Tokenizer* const tokenizer = session.model().tokenizer();
   if (tokenizer == nullptr && !options.stop.empty()) {
@@ -115,7 +198,7 @@ Result<Output> generate_from_ids(Session& session, std::span<const int32_t> prom
   output.ids.reserve(size_t(options.max_new_tokens < 0 ? room : std::min(room, options.max_new_tokens)));
   const Clock::time_point first_token = Clock::now();
   TextStream text(tokenizer, session.ids().back(), std::move(stops), on_token, output);
-  Result<StopReason> stop = generate_tokens(session, options, sampler, text, output);
+  Result<StopReason> stop = Generation(session, options, sampler, text, output).run();
   if (!stop && stop.error().code != ErrorCode::kInterrupted) return std::move(stop.error());
   output.stop = stop ? *stop : StopReason::kCancelled;
   text.finish(output.stop != StopReason::kCancelled);

@@ -66,6 +66,7 @@ double kl_divergence(std::span<const float> base, std::span<const float> other) 
 }
 
 Result<PerplexityResult> perplexity(Session& session, std::span<const int32_t> ids, const PerplexityOptions& options) {
+  session.want_logits(0);
   const int64_t n_ctx = options.n_ctx == 0 ? session.n_ctx() : options.n_ctx;
   const int64_t stride = options.stride == 0 ? n_ctx : options.stride;
   if (n_ctx < 2 || n_ctx > session.n_ctx()) {

@@ -149,13 +149,13 @@ Status Session::Impl::run_all(std::span<const int32_t> new_ids, const LogitsSink
     const size_t n = std::min(new_ids.size() - begin, size_t(max_rows));
     const int64_t position = n_past + int64_t(begin);
     const MatrixView rows{data, int64_t(n), vocab_size()};
-    BN_RETURN_IF_ERROR(run_chunk(position, new_ids.subspan(begin, n), {rows}));
+    BN_RETURN_IF_ERROR(run_chunk(position, new_ids.subspan(begin, n), {rows, n_best}));
     for (size_t i = 0; i < n; ++i) {
       if (!sink(position + int64_t(i), {data + i * row_floats, row_floats})) return interrupted();
     }
     begin += n;
     logits = {data + (n - 1) * row_floats, row_floats};
-    n_best_held = 0;
+    n_best_held = n_best;
   }
   return ok();
 }

@@ -124,10 +124,18 @@ void add_sampling_flags(CLI::App& command, SamplingFlags& flags) {
       ->allow_extra_args(false)
       ->group(group);
   command.add_flag("--ignore-eos", flags.ignore_eos, "Go on after the end-of-text token")->group(group);
+  command
+      .add_option(
+          "--draft", flags.max_draft,
+          "Guess up to this many tokens from earlier text and check them at once: faster where text repeats, the "
+          "same tokens; 0: off")
+      ->check(CLI::Range(int64_t{0}, kMaxDraft).description(""))
+      ->capture_default_str()
+      ->group(group);
 }
 
 Logits wanted_logits(const SamplingFlags& flags) {
-  return Sampler::n_best(generate_options(flags).sampling) > 0 ? Logits::kBest : Logits::kAll;
+  return Sampler::n_best(flags.sampling) > 0 ? Logits::kBest : Logits::kAll;
 }
 
 GenerateOptions generate_options(const SamplingFlags& flags) {
@@ -137,6 +145,7 @@ GenerateOptions generate_options(const SamplingFlags& flags) {
   options.sampling.seed = flags.seed ? *flags.seed : (uint64_t(device()) << 32 | device());
   options.stop = flags.stop;
   options.ignore_eos = flags.ignore_eos;
+  options.max_draft = flags.max_draft;
   return options;
 }
 

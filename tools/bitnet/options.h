@@ -51,6 +51,7 @@ struct SamplingFlags {
   std::optional<uint64_t> seed;  // nothing: drawn
   std::vector<std::string> stop;
   bool ignore_eos = false;
+  int64_t max_draft = 0;
 };
 void add_sampling_flags(CLI::App& command, SamplingFlags& flags);
 GenerateOptions generate_options(const SamplingFlags& flags);
