@@ -8,7 +8,7 @@
 namespace bitnet {
 namespace {
 
-constexpr size_t kHugePage_bytes = size_t{2} << 20;
+constexpr size_t kPage_bytes = 4096, kHugePage_bytes = size_t{2} << 20;
 
 }  // namespace
 
@@ -16,12 +16,12 @@ Result<Buffer> Buffer::allocate(size_t size_bytes, bool huge_pages) {
   Buffer buffer;
   if (size_bytes == 0) return buffer;
   const bool large = huge_pages && size_bytes >= kHugePage_bytes;
-  const auto padded = checked_add(size_bytes, large ? 2 * kHugePage_bytes : 4096);
+  const auto padded = checked_add(size_bytes, large ? 2 * kHugePage_bytes : kPage_bytes);
   if (!padded || *padded > uint64_t(PTRDIFF_MAX)) {
     return make_error(ErrorCode::kResource, "cannot allocate {} bytes of memory", size_bytes);
   }
   // The start is aligned for huge pages; what is left over at the end takes small ones.
-  const size_t mapped_bytes = (size_bytes + 4095) / 4096 * 4096;
+  const size_t mapped_bytes = (size_bytes + kPage_bytes - 1) / kPage_bytes * kPage_bytes;
   const size_t reserved_bytes = mapped_bytes + (large ? kHugePage_bytes : 0);
   void* const raw = ::mmap(nullptr, reserved_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (raw == MAP_FAILED) {

@@ -8,8 +8,8 @@
 
 namespace bitnet {
 
-// Owned, zeroed memory aligned to a cache line; large ones may ask for huge pages. Untouched
-// pages cost nothing. Movable, not copyable.
+// Owned, zeroed memory aligned to a cache line; large ones may ask for huge pages. Untouched pages cost nothing.
+// Movable, not copyable.
 class Buffer {
  public:
   // huge_pages: false for memory that fills up slowly, as a huge page is there in full from its first byte on.

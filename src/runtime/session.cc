@@ -64,6 +64,10 @@ struct Session::Impl {
   // Runs the last token again where truncate() dropped the logits after it or more of them are wanted.
   Status restore_logits();
   void remember(std::span<const int32_t> new_ids);
+  void hold(const float* row) {
+    logits = {row, size_t(vocab_size())};
+    n_best_held = n_best;
+  }
 
   int64_t vocab_size() const { return weights.config.vocab_size; }
 
@@ -133,8 +137,7 @@ Status Session::Impl::run_last(std::span<const int32_t> new_ids) {
     BN_RETURN_IF_ERROR(run_chunk(n_past + int64_t(begin), new_ids.subspan(begin, n), {rows, n_best}));
     begin += n;
   }
-  logits = {row.data, size_t(row.n_cols)};
-  n_best_held = n_best;
+  hold(row.data);
   return ok();
 }
 
@@ -154,8 +157,7 @@ Status Session::Impl::run_all(std::span<const int32_t> new_ids, const LogitsSink
       if (!sink(position + int64_t(i), {data + i * row_floats, row_floats})) return interrupted();
     }
     begin += n;
-    logits = {data + (n - 1) * row_floats, row_floats};
-    n_best_held = n_best;
+    hold(data + (n - 1) * row_floats);
   }
   return ok();
 }
@@ -165,8 +167,7 @@ Status Session::Impl::restore_logits() {
   if (n_past == 0 || (!logits.empty() && enough)) return ok();
   const MatrixView row{last_logits.as<float>(), 1, vocab_size()};
   BN_RETURN_IF_ERROR(run_chunk(n_past - 1, {ids.as<int32_t>() + n_past - 1, 1}, {row, n_best}));
-  logits = {row.data, size_t(row.n_cols)};
-  n_best_held = n_best;
+  hold(row.data);
   return ok();
 }
 

@@ -115,6 +115,7 @@ Result<std::unique_ptr<Matrix>> prepare_float(const FloatSource& source, const C
 }
 
 Status CpuFloatMatrix::load_rows(ThreadPool& pool) const {
+  if (loaded()) return ok();
   const std::lock_guard<std::mutex> lock(loading_);
   if (loaded()) return ok();
   BN_ASSIGN_OR_RETURN(rows_, Buffer::allocate(size_t(n_rows() * row_bytes_)));

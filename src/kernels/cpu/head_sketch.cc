@@ -45,8 +45,7 @@ Result<std::unique_ptr<const HeadSketch>> HeadSketch::build(const FloatSource& s
         widen(reinterpret_cast<const uint8_t*>(stored.data()) + i * row_bytes, n_cols, w.data());
         sketch->add_row(w.data(), padded_cols, first + i, codes.data());
         for (int plane = 0; plane < 3; ++plane) {
-          const uint8_t* const to = plane < 2 ? sketch->coarse(tile, plane) : sketch->fine(tile);
-          pack_tile_row(codes.data() + plane * padded_cols, n_cols, i, const_cast<uint8_t*>(to));
+          pack_tile_row(codes.data() + plane * padded_cols, n_cols, i, sketch->plane_of(tile, plane));
         }
       }
     }

@@ -38,10 +38,8 @@ class HeadSketch {
   int64_t n_tiles() const { return n_tiles_; }
   int64_t n_blocks() const { return tile_bytes_ / kBlockBytes; }
   // Bits 5, 4 (plane 0) and 3, 2 (plane 1) of the codes; bits 1, 0.
-  const uint8_t* coarse(int64_t tile, int plane) const {
-    return planes_.as<uint8_t>() + (2 * tile + plane) * tile_bytes_;
-  }
-  const uint8_t* fine(int64_t tile) const { return planes_.as<uint8_t>() + (2 * n_tiles_ + tile) * tile_bytes_; }
+  const uint8_t* coarse(int64_t tile, int plane) const { return plane_of(tile, plane); }
+  const uint8_t* fine(int64_t tile) const { return plane_of(tile, 2); }
 
   float step(int64_t row) const { return step_[size_t(row)]; }
   float length(int64_t row) const { return length_[size_t(row)]; }              // at least |w|
@@ -49,6 +47,10 @@ class HeadSketch {
   float fine_error(int64_t row) const { return fine_error_[size_t(row)]; }
 
  private:
+  uint8_t* plane_of(int64_t tile, int plane) const {
+    const int64_t index = plane < 2 ? 2 * tile + plane : 2 * n_tiles_ + tile;
+    return planes_.as<uint8_t>() + index * tile_bytes_;
+  }
   void add_row(const float* w, int64_t n_cols, int64_t row, uint8_t* codes);
 
   int64_t n_tiles_ = 0;

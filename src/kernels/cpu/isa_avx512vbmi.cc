@@ -1,17 +1,14 @@
 #include "kernels/cpu/kernel_table.h"
 
-#if defined(__GNUC__) && !defined(__clang__)
-// g++ 12's own header initialises "undefined" vectors with themselves and then warns about it (GCC bug 105593).
-#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
-#pragma GCC diagnostic ignored "-Wuninitialized"
-#endif
-#include <immintrin.h>
+#include "kernels/cpu/avx512_intrinsics.inc.h"
 
 // AVX-512 VBMI beside what isa_avx512vnni.cc needs: five ternary digits a byte.
 namespace bitnet {
 namespace {
 
 #include "kernels/cpu/isa_prologue.inc.h"
+
+#include "kernels/cpu/ternary_avx512.inc.h"
 
 // For r = 0..80 the four lower digits as 2-bit fields.
 struct DigitTable {
@@ -46,11 +43,7 @@ inline Digits split(__m512i bytes, __m512i low, __m512i high) {
   return {_mm512_permutex2var_epi8(low, rest, high), _mm512_sub_epi8(bytes, rest)};
 }
 
-inline __m512i broadcast_quad(const int8_t* p) { return _mm512_set1_epi32(load_quad(p)); }
-
-constexpr int64_t kPrefetchBytes = 4096;  // as in isa_avx512vnni.cc
-
-// Fields stay where they are in their bytes, as in isa_avx512vnni.cc; the fifth digit counts 81 times.
+// The fifth digit counts 81 times.
 void matvec_tile(const uint8_t* tile, int64_t n_blocks, const int8_t* q, int32_t* sums) {
   const __m512i field[4] = {_mm512_set1_epi8(0x03), _mm512_set1_epi8(0x0c), _mm512_set1_epi8(0x30),
                             _mm512_set1_epi8(int8_t(0xc0))};
@@ -58,10 +51,9 @@ void matvec_tile(const uint8_t* tile, int64_t n_blocks, const int8_t* q, int32_t
   __m512i low[5], high[5];  // rows 0..15 and 16..31, by digit
   BN_UNROLL for (int j = 0; j < 5; ++j) low[j] = high[j] = _mm512_setzero_si512();
   for (int64_t block = 0; block < n_blocks; ++block, tile += kBlockBytes, q += kBase3BlockCols) {
-    _mm_prefetch(reinterpret_cast<const char*>(tile + kPrefetchBytes), _MM_HINT_T0);
-    _mm_prefetch(reinterpret_cast<const char*>(tile + kPrefetchBytes + 64), _MM_HINT_T0);
-    Digits a = split(_mm512_loadu_si512(tile), table_low, table_high);
-    Digits b = split(_mm512_loadu_si512(tile + 64), table_low, table_high);
+    prefetch_block(tile);
+    const Digits a = split(load_once(tile), table_low, table_high);
+    const Digits b = split(load_once(tile + 64), table_low, table_high);
     BN_UNROLL for (int j = 0; j < 4; ++j) {
       const __m512i x = broadcast_quad(q + 4 * j);
       low[j] = _mm512_dpbusd_epi32(low[j], _mm512_and_si512(a.fields, field[j]), x);
@@ -72,14 +64,8 @@ void matvec_tile(const uint8_t* tile, int64_t n_blocks, const int8_t* q, int32_t
     high[4] = _mm512_dpbusd_epi32(high[4], b.top, x);
   }
   const __m512i inverse = _mm512_set1_epi32(int32_t(inverse_of_81()));
-  low[0] = _mm512_add_epi32(low[0], _mm512_mullo_epi32(low[4], inverse));
-  high[0] = _mm512_add_epi32(high[0], _mm512_mullo_epi32(high[4], inverse));
-  BN_UNROLL for (int j = 1; j < 4; ++j) {
-    low[0] = _mm512_add_epi32(low[0], _mm512_srai_epi32(low[j], unsigned(2 * j)));
-    high[0] = _mm512_add_epi32(high[0], _mm512_srai_epi32(high[j], unsigned(2 * j)));
-  }
-  _mm512_storeu_si512(sums, low[0]);
-  _mm512_storeu_si512(sums + 16, high[0]);
+  _mm512_storeu_si512(sums, _mm512_add_epi32(add_fields(low), _mm512_mullo_epi32(low[4], inverse)));
+  _mm512_storeu_si512(sums + 16, _mm512_add_epi32(add_fields(high), _mm512_mullo_epi32(high[4], inverse)));
 }
 
 void unpack_tile(const uint8_t* tile, int64_t n_blocks, uint8_t* codes) {
@@ -87,7 +73,7 @@ void unpack_tile(const uint8_t* tile, int64_t n_blocks, uint8_t* codes) {
   const __m512i mask = _mm512_set1_epi8(3), one = _mm512_set1_epi8(1), step = _mm512_set1_epi8(81);
   for (int64_t block = 0; block < n_blocks; ++block, tile += kBlockBytes, codes += 5 * kBlockBytes) {
     BN_UNROLL for (int half = 0; half < 2; ++half) {
-      const Digits digits = split(_mm512_loadu_si512(tile + 64 * half), table_low, table_high);
+      const Digits digits = split(load_once(tile + 64 * half), table_low, table_high);
       BN_UNROLL for (int j = 0; j < 4; ++j) {
         _mm512_storeu_si512(codes + j * kBlockBytes + 64 * half,
                             _mm512_and_si512(_mm512_srli_epi16(digits.fields, unsigned(2 * j)), mask));

@@ -1,12 +1,7 @@
 #include "kernels/cpu/kernel_table.h"
 #include "kernels/float_constants.h"
 
-#if defined(__GNUC__) && !defined(__clang__)
-// g++ 12's own header initialises "undefined" vectors with themselves and then warns about it (GCC bug 105593).
-#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
-#pragma GCC diagnostic ignored "-Wuninitialized"
-#endif
-#include <immintrin.h>
+#include "kernels/cpu/avx512_intrinsics.inc.h"
 
 // AVX-512 F, BW, VL, DQ and VNNI.
 namespace bitnet {
@@ -22,28 +17,15 @@ namespace {
 constexpr int64_t kMatmulTokens = 12;
 #include "kernels/cpu/ternary_quads.inc.h"
 
-inline __m512i broadcast_quad(const int8_t* p) { return _mm512_set1_epi32(load_quad(p)); }
+#include "kernels/cpu/ternary_avx512.inc.h"
 
-// Keeps a loaded vector in its register: g++ 12 would read the memory again in each use.
-inline __m512i load_once(const uint8_t* p) {
-  __m512i v = _mm512_loadu_si512(p);
-  asm("" : "+v"(v));
-  return v;
-}
-
-// Weights stream from memory; the hardware's prefetcher stops at the end of each page.
-constexpr int64_t kPrefetchBytes = 4096;
-
-// The codes are never shifted: field j of a byte is its code times 4^j, exact in the sums, which are shifted back once
-// at the end.
 void matvec_tile(const uint8_t* tile, int64_t n_blocks, const int8_t* q, int32_t* sums) {
   const __m512i field[4] = {_mm512_set1_epi8(0x03), _mm512_set1_epi8(0x0c), _mm512_set1_epi8(0x30),
                             _mm512_set1_epi8(int8_t(0xc0))};
   __m512i low[4], high[4];  // rows 0..15 and 16..31, by field
   BN_UNROLL for (int j = 0; j < 4; ++j) low[j] = high[j] = _mm512_setzero_si512();
   for (int64_t block = 0; block < n_blocks; ++block, tile += kBlockBytes, q += kBlockCols) {
-    _mm_prefetch(reinterpret_cast<const char*>(tile + kPrefetchBytes), _MM_HINT_T0);
-    _mm_prefetch(reinterpret_cast<const char*>(tile + kPrefetchBytes + 64), _MM_HINT_T0);
+    prefetch_block(tile);
     const __m512i a = load_once(tile), b = load_once(tile + 64);
     BN_UNROLL for (int j = 0; j < 4; ++j) {
       const __m512i x = broadcast_quad(q + 4 * j);
@@ -51,12 +33,8 @@ void matvec_tile(const uint8_t* tile, int64_t n_blocks, const int8_t* q, int32_t
       high[j] = _mm512_dpbusd_epi32(high[j], _mm512_and_si512(b, field[j]), x);
     }
   }
-  BN_UNROLL for (int j = 1; j < 4; ++j) {
-    low[0] = _mm512_add_epi32(low[0], _mm512_srai_epi32(low[j], unsigned(2 * j)));
-    high[0] = _mm512_add_epi32(high[0], _mm512_srai_epi32(high[j], unsigned(2 * j)));
-  }
-  _mm512_storeu_si512(sums, low[0]);
-  _mm512_storeu_si512(sums + 16, high[0]);
+  _mm512_storeu_si512(sums, add_fields(low));
+  _mm512_storeu_si512(sums + 16, add_fields(high));
 }
 
 void unpack_tile(const uint8_t* tile, int64_t n_blocks, uint8_t* codes) {

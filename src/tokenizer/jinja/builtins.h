@@ -81,6 +81,9 @@ Result<std::optional<Value>> call_method(Run& run, const Value& object, std::str
 Result<Value> get_path(Run& run, const Value& object, const Value& path);
 Result<Value> dict_items(Run& run, const Dict& dict);
 Result<Value> replace_text(Run& run, const Text& text, const Text& from, const Text& to, int64_t max_count);
+// Without white space at its ends, or without the characters of the first argument.
+Result<Value> strip_text(Run& run, std::string_view callee, const Text& text, const Bound& bound, bool left,
+                         bool right);
 Result<Value> join_texts(Run& run, const Value& items, const Text& separator);
 Text upper(const Text& text);
 Text lower(const Text& text);

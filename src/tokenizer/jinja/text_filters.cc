@@ -70,13 +70,7 @@ Text title(const Text& text) {
 Result<Value> filter_trim(Run& run, const Value& input, const Arguments& arguments) {
   BN_ASSIGN_OR_RETURN(const Bound bound, bind(run, "trim", arguments, {"chars"}, 0));
   BN_ASSIGN_OR_RETURN(const Text text, to_text(run, input));
-  auto range = strip_range(text.bytes(), true, true);
-  if (bound.has(0) && !bound[0].is_none()) {
-    BN_ASSIGN_OR_RETURN(const Text* chars, text_argument(run, "trim", bound[0]));
-    BN_RETURN_IF_ERROR(run.charge_bytes(4 * (text.size() + 1) * chars->size()));
-    range = strip_range(text.bytes(), true, true, chars->bytes());
-  }
-  return Value::text(text.substr(range.first, range.second));
+  return strip_text(run, "trim", text, bound, true, true);
 }
 
 Result<Value> filter_replace(Run& run, const Value& input, const Arguments& arguments) {

@@ -13,13 +13,7 @@ template <bool kLeft, bool kRight>
 Result<Value> strip(Run& run, const Text& text, const Arguments& arguments) {
   BN_ASSIGN_OR_RETURN(const Bound bound, bind(run, "strip", arguments, {"chars"}, 0));
   BN_RETURN_IF_ERROR(run.charge_bytes(text.cost_bytes()));
-  auto range = strip_range(text.bytes(), kLeft, kRight);
-  if (bound.has(0) && !bound[0].is_none()) {
-    BN_ASSIGN_OR_RETURN(const Text* chars, text_argument(run, "strip", bound[0]));
-    BN_RETURN_IF_ERROR(run.charge_bytes(4 * (text.size() + 1) * chars->size()));
-    range = strip_range(text.bytes(), kLeft, kRight, chars->bytes());
-  }
-  return Value::text(text.substr(range.first, range.second));
+  return strip_text(run, "strip", text, bound, kLeft, kRight);
 }
 
 template <bool kAtEnd>
@@ -217,6 +211,17 @@ constexpr TextMethod kTextMethods[] = {
 };
 
 }  // namespace
+
+Result<Value> strip_text(Run& run, std::string_view callee, const Text& text, const Bound& bound, bool left,
+                         bool right) {
+  auto range = strip_range(text.bytes(), left, right);
+  if (bound.has(0) && !bound[0].is_none()) {
+    BN_ASSIGN_OR_RETURN(const Text* chars, text_argument(run, callee, bound[0]));
+    BN_RETURN_IF_ERROR(run.charge_bytes(4 * (text.size() + 1) * chars->size()));
+    range = strip_range(text.bytes(), left, right, chars->bytes());
+  }
+  return Value::text(text.substr(range.first, range.second));
+}
 
 const TextMethod* find_text_method(std::string_view name) {
   const auto* found = std::find_if(std::begin(kTextMethods), std::end(kTextMethods),
