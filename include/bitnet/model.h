@@ -31,6 +31,7 @@ struct LoadOptions {
   bool act_quant = true;         // false: unquantised activations, to tell rounding from errors
   bool verify_checksums = true;  // compare tensors with the file's checksum table, if it has one
   HeadMode head = HeadMode::kAuto;
+  bool sparse_ffn = true;      // generating, leave out what squared ReLU makes zero; no result depends on it
   std::string tokenizer_path;  // instead of the model's own vocabulary
   std::string pre_tokenizer;   // see TokenizerOptions::pre
   // Called from the loading thread with the share done, 0 to 1. May be empty.

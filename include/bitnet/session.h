@@ -58,6 +58,9 @@ class Session {
   void clear_stop();
 
   uint64_t memory_bytes() const;
+  // Bytes of weights that append() has read from memory so far: a figure for measurements. 0 on a device that does not
+  // count them.
+  uint64_t weight_bytes_read() const;
 
  private:
   friend class Model;

@@ -39,9 +39,16 @@ struct QuantizedView {
 };
 constexpr int64_t quantized_stride(int64_t n_cols) { return (n_cols + 319) / 320 * 320; }
 
+// What a product with ternary weights often leaves out, so that they can lie accordingly.
+enum class TernaryUse : uint8_t {
+  kWhole,
+  kSomeRows,     // LinearCall::wanted
+  kSomeColumns,  // inputs whose int8 code is zero
+};
 // Weights as the loader hands them over, [n_rows, n_cols] = [out, in]. The readers are called from several threads at
 // once, each on rows of its own.
 struct TernarySource {
+  TernaryUse use = TernaryUse::kWhole;
   int64_t n_rows = 0;
   int64_t n_cols = 0;
   TernaryScales scales;
@@ -83,6 +90,9 @@ class Matrix {
 struct LinearCall {
   const Matrix* weight;
   MatrixView out;  // [n_tokens, weight->n_rows()]
+  // Where given, [n_tokens, weight->n_rows()]: an output is wanted only where this is positive; the others may hold
+  // anything. Ternary weights with int8 activations alone look at it.
+  MatrixView wanted = {};
 };
 
 enum class GateActivation : uint8_t { kRelu2, kSilu };
@@ -106,7 +116,7 @@ struct KvLayer {
 struct StreamOptions {
   int n_threads = 1;
   int64_t max_tokens = 1;  // rows of any MatrixView to come
-  int64_t max_cols = 1;    // columns of any linear's input
+  int64_t max_cols = 1;    // columns of any linear's input, rows of a matrix used by kSomeColumns
   int64_t n_ctx = 1;       // positions that attention may see
 };
 
@@ -115,6 +125,8 @@ class Stream {
  public:
   virtual ~Stream() = default;
   virtual ThreadPool& pool() = 0;
+  // Bytes of weights that the operations so far have read from memory; 0 where nobody counts.
+  virtual uint64_t weight_bytes_read() const { return 0; }
 };
 
 // All operations are deterministic and allocate nothing. Shapes are the caller's duty (model/forward.cc), so that only
@@ -154,7 +166,7 @@ class Backend {
   virtual void store_kv(Stream&, MatrixView k, MatrixView v, const KvLayer&, int64_t first_position) const = 0;
   // Causal attention with grouped queries, scale 1 / sqrt(head_dim): q, out [n_tokens, n_heads * head_dim].
   virtual void attention(Stream&, MatrixView q, const KvLayer&, int64_t first_position, MatrixView out) const = 0;
-  // out = act(gate) * up; out may be gate or up.
+  // out = act(gate) * up; out may be gate or up. With kRelu2, 0 where the gate is not positive, whatever `up` holds.
   virtual void gate(Stream&, GateActivation, MatrixView gate, MatrixView up, MatrixView out) const = 0;
   // y += x.
   virtual void add(Stream&, MatrixView x, MatrixView y) const = 0;

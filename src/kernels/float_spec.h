@@ -50,9 +50,6 @@ inline float exp(float x) {
 }
 
 inline float silu(float x) { return x / (1.0f + exp(-x)); }
-inline float relu2(float x) {
-  const float r = max(x, 0.0f);
-  return r * r;
-}
+inline float relu2_gate(float gate, float up) { return gate > 0.0f ? (gate * gate) * up : 0.0f; }
 
 }  // namespace bitnet::spec

@@ -60,8 +60,8 @@ TEST(FloatSpec, ExpOfSpecialValues) {
 }
 
 TEST(FloatSpec, Activations) {
-  EXPECT_EQ(spec::relu2(-3.0f), 0.0f);
-  EXPECT_EQ(spec::relu2(3.0f), 9.0f);
+  EXPECT_EQ(spec::relu2_gate(-3.0f, std::numeric_limits<float>::quiet_NaN()), 0.0f);
+  EXPECT_EQ(spec::relu2_gate(3.0f, -2.0f), -18.0f);
   EXPECT_EQ(spec::silu(0.0f), 0.0f);
   EXPECT_NEAR(spec::silu(1.0f), 0.7310586, 1e-6);
   EXPECT_NEAR(spec::silu(-200.0f), 0.0, 1e-30);

@@ -81,6 +81,101 @@ TEST_P(TernaryLinear, TernaryLinearEqualsTheReferenceForEveryShape) {
   }
 }
 
+// Inputs with many zeros, all zeros and none.
+Quantized sparse_tokens(int64_t n_tokens, int64_t n_cols, double density) {
+  Quantized x = make_tokens(n_tokens, n_cols, 11, Fill::kRandom);
+  const CounterRng rng(31);
+  for (int64_t t = 0; t < n_tokens; ++t) {
+    x.sums[size_t(t)] = 0;
+    for (int64_t i = 0; i < n_cols; ++i) {
+      int8_t& code = x.codes[size_t(t * x.view.stride + i)];
+      if (rng.uniform(uint64_t(t * n_cols + i)) >= density) code = 0;
+      x.sums[size_t(t)] += code;
+    }
+  }
+  return x;
+}
+
+TEST_P(TernaryLinear, LayoutsForSomeRowsOrColumnsEqualTheReferenceForEveryShape) {
+  for (const TernaryUse use : {TernaryUse::kSomeRows, TernaryUse::kSomeColumns}) {
+    for (const int64_t n_cols : {1, 16, 100, 321, 700, 8640}) {
+      for (const int64_t n_rows : {1, 33, 300}) {
+        const auto codes = make_codes(n_rows * n_cols, uint64_t(n_rows * n_cols), Fill::kRandom);
+        TernarySource source = ternary_source(codes, n_rows, n_cols, {.tensor = 0.37f});
+        source.use = use;
+        for (const int64_t n_tokens : {1, 3, 9, 13}) {
+          for (const double density : {0.0, 0.2, 1.0}) {
+            const Quantized x = sparse_tokens(n_tokens, n_cols, density);
+            EXPECT_TRUE(same_bits(run_linear(reference_, {&source}, x, 1), run_linear(cpu_, {&source}, x, 3)))
+                << n_rows << " x " << n_cols << ", " << n_tokens << " tokens, density " << density;
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST_P(TernaryLinear, LayoutsForSomeRowsOrColumnsSurviveSaturatedInputs) {
+  constexpr int64_t kRows = 300, kCols = 8640;
+  for (const TernaryUse use : {TernaryUse::kSomeRows, TernaryUse::kSomeColumns}) {
+    for (const Fill weights : {Fill::kAllHighest, Fill::kAllLowest}) {
+      const auto codes = make_codes(kRows * kCols, 1, weights);
+      TernarySource source = ternary_source(codes, kRows, kCols, {});
+      source.use = use;
+      for (const Fill values : {Fill::kAllHighest, Fill::kAllLowest}) {
+        const Quantized x = make_tokens(2, kCols, 1, values);
+        EXPECT_TRUE(same_bits(run_linear(reference_, {&source}, x, 1), run_linear(cpu_, {&source}, x, 1)));
+      }
+    }
+  }
+}
+
+TEST_P(TernaryLinear, RowsThatAreWantedEqualTheReference) {
+  for (const int64_t n_rows : {1, 70, 5000}) {
+    constexpr int64_t kCols = 330;
+    const auto codes = make_codes(n_rows * kCols, 5, Fill::kRandom);
+    TernarySource source = ternary_source(codes, n_rows, kCols, {.tensor = 0.7f});
+    source.use = TernaryUse::kSomeRows;
+    for (const int64_t n_tokens : {1, 5, 14}) {
+      const Quantized x = make_tokens(n_tokens, kCols, 3, Fill::kRandom);
+      const std::vector<float> want = run_linear(reference_, {&source}, x, 1);
+      Floats gate(n_tokens, n_rows, 9), out(n_tokens, n_rows);
+      gate.values[0] = 0.0f;
+      ThreadPool pool(2);
+      const auto matrix = cpu_.prepare(source, pool);
+      ASSERT_TRUE(matrix.has_value());
+      const LinearCall call{matrix->get(), out.view(), gate.view()};
+      const auto stream = make_stream(cpu_, 2, n_tokens, kCols);
+      cpu_.linear(*stream, {&call, 1}, x.view);
+      for (size_t i = 0; i < want.size(); ++i) {
+        if (gate.values[i] > 0) {
+          ASSERT_EQ(out.values[i], want[i]) << i << " of " << want.size();
+        }
+      }
+      if (n_tokens == 1 && n_rows > 1000) {  // rows that are not wanted were not read
+        EXPECT_LT(stream->weight_bytes_read(), matrix->get()->size_bytes() * 6 / 10);
+        EXPECT_GT(stream->weight_bytes_read(), matrix->get()->size_bytes() * 4 / 10);
+      }
+    }
+  }
+}
+
+TEST_P(TernaryLinear, ColumnsWithoutInputAreNotRead) {
+  constexpr int64_t kRows = 256, kCols = 4000;
+  const auto codes = make_codes(kRows * kCols, 5, Fill::kRandom);
+  TernarySource source = ternary_source(codes, kRows, kCols, {});
+  source.use = TernaryUse::kSomeColumns;
+  ThreadPool pool(2);
+  const auto matrix = cpu_.prepare(source, pool);
+  ASSERT_TRUE(matrix.has_value());
+  Floats out(1, kRows);
+  const LinearCall call{matrix->get(), out.view()};
+  const Quantized x = sparse_tokens(1, kCols, 0.25);
+  const auto stream = make_stream(cpu_, 2, 1, kCols);
+  cpu_.linear(*stream, {&call, 1}, x.view);
+  EXPECT_LT(stream->weight_bytes_read(), matrix->get()->size_bytes() * 3 / 10);
+}
+
 TEST_P(TernaryLinear, TernaryLinearEqualsTheReferenceForEveryNumberOfTokens) {
   constexpr int64_t kRows = 96, kCols = 304;
   const auto codes = make_codes(kRows * kCols, 3, Fill::kRandom);
@@ -153,8 +248,9 @@ TEST_P(TernaryLinear, TernaryWeightsWithFloatActivations) {
     std::vector<TernaryScales> scales = {{.tensor = 0.3f}};
     if (n_cols == 512) scales.push_back(grouped_scales(kRows, n_cols, 256));
     for (const TernaryScales& s : scales) {
-      const TernarySource source = ternary_source(codes, kRows, n_cols, s);
-      for (const int64_t n_tokens : {1, 5}) {
+      TernarySource source = ternary_source(codes, kRows, n_cols, s);
+      for (const int64_t n_tokens : {1, 2, 5}) {
+        source.use = n_tokens == 1 ? TernaryUse::kSomeRows : n_tokens == 2 ? TernaryUse::kSomeColumns : TernaryUse::kWhole;
         Floats x(n_tokens, n_cols, 77);
         std::vector<float> results[2];
         for (int i = 0; i < 2; ++i) {

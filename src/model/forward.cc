@@ -24,6 +24,7 @@ InputKind input_kind(const ModelImpl& model, const LinearLayer& linear) {
 struct Projection {
   const LinearLayer* linear;
   MatrixView out;
+  MatrixView wanted = {};  // LinearCall::wanted
 };
 constexpr size_t kMaxProjections = 3;
 
@@ -70,10 +71,19 @@ class ForwardPass {
     const MatrixView h{ws_.h_, n_tokens_, c_.d_model};
     const MatrixView gate{ws_.gate_, n_tokens_, c_.d_ff}, up{ws_.up_, n_tokens_, c_.d_ff};
     backend_.rms_norm(stream_, x, layer.ffn_norm, c_.rms_eps, h);
-    project({{&layer.gate, gate}, {&layer.up, up}}, h);
+    // Of a long prompt's tokens nearly every row of up has one that wants it.
+    constexpr int64_t kFewTokens = 8;
+    if (model_.sparse_ffn && n_tokens_ <= kFewTokens) {
+      project({{&layer.gate, gate}}, h);
+      impose_on_gates(layer, gate);
+      project({{&layer.up, up, gate}}, h);
+    } else {
+      project({{&layer.gate, gate}, {&layer.up, up}}, h);
+      impose_on_gates(layer, gate);
+    }
     backend_.gate(stream_, c_.gate_activation, gate, up, gate);
     if (c_.sub_norms) backend_.rms_norm(stream_, gate, layer.ffn_sub_norm, c_.rms_eps, gate);
-    project({{&layer.down, h}}, gate);
+    project({{&layer.down, h}}, gate, &layer);
     backend_.add(stream_, h, x);
   }
 
@@ -92,14 +102,19 @@ class ForwardPass {
   }
 
  private:
-  // Linears that share an input: it is quantised once, and those of a kind run as one call.
-  void project(std::initializer_list<Projection> projections, MatrixView x) {
+  void impose_on_gates(const LayerWeights& layer, MatrixView gate) {
+    if (model_.imposed) model_.imposed->impose_on_gates(gate, &layer - model_.layers.data(), first_position_);
+  }
+
+  // Linears that share an input: it is quantised once, and those of a kind run as one call. `imposed`: the layer on
+  // whose int8 codes densities are to be imposed.
+  void project(std::initializer_list<Projection> projections, MatrixView x, const LayerWeights* imposed = nullptr) {
     if (c_.input_norms) {
       for (const Projection& p : projections) {
         const MatrixView normed{ws_.input_, x.n_rows, x.n_cols};
         backend_.rms_norm(stream_, x, p.linear->input_norm, c_.input_norm_eps, normed);
-        const LinearCall call{p.linear->weight.get(), p.out};
-        multiply({&call, 1}, input_kind(model_, *p.linear), normed);
+        const LinearCall call{p.linear->weight.get(), p.out, p.wanted};
+        multiply({&call, 1}, input_kind(model_, *p.linear), normed, imposed);
       }
       return;
     }
@@ -107,19 +122,22 @@ class ForwardPass {
       LinearCall calls[kMaxProjections];
       size_t n = 0;
       for (const Projection& p : projections) {
-        if (input_kind(model_, *p.linear) == InputKind(kind)) calls[n++] = {p.linear->weight.get(), p.out};
+        if (input_kind(model_, *p.linear) == InputKind(kind)) calls[n++] = {p.linear->weight.get(), p.out, p.wanted};
       }
-      if (n > 0) multiply({calls, n}, InputKind(kind), x);
+      if (n > 0) multiply({calls, n}, InputKind(kind), x, imposed);
     }
   }
 
-  void multiply(std::span<const LinearCall> calls, InputKind kind, MatrixView x) {
+  void multiply(std::span<const LinearCall> calls, InputKind kind, MatrixView x, const LayerWeights* imposed) {
     if (kind == InputKind::kInt8) {
       QuantizedView quantized = ws_.quantized_;
       quantized.n_rows = x.n_rows;
       quantized.n_cols = x.n_cols;
       quantized.stride = quantized_stride(x.n_cols);
       backend_.quantize(stream_, x, quantized);
+      if (model_.imposed && imposed != nullptr) {
+        model_.imposed->impose_on_codes(quantized, imposed - model_.layers.data(), first_position_);
+      }
       return backend_.linear(stream_, calls, quantized);
     }
     if (kind == InputKind::kRounded) {

@@ -49,11 +49,12 @@ class Loader {
   }
 
   Status load_linear(const WeightSpec& spec) {
-    BN_ASSIGN_OR_RETURN(const LinearSource source, checkpoint_.linear(spec));
+    BN_ASSIGN_OR_RETURN(LinearSource source, checkpoint_.linear(spec));
     LinearLayer& layer = *linear_of(spec);
     layer.quantize_input = source.quantize_input;
     const Backend& backend = *model_.backend;
-    if (const auto* ternary = std::get_if<TernarySource>(&source.weight)) {
+    if (auto* ternary = std::get_if<TernarySource>(&source.weight)) {
+      if (model_.sparse_ffn && model_.act_quant) ternary->use = ternary_use(spec.role);
       BN_ASSIGN_OR_RETURN(layer.weight, backend.prepare(*ternary, pool_));
     } else {
       BN_ASSIGN_OR_RETURN(layer.weight, backend.prepare(*std::get_if<FloatSource>(&source.weight), pool_));
@@ -72,6 +73,11 @@ class Loader {
     if (spec.role == WeightRole::kOutput) model_.info.bytes_per_token += matrix->bytes_per_product();
     (spec.role == WeightRole::kOutput ? model_.output : model_.token_embedding) = std::move(matrix);
     return ok();
+  }
+
+  static TernaryUse ternary_use(WeightRole role) {
+    if (role == WeightRole::kUp) return TernaryUse::kSomeRows;
+    return role == WeightRole::kDown ? TernaryUse::kSomeColumns : TernaryUse::kWhole;
   }
 
   TableUse table_use(const WeightSpec& spec) const {
@@ -144,10 +150,17 @@ void describe(const Checkpoint& checkpoint, ModelImpl& model) {
 }  // namespace
 
 Result<Model> Model::load(const std::string& path, const LoadOptions& options) {
+  return load_model(path, options, {});
+}
+
+Result<Model> load_model(const std::string& path, const LoadOptions& options, MeasuringOptions measuring) {
   BN_ASSIGN_OR_RETURN(const std::string resolved, find_model(path));
   auto model = std::make_shared<ModelImpl>();
   model->act_quant = options.act_quant;
-  BN_ASSIGN_OR_RETURN(model->backend, make_backend(options.device));
+  model->backend = std::move(measuring.backend);
+  if (!model->backend) {
+    BN_ASSIGN_OR_RETURN(model->backend, make_backend(options.device));
+  }
   CheckpointOptions checkpoint_options;
   checkpoint_options.i2s_arm64 = options.i2s_arm64;
   checkpoint_options.verify_checksums = options.verify_checksums;
@@ -155,6 +168,11 @@ Result<Model> Model::load(const std::string& path, const LoadOptions& options) {
   checkpoint_options.pre_tokenizer = options.pre_tokenizer;
   BN_ASSIGN_OR_RETURN(const Checkpoint checkpoint, Checkpoint::open(resolved, checkpoint_options));
   model->config = checkpoint.config();
+  model->sparse_ffn = options.sparse_ffn && model->config.gate_activation == GateActivation::kRelu2;
+  if (measuring.gate_density > 0) {
+    constexpr uint64_t kSeed = 1;
+    model->imposed.emplace(measuring.gate_density, measuring.down_density, model->config.d_ff, kSeed);
+  }
   describe(checkpoint, *model);
   BN_RETURN_IF_ERROR(Loader(checkpoint, options, *model).load());
   if (checkpoint.vocabulary()) {

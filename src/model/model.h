@@ -3,6 +3,7 @@
 #include "bitnet/model.h"
 #include "kernels/backend.h"
 #include "model/config.h"
+#include "model/imposed_density.h"
 
 #include <memory>
 #include <optional>
@@ -26,6 +27,8 @@ struct ModelImpl {
   ModelConfig config;
   ModelInfo info;
   bool act_quant = true;
+  bool sparse_ffn = true;  // up and down are laid out for products that leave out what contributes nothing
+  std::optional<ImposedDensities> imposed;
   std::unique_ptr<Backend> backend;
   std::unique_ptr<Matrix> token_embedding;  // [vocab_size, d_model]
   std::unique_ptr<Matrix> output;           // [vocab_size, d_model]; null when the head is tied
@@ -33,5 +36,12 @@ struct ModelImpl {
   std::vector<LayerWeights> layers;
   std::optional<Tokenizer> tokenizer;
 };
+
+// What measurements change in a model.
+struct MeasuringOptions {
+  std::unique_ptr<Backend> backend;            // instead of options.device, unless null
+  double gate_density = 0, down_density = 0;  // imposed, unless 0
+};
+Result<Model> load_model(const std::string& path, const LoadOptions& options, MeasuringOptions measuring);
 
 }  // namespace bitnet

@@ -239,6 +239,7 @@ void Session::request_stop() { impl_->stop.store(true, std::memory_order_relaxed
 
 void Session::clear_stop() { impl_->stop.store(false, std::memory_order_relaxed); }
 
+uint64_t Session::weight_bytes_read() const { return impl_->stream->weight_bytes_read(); }
 uint64_t Session::memory_bytes() const {
   const Impl& s = *impl_;
   return s.kv.size_bytes() + s.workspace.size_bytes() + s.ids.size_bytes() + s.last_logits.size_bytes() +

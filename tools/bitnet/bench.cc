@@ -4,6 +4,7 @@
 #include "base/thread_pool.h"
 #include "interrupt.h"
 #include "model/convert.h"
+#include "model/model.h"
 #include "options.h"
 #include "output.h"
 #include "progress.h"
@@ -25,8 +26,23 @@ struct BenchFlags {
   ModelFlags model;
   std::string synthetic, type = "i2_s", embed_type = "f16", kv = "f16";
   int64_t chunk = 512;
+  std::vector<double> densities;
+  bool phases = false;
   BenchSizes sizes;
 };
+
+// Names the products after the matrices that they begin with.
+void name_matrices(const ModelImpl& model, TimedBackend& timed) {
+  timed.name_matrix(*model.token_embedding, "head");
+  if (model.output) timed.name_matrix(*model.output, "head");
+  for (const LayerWeights& layer : model.layers) {
+    timed.name_matrix(*layer.q.weight, "q, k, v");
+    timed.name_matrix(*layer.o.weight, "o");
+    timed.name_matrix(*layer.gate.weight, "gate");
+    timed.name_matrix(*layer.up.weight, "up");
+    timed.name_matrix(*layer.down.weight, "down");
+  }
+}
 
 // A model of this shape in a file that goes away with us.
 Status make_synthetic(const BenchFlags& flags, const std::string& path) {
@@ -60,8 +76,8 @@ OrderedJson to_json(const ModelInfo& info, const BenchReport& report, const Benc
                          {"tokens_per_s", speed},
                          {"mean", mean(r.speeds)},
                          {"stddev", standard_deviation(r.speeds)},
-                         {"bytes_per_token", info.bytes_per_token},
-                         {"gb_per_s", speed * double(info.bytes_per_token) / 1e9},
+                         {"bytes_per_token", r.bytes_per_token},
+                         {"gb_per_s", speed * r.bytes_per_token / 1e9},
                          {"share_of_limit", nullptr},
                          {"limit_tokens_per_s", nullptr},
                          {"samples", r.speeds}};
@@ -72,10 +88,16 @@ OrderedJson to_json(const ModelInfo& info, const BenchReport& report, const Benc
     // A prompt reads the weights once a chunk.
     if (r.test.starts_with("pp")) {
       const int64_t n = sizes.n_prompt, n_reads = (n + sizes.session.chunk - 1) / sizes.session.chunk;
-      const double bytes_per_token = double(info.bytes_per_token) * double(n_reads) / double(n);
+      const double bytes_per_token = r.bytes_per_token * double(n_reads) / double(n);
       entry["bytes_per_token"] = bytes_per_token;
       entry["gb_per_s"] = speed * bytes_per_token / 1e9;
       entry["gops_per_s"] = speed * double(info.ops_per_token) / 1e9;
+    }
+    for (const TimedBackend::Phase& phase : r.phases) {
+      entry["phases"].push_back({{"name", phase.name},
+                                 {"calls", phase.n_calls},
+                                 {"us_per_token", phase.seconds * 1e6},
+                                 {"weight_bytes_per_token", phase.weight_bytes}});
     }
     results.push_back(std::move(entry));
   }
@@ -104,6 +126,21 @@ OrderedJson to_json(const ModelInfo& info, const BenchReport& report, const Benc
       {"logits_hash", report.logits_hash}};
 }
 
+void print_phases(const BenchResult& r) {
+  if (r.phases.empty()) return;
+  double total = 0;
+  for (const TimedBackend::Phase& phase : r.phases) total += phase.seconds;
+  std::vector<std::vector<std::string>> rows = {{"phase of " + r.test, "us/token", "share", "MB/token", "GB/s"}};
+  for (const TimedBackend::Phase& phase : r.phases) {
+    const double bytes = double(phase.weight_bytes);
+    rows.push_back({phase.name, fmt::format("{:.0f}", phase.seconds * 1e6),
+                    fmt::format("{:.1f}%", 100 * phase.seconds / total),
+                    bytes > 0 ? fmt::format("{:.1f}", bytes / 1e6) : "",
+                    bytes > 0 ? human_rate(bytes / phase.seconds / 1e9) : ""});
+  }
+  print(table(rows) + "\n");
+}
+
 void print_for_people(const ModelInfo& info, const BenchReport& report, const BenchSizes& sizes) {
   print(fmt::format("{}: {}, {} parameters, {} ({})\n", info.path, info.architecture,
                     human_count(uint64_t(info.n_parameters)), human_bytes(info.file_bytes), info.weight_types));
@@ -118,6 +155,7 @@ void print_for_people(const ModelInfo& info, const BenchReport& report, const Be
                     r.share_of_limit.empty() ? "" : fmt::format("{:.0f}%", 100 * median(r.share_of_limit))});
   }
   print(table(rows) + "\n");
+  for (const BenchResult& r : report.results) print_phases(r);
   for (size_t i = 0; i < report.limits.size(); ++i) {
     const MachineLimits& limits = report.limits[i];
     if (limits.read_gb_per_s <= 0) continue;
@@ -125,8 +163,9 @@ void print_for_people(const ModelInfo& info, const BenchReport& report, const Be
                       sizes.threads[i] == 1 ? "" : "s", human_rate(limits.read_gb_per_s),
                       limits.int8_gops_per_s > 0 ? ", " + human_rate(limits.int8_gops_per_s) + " int8 GOP/s" : ""));
   }
+  const double bytes = report.results.back().bytes_per_token;
   print(fmt::format("limit: generation reads {} of weights a token, a prompt token takes {} GOP\n",
-                    human_bytes(info.bytes_per_token), human_rate(double(info.ops_per_token) / 1e9)));
+                    human_bytes(uint64_t(bytes)), human_rate(double(info.ops_per_token) / 1e9)));
   if (std::any_of(report.results.begin(), report.results.end(),
                   [](const BenchResult& r) { return median(r.share_of_limit) > 1.05; })) {
     print("more than 100%: the weights are small enough to stay in the processor's cache\n");
@@ -158,7 +197,24 @@ Result<int> run(const Invocation& invocation, BenchFlags flags) {
 
   const auto start = std::chrono::steady_clock::now();
   const auto elapsed = [&] { return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count(); };
-  BN_ASSIGN_OR_RETURN(const Model model, load_model(invocation, flags.model, Logits::kBest));
+  MeasuringOptions measuring;
+  if (!flags.densities.empty()) {
+    measuring.gate_density = flags.densities[0];
+    measuring.down_density = flags.densities[1];
+    if (measuring.down_density > measuring.gate_density) {
+      return invalid_argument("--densities {},{}: no more inputs of down can be non-zero than gates are positive",
+                              measuring.gate_density, measuring.down_density);
+    }
+  }
+  if (flags.phases) {
+    BN_ASSIGN_OR_RETURN(std::unique_ptr<Backend> backend, make_backend(flags.model.device));
+    auto timed = std::make_unique<TimedBackend>(std::move(backend));
+    flags.sizes.timed = timed.get();
+    measuring.backend = std::move(timed);
+  }
+  BN_ASSIGN_OR_RETURN(const Model model,
+                      load_model(invocation, flags.model, Logits::kBest, {}, std::move(measuring)));
+  if (flags.sizes.timed != nullptr) name_matrices(*model.impl(), *flags.sizes.timed);
   const double load_s = elapsed();
   {
     BN_ASSIGN_OR_RETURN(Session session, model.new_session(flags.sizes.session));
@@ -213,8 +269,17 @@ void add_bench(CLI::App& app, Invocation& invocation) {
   command->add_option("--chunk", flags->chunk, "Prompt tokens computed together")
       ->check(CLI::Range(int64_t{1}, int64_t{65536}).description(""))
       ->capture_default_str();
+  command->add_flag("--phases", flags->phases, "Also tell what the time goes to");
   add_i2s_layout_flag(*command, flags->model.i2s_layout);
   add_head_flag(*command, flags->model.head);
+  add_ffn_flag(*command, flags->model.ffn);
+  command
+      ->add_option("--densities", flags->densities,
+                   "Impose these shares of positive gates and of non-zero inputs of down, such as a trained model's "
+                   "0.34,0.19, by a mask")
+      ->expected(2)
+      ->delimiter(',')
+      ->check(CLI::Range(1e-3, 1.0).description(""));
   add_bench_ops(*command, invocation);
   define(*command, invocation, "bitnet bench -m models/storyteller-29m.gguf -p 256 -n 64 -t 1,2 -r 5",
          [flags](const Invocation& self) { return run(self, *flags); });

@@ -5,6 +5,7 @@
 
 #include "bitnet/model.h"
 #include "bitnet/session.h"
+#include "kernels/timed_backend.h"
 
 #include <cstdint>
 #include <string>
@@ -17,7 +18,8 @@ struct BenchSizes {
   int64_t n_generate = 64;
   int repetitions = 5;
   std::vector<int> threads;
-  SessionOptions session;  // n_threads and n_ctx are set for each test
+  SessionOptions session;         // n_threads and n_ctx are set for each test
+  TimedBackend* timed = nullptr;  // the model's, if its operations are to be told apart
 };
 
 // One test, "pp512" or "tg64", on one number of threads.
@@ -28,6 +30,8 @@ struct BenchResult {
   std::vector<double> share_of_limit;  // of what the machine could do beside that repetition; empty: unknown
   double bytes_per_token = 0;
   double limit = 0;  // tokens/s that the machine's limit allows, median
+  // What its last run spent where, in seconds and bytes of weights a token; empty unless asked for.
+  std::vector<TimedBackend::Phase> phases;
 };
 
 struct BenchReport {

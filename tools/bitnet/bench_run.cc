@@ -47,8 +47,11 @@ class Bench {
   }
 
  private:
+  using Phases = std::vector<TimedBackend::Phase>;
   struct Samples {
     std::vector<double> prompt, generate, read, int8;
+    double bytes_per_token = 0;  // of weights, generating
+    Phases prompt_phases, generate_phases;
   };
 
   // A session per run: two thread teams at once would share the processors.
@@ -62,12 +65,21 @@ class Bench {
     double prompt = 0, generate = 0;
     std::vector<Best> best;
     BN_RETURN_IF_ERROR(time_prompt(session, prompt, best));
+    const Phases prompt_phases = take_phases(sizes_.n_prompt);
+    const uint64_t bytes_before = session.weight_bytes_read();
     BN_RETURN_IF_ERROR(time_generation(session, generate, best));
+    const Phases generate_phases = take_phases(sizes_.n_generate);
+    const uint64_t n_bytes = session.weight_bytes_read() - bytes_before;
     BN_RETURN_IF_ERROR(check_hash(best));
     peak_rss_bytes_ = peak_rss_bytes();
     const MachineLimits limits = meter_.measure(n_threads);
     if (!count) return ok();
     Samples& samples = samples_[n_threads];
+    samples.prompt_phases = prompt_phases;
+    samples.generate_phases = generate_phases;
+    // One token more is run than is timed.
+    samples.bytes_per_token =
+        n_bytes > 0 ? double(n_bytes) / double(sizes_.n_generate + 1) : double(model_.info().bytes_per_token);
     samples.prompt.push_back(prompt);
     samples.generate.push_back(generate);
     samples.read.push_back(limits.read_gb_per_s);
@@ -82,6 +94,18 @@ class Bench {
     tokens_per_s = double(prompt_.size()) / seconds_since(start);
     best.push_back(best_of(session.logits()));
     return ok();
+  }
+
+  // Per token, and forgotten by the back end.
+  Phases take_phases(int64_t n_tokens) {
+    if (sizes_.timed == nullptr || n_tokens == 0) return {};
+    Phases phases = sizes_.timed->phases();
+    sizes_.timed->reset();
+    for (TimedBackend::Phase& phase : phases) {
+      phase.seconds /= double(n_tokens);
+      phase.weight_bytes /= uint64_t(n_tokens);
+    }
+    return phases;
   }
 
   Status check_hash(const std::vector<Best>& best) {
@@ -102,6 +126,7 @@ class Bench {
     if (sizes_.n_generate == 0) return ok();
     session.reset();
     BN_RETURN_IF_ERROR(session.append({prompt_.data(), 1}));
+    if (sizes_.timed != nullptr) sizes_.timed->reset();
     const Clock::time_point start = Clock::now();
     for (int64_t i = 0; i < sizes_.n_generate; ++i) {
       best.push_back(best_of(session.logits()));
@@ -115,7 +140,7 @@ class Bench {
     BenchReport report;
     report.logits_hash = hash_;
     report.peak_rss_bytes = peak_rss_bytes_;
-    const double bytes = double(model_.info().bytes_per_token), ops = double(model_.info().ops_per_token);
+    const double ops = double(model_.info().ops_per_token);
     for (const int n_threads : sizes_.threads) {
       const Samples& samples = samples_.at(n_threads);
       report.limits.push_back({median(samples.read), median(samples.int8)});
@@ -123,10 +148,15 @@ class Bench {
       if (sizes_.n_prompt > 0) {
         report.results.push_back(
             result(fmt::format("pp{}", sizes_.n_prompt), n_threads, samples.prompt, samples.int8, ops / 1e9));
+        report.results.back().bytes_per_token = double(model_.info().bytes_per_token);
+        report.results.back().phases = samples.prompt_phases;
       }
       if (sizes_.n_generate > 0) {
         report.results.push_back(
-            result(fmt::format("tg{}", sizes_.n_generate), n_threads, samples.generate, samples.read, bytes / 1e9));
+            result(fmt::format("tg{}", sizes_.n_generate), n_threads, samples.generate, samples.read,
+                   samples.bytes_per_token / 1e9));
+        report.results.back().bytes_per_token = samples.bytes_per_token;
+        report.results.back().phases = samples.generate_phases;
       }
     }
     return report;
@@ -139,7 +169,6 @@ class Bench {
     r.test = std::move(test);
     r.n_threads = n_threads;
     r.speeds = speeds;
-    r.bytes_per_token = double(model_.info().bytes_per_token);
     if (need <= 0 || median(capacity) <= 0) return r;
     r.limit = median(capacity) / need;
     for (size_t i = 0; i < speeds.size(); ++i) {

@@ -34,12 +34,22 @@ void add_head_flag(CLI::App& command, std::string& head) {
       ->capture_default_str();
 }
 
+void add_ffn_flag(CLI::App& command, std::string& ffn) {
+  command
+      .add_option("--ffn", ffn,
+                  "Feed-forward layers with squared ReLU: sparse (generating, leaves out what is zero: less memory read, "
+                  "the same results) or dense")
+      ->check(CLI::IsMember({"sparse", "dense"}))
+      ->capture_default_str();
+}
+
 void add_device_flags(CLI::App& command, ModelFlags& flags) {
   command.add_option("--device", flags.device, "Back end: cpu, or reference (slow, the definition of every result)")
       ->capture_default_str();
   add_threads_flag(command, flags.n_threads);
   add_i2s_layout_flag(command, flags.i2s_layout);
   add_head_flag(command, flags.head);
+  add_ffn_flag(command, flags.ffn);
 }
 
 void add_model_flags(CLI::App& command, ModelFlags& flags) {
@@ -53,16 +63,21 @@ void add_model_flags(CLI::App& command, ModelFlags& flags) {
 }
 
 Result<Model> load_model(const Invocation& invocation, const ModelFlags& flags, Logits logits, LoadOptions options) {
-  options.device = flags.device;
+  return load_model(invocation, flags, logits, std::move(options), {});
+}
+
+Result<Model> load_model(const Invocation& invocation, const ModelFlags& flags, Logits logits, LoadOptions options,
+                         MeasuringOptions measuring) {
   options.n_threads = flags.n_threads;
   options.i2s_arm64 = flags.i2s_layout == "arm64";
   options.tokenizer_path = flags.tokenizer;
   options.pre_tokenizer = flags.pre;
+  options.sparse_ffn = flags.ffn == "sparse";
   if (flags.head == "certified") options.head = HeadMode::kCertified;
   if (flags.head == "full" || (flags.head == "auto" && logits == Logits::kAll)) options.head = HeadMode::kFull;
   Progress progress("Loading " + flags.model);
   options.on_progress = [&](double done) { progress.update(done); };
-  Result<Model> model = Model::load(flags.model, options);
+  Result<Model> model = bitnet::load_model(flags.model, options, std::move(measuring));
   if (model) {
     for (const std::string& notice : model->info().notices) print_note(invocation, notice);
   }

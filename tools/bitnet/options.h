@@ -5,9 +5,11 @@
 #include "bitnet/generate.h"
 #include "bitnet/model.h"
 #include "bitnet/session.h"
+#include "model/model.h"
 #include "tensor/dtype.h"
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
@@ -24,6 +26,7 @@ struct ModelFlags {
   std::string tokenizer;
   std::string pre;
   std::string head = "auto";
+  std::string ffn = "sparse";
 };
 void add_model_flags(CLI::App& command, ModelFlags& flags);
 // Without -m: for commands that name their models in another way.
@@ -31,11 +34,14 @@ void add_device_flags(CLI::App& command, ModelFlags& flags);
 void add_threads_flag(CLI::App& command, int& n_threads);
 void add_i2s_layout_flag(CLI::App& command, std::string& layout);
 void add_head_flag(CLI::App& command, std::string& head);
+void add_ffn_flag(CLI::App& command, std::string& ffn);
 // What a command wants of the output head, unless its flags say otherwise.
 enum class Logits : uint8_t { kAll, kBest };
 // Shows progress and the model's notices on stderr. `options` holds what is not in the flags.
 Result<Model> load_model(const Invocation& invocation, const ModelFlags& flags, Logits logits,
                          LoadOptions options = {});
+Result<Model> load_model(const Invocation& invocation, const ModelFlags& flags, Logits logits, LoadOptions options,
+                         MeasuringOptions measuring);
 Result<const Tokenizer*> tokenizer_of(const Model& model);  // an error that says what to do without one
 
 struct SessionFlags {

@@ -33,6 +33,7 @@ class HeadSearch {
       for (int64_t tile = begin; tile < end; ++tile) {
         for (int64_t i = 0; i < x_.n_rows; ++i) coarse_tile(i, tile, stream_.sums(thread));
       }
+      stream_.count_weight_bytes(2 * sketch_.tile_bytes() * (end - begin));
     });
     for (int64_t i = 0; i < x_.n_rows; ++i) {
       BN_ASSIGN_OR_RETURN(inputs_[size_t(i)].least, least_of_likeliest(i, n_best));
@@ -40,14 +41,16 @@ class HeadSearch {
     std::mutex failing;
     std::optional<Error> failure;
     parallel_shares(stream_, sketch_.n_tiles(), [&](int64_t begin, int64_t end, int thread) {
+      int64_t n_bytes = 0;
       for (int64_t tile = begin; tile < end; ++tile) {
         for (int64_t i = 0; i < x_.n_rows; ++i) {
-          auto status = finish_tile(i, tile, thread);
+          auto status = finish_tile(i, tile, thread, n_bytes);
           if (status) continue;
           const std::lock_guard<std::mutex> lock(failing);
           failure = std::move(status.error());
         }
       }
+      stream_.count_weight_bytes(n_bytes);
     });
     if (failure) return *std::move(failure);
     return ok();
@@ -149,7 +152,7 @@ class HeadSearch {
   }
 
   // Comparisons are written so that a bound that is not a number rules nothing out.
-  Status finish_tile(int64_t i, int64_t tile, int thread) const {
+  Status finish_tile(int64_t i, int64_t tile, int thread, int64_t& n_bytes) const {
     const Input& input = inputs_[size_t(i)];
     float* const out = out_.row(i);
     const int64_t first = tile * kTileRows, n_rows = rows_in(tile);
@@ -166,12 +169,14 @@ class HeadSearch {
     if (!any) return ok();
     int32_t* const fine = stream_.sums(thread);
     kernels_.matvec_tile(sketch_.fine(tile), sketch_.n_blocks(), input.q, fine);
+    n_bytes += sketch_.tile_bytes();
     for (int64_t j = 0; j < n_rows; ++j) {
       const int64_t row = first + j;
       if (!open[j]) continue;
       if (fine_logit(input, row, coarse[j], fine[j]) + bound(input, row, sketch_.fine_error(row)) < input.least)
         continue;
       BN_ASSIGN_OR_RETURN(out[row], exact(i, row, thread));
+      n_bytes += table_.row_bytes();
     }
     return ok();
   }

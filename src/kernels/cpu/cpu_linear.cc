@@ -2,6 +2,7 @@
 #include "kernels/cpu/cpu_matrix.h"
 #include "kernels/cpu/cpu_stream.h"
 #include "kernels/cpu/shares.h"
+#include "kernels/cpu/sparse_product.h"
 
 #include <algorithm>
 #include <cstring>
@@ -31,7 +32,7 @@ void parallel_units(CpuStream& stream, std::span<const LinearCall> calls, int64_
 // The products of tokens with one matrix: `n_packed` of them in groups of matmul_tokens, the rest one by one.
 class TernaryProduct {
  public:
-  TernaryProduct(const CpuKernels& kernels, const CpuStream& stream, const QuantizedView& x)
+  TernaryProduct(const CpuKernels& kernels, CpuStream& stream, const QuantizedView& x)
       : kernels_(kernels), stream_(stream), x_(x) {
     if (kernels.matmul_tile == nullptr) return;
     const int64_t rest = x.n_rows % kernels.matmul_tokens;
@@ -47,23 +48,28 @@ class TernaryProduct {
     kernels_.pack_tokens(x_.codes + first * x_.stride, x_.stride, n, x_.stride / kBlockCols, packed(group));
   }
 
+  // Of one thread: tiles [begin, end). Tokens that are not packed meet matrices not used as a whole elsewhere.
   void tiles(const LinearCall& call, int64_t begin, int64_t end, int thread) const {
     const auto& weight = static_cast<const CpuTernaryMatrix&>(*call.weight);
     if (weight.n_groups() > 0) {
       for (int64_t i = begin; i < end; ++i) grouped_tile(call, weight, i, thread);
       return;
     }
-    for (int64_t i = begin; i < end; i += kTilesAtOnce) {
-      const int64_t n = std::min(kTilesAtOnce, end - i);
-      if (n_packed_ > 0) matmul_tiles(call, weight, i, n, thread);
-      for (int64_t j = i; j < i + n; ++j) {
-        for (int64_t t = n_packed_; t < x_.n_rows; ++t) {
-          matvec_tile(weight, j, x_.codes + t * x_.stride, stream_.sums(thread));
-          finish(call, weight, j, t, stream_.sums(thread));
-        }
+    if (n_packed_ > 0) {
+      for (int64_t i = begin; i < end; i += kTilesAtOnce) {
+        matmul_tiles(call, weight, i, std::min(kTilesAtOnce, end - i), thread);
+      }
+    }
+    if (weight.use() != TernaryUse::kWhole || n_packed_ == x_.n_rows) return;
+    stream_.count_weight_bytes((end - begin) * weight.piece_bytes());
+    for (int64_t i = begin; i < end; ++i) {
+      for (int64_t t = n_packed_; t < x_.n_rows; ++t) {
+        matvec_tile(weight, i, x_.codes + t * x_.stride, stream_.sums(thread));
+        finish(call, weight, i, t, stream_.sums(thread));
       }
     }
   }
+  int64_t n_packed() const { return n_packed_; }
 
  private:
   // Tokens are packed with the columns of whole strides, whatever the blocks of a weight.
@@ -71,13 +77,13 @@ class TernaryProduct {
 
   void matvec_tile(const CpuTernaryMatrix& weight, int64_t tile, const int8_t* q, int32_t* sums) const {
     const auto run = weight.base3() ? kernels_.base3->matvec_tile : kernels_.matvec_tile;
-    run(weight.tile(tile), weight.n_blocks(), q, sums);
+    run(weight.piece(tile), weight.n_blocks(), q, sums);
   }
 
   // A tile's codes for matmul_tile, which reads blocks of 16 columns.
-  void unpack_tile(const CpuTernaryMatrix& weight, int64_t tile, uint8_t* codes) const {
-    if (!weight.base3()) return kernels_.unpack_tile(weight.tile(tile), weight.n_blocks(), codes);
-    kernels_.base3->unpack_tile(weight.tile(tile), weight.n_blocks(), codes);
+  void unpack_tile(const CpuTernaryMatrix& weight, const uint8_t* tile, uint8_t* codes) const {
+    if (!weight.base3()) return kernels_.unpack_tile(tile, weight.n_blocks(), codes);
+    kernels_.base3->unpack_tile(tile, weight.n_blocks(), codes);
     const int64_t written = weight.n_blocks() * kBase3BlockCols * kTileRows;
     std::memset(codes + written, 0, size_t(weight.n_code_blocks() * kBlockCols * kTileRows - written));
   }
@@ -92,7 +98,10 @@ class TernaryProduct {
                     int thread) const {
     const int64_t codes_bytes = weight.n_code_blocks() * kBlockCols * kTileRows;
     uint8_t* const codes = stream_.codes(thread);
-    for (int64_t i = 0; i < n; ++i) unpack_tile(weight, first + i, codes + i * codes_bytes);
+    for (int64_t i = 0; i < n; ++i) {
+      unpack_tile(weight, weight.tile(first + i, stream_.tile(thread)), codes + i * codes_bytes);
+    }
+    stream_.count_weight_bytes(n * weight.n_blocks() * kBlockBytes);
     for (int64_t group = 0; group < n_groups(); ++group) {
       const int64_t token = group * kernels_.matmul_tokens;
       const int64_t n_tokens = std::min(kernels_.matmul_tokens, n_packed_ - token);
@@ -107,6 +116,7 @@ class TernaryProduct {
 
   // Scales for groups of columns: exact integers within a group, floats in the order of the groups.
   void grouped_tile(const LinearCall& call, const CpuTernaryMatrix& weight, int64_t tile, int thread) const {
+    stream_.count_weight_bytes(weight.piece_bytes());
     const int64_t group_blocks = weight.scales().group_cols / kBlockCols, n_rows = weight.rows_in_tile(tile);
     int32_t* const sums = stream_.sums(thread);
     for (int64_t t = 0; t < x_.n_rows; ++t) {
@@ -116,7 +126,7 @@ class TernaryProduct {
         const int8_t* const q = x_.codes + t * x_.stride + block * kBlockCols;
         int32_t q_sum = 0;
         for (int64_t i = 0; i < group_blocks * kBlockCols; ++i) q_sum += q[i];
-        kernels_.matvec_tile(weight.tile(tile) + block * kBlockBytes, group_blocks, q, sums);
+        kernels_.matvec_tile(weight.piece(tile) + block * kBlockBytes, group_blocks, q, sums);
         for (int64_t r = 0; r < n_rows; ++r) {
           const float part = float(sums[r] - q_sum) * weight.group_scales(tile * kTileRows + r)[g];
           total[r] = g == 0 ? part : total[r] + part;
@@ -128,7 +138,7 @@ class TernaryProduct {
   }
 
   const CpuKernels& kernels_;
-  const CpuStream& stream_;
+  CpuStream& stream_;
   const QuantizedView& x_;
   int64_t n_packed_ = 0;
   int64_t n_groups_ = 0;
@@ -173,9 +183,17 @@ void CpuBackend::linear(Stream& stream, std::span<const LinearCall> calls, const
   stream.pool().parallel_for(product.n_groups(), [&](int64_t begin, int64_t end, int) {
     for (int64_t group = begin; group < end; ++group) product.pack_group(group);
   });
-  parallel_units(cpu_stream, calls, kTileRows, [&](const LinearCall& call, int64_t begin, int64_t end, int thread) {
-    product.tiles(call, begin, end, thread);
-  });
+  const auto use = [](const LinearCall& call) { return static_cast<const CpuTernaryMatrix&>(*call.weight).use(); };
+  const auto whole = [&](const LinearCall& call) { return use(call) == TernaryUse::kWhole; };
+  if (product.n_packed() > 0 || std::any_of(calls.begin(), calls.end(), whole)) {
+    parallel_units(cpu_stream, calls, kTileRows, [&](const LinearCall& call, int64_t begin, int64_t end, int thread) {
+      product.tiles(call, begin, end, thread);
+    });
+  }
+  for (const LinearCall& call : calls) {
+    if (use(call) == TernaryUse::kSomeRows) multiply_rows(kernels_, cpu_stream, call, x, product.n_packed());
+    if (use(call) == TernaryUse::kSomeColumns) multiply_columns(kernels_, cpu_stream, call, x, product.n_packed());
+  }
 }
 
 void CpuBackend::linear(Stream& stream, std::span<const LinearCall> calls, MatrixView x) const {
@@ -183,6 +201,8 @@ void CpuBackend::linear(Stream& stream, std::span<const LinearCall> calls, Matri
   constexpr int64_t kUnitRows = CpuStream::kWideRows;
   parallel_units(cpu_stream, calls, kUnitRows, [&](const LinearCall& call, int64_t begin, int64_t end, int thread) {
     const int64_t last = std::min(end * kUnitRows, call.weight->n_rows());
+    cpu_stream.count_weight_bytes(int64_t(call.weight->bytes_per_product()) * (last - begin * kUnitRows) /
+                                  call.weight->n_rows());
     if (!call.weight->ternary() && x.n_rows == 1) {
       float_rows(kernels_, call, x, begin * kUnitRows, last);
       return;

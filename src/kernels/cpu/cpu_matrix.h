@@ -13,21 +13,32 @@
 
 namespace bitnet {
 
-// Ternary weights in tiles of 32 rows, with 2 bits a weight or five to a byte (kernel_table.h).
+// Ternary weights, with 2 bits a weight or five to a byte, in one of the layouts of kernel_table.h.
 class CpuTernaryMatrix final : public Matrix {
  public:
-  CpuTernaryMatrix(int64_t n_rows, int64_t n_cols, TernaryScales scales, bool base3, Buffer tiles)
-      : Matrix(n_rows, n_cols, true), scales_(std::move(scales)), base3_(base3), tiles_(std::move(tiles)) {}
+  CpuTernaryMatrix(const TernarySource& source, bool base3, int64_t piece_bytes, Buffer pieces)
+      : Matrix(source.n_rows, source.n_cols, true),
+        scales_(source.scales),
+        use_(source.use),
+        base3_(base3),
+        piece_bytes_(piece_bytes),
+        pieces_(std::move(pieces)) {}
 
-  size_t size_bytes() const override { return tiles_.size_bytes() + scales_.groups.size() * sizeof(float); }
-  int64_t n_tiles() const { return (n_rows() + kTileRows - 1) / kTileRows; }
+  size_t size_bytes() const override { return pieces_.size_bytes() + scales_.groups.size() * sizeof(float); }
+  TernaryUse use() const { return use_; }
   bool base3() const { return base3_; }
+  // Tile i, row i (kSomeRows) or column i (kSomeColumns).
+  const uint8_t* piece(int64_t i) const { return pieces_.as<uint8_t>() + i * piece_bytes_; }
+  int64_t piece_bytes() const { return piece_bytes_; }
+  // Tile i of any layout: in place, or put together in `scratch` [n_blocks() * kBlockBytes].
+  const uint8_t* tile(int64_t i, uint8_t* scratch) const;
+  int64_t rows_in_tile(int64_t i) const { return std::min(kTileRows, n_rows() - i * kTileRows); }
+  // Of a tile.
   int64_t block_cols() const { return base3_ ? kBase3BlockCols : kBlockCols; }
   int64_t n_blocks() const { return (n_cols() + block_cols() - 1) / block_cols(); }
   // Blocks of kBlockCols columns that a tile unpacks to.
   int64_t n_code_blocks() const { return (n_blocks() * block_cols() + kBlockCols - 1) / kBlockCols; }
-  const uint8_t* tile(int64_t i) const { return tiles_.as<uint8_t>() + i * n_blocks() * kBlockBytes; }
-  int64_t rows_in_tile(int64_t i) const { return std::min(kTileRows, n_rows() - i * kTileRows); }
+
   const TernaryScales& scales() const { return scales_; }
   int64_t n_groups() const { return scales_.groups.empty() ? 0 : n_cols() / scales_.group_cols; }
   const float* group_scales(int64_t row) const { return scales_.groups.data() + row * n_groups(); }
@@ -35,9 +46,13 @@ class CpuTernaryMatrix final : public Matrix {
   void widen_row(int64_t row, float* out) const;
 
  private:
+  int code(int64_t row, int64_t col) const;
+
   TernaryScales scales_;
+  TernaryUse use_;
   bool base3_;
-  Buffer tiles_;
+  int64_t piece_bytes_;
+  Buffer pieces_;
 };
 
 // Float weights as the file stores them, row after row: in memory, or left in the file until load_rows().

@@ -25,7 +25,14 @@ Result<std::unique_ptr<Stream>> CpuStream::create(const StreamOptions& options, 
   const int64_t cols = quantized_stride(options.max_cols);
   const int64_t scores_stride = round_up(options.n_ctx, 16);
   const int64_t group_tokens = std::max(int64_t{1}, kernels.matmul_tokens);
-  const int64_t sums_at = round_up(kTilesAtOnce * kTileRows * cols, 64);
+  // A thread's memory; codes() and tile() are large enough for their other uses from the 320 columns on that every
+  // stream has.
+  constexpr int64_t kLeastCols = quantized_stride(1);
+  static_assert(kTilesAtOnce * kTileRows * kLeastCols >= kColumnTokens * (kLeastCols + kVectorRows) * 4);
+  static_assert(kBlockBytes * kLeastCols / kBlockCols >= kLeastCols + 4 * kVectorBytes);
+  const int64_t tile_at = kTilesAtOnce * kTileRows * cols;
+  const int64_t lists_at = round_up(tile_at + kBlockBytes * cols / kBlockCols, 64);
+  const int64_t sums_at = round_up(lists_at + int64_t{sizeof(SparseLists)}, 64);
   const int64_t scores_at = sums_at + round_up(group_tokens * kTileRows * int64_t{sizeof(int32_t)}, 64);
   const int64_t bytes_per_thread =
       round_up(scores_at + kQueriesAtOnce * scores_stride * int64_t{sizeof(float)}, kPage_bytes);
@@ -38,6 +45,8 @@ Result<std::unique_ptr<Stream>> CpuStream::create(const StreamOptions& options, 
   auto stream = std::make_unique<CpuStream>(options.n_threads, std::move(memory));
   stream->shared_bytes_ = shared_bytes;
   stream->bytes_per_thread_ = bytes_per_thread;
+  stream->tile_at_ = tile_at;
+  stream->lists_at_ = lists_at;
   stream->sums_at_ = sums_at;
   stream->scores_at_ = scores_at;
   stream->scores_stride_ = scores_stride;

@@ -36,6 +36,7 @@ class HeadSketch {
 
   size_t size_bytes() const { return planes_.size_bytes() + step_.size() * 4 * sizeof(float); }
   int64_t n_tiles() const { return n_tiles_; }
+  int64_t tile_bytes() const { return tile_bytes_; }  // of one plane
   int64_t n_blocks() const { return tile_bytes_ / kBlockBytes; }
   // Bits 5, 4 (plane 0) and 3, 2 (plane 1) of the codes; bits 1, 0.
   const uint8_t* coarse(int64_t tile, int plane) const { return plane_of(tile, plane); }

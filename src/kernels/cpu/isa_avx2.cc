@@ -15,6 +15,8 @@ namespace {
 #include "kernels/cpu/dot_ops.inc.h"
 #include "kernels/cpu/ternary_avx2.inc.h"
 #include "kernels/cpu/ternary_quads.inc.h"
+//
+#include "kernels/cpu/sparse_avx2.inc.h"
 
 inline __m256i add_pairs_to(__m256i sums, __m256i words) {
   return _mm256_add_epi32(sums, _mm256_madd_epi16(words, _mm256_set1_epi16(1)));
@@ -92,7 +94,7 @@ void matmul_tile(const uint8_t* codes, const int8_t* packed, int64_t n_blocks, i
 }  // namespace
 
 const CpuKernels kAvx2Kernels = {
-    "avx2", matvec_tile, kMatmulTokens, 5, unpack_tile, pack_tokens, matmul_tile,
+    "avx2", matvec_tile, kMatmulTokens, 5, unpack_tile, pack_tokens, matmul_tile, dot_rows, add_columns,
 #include "kernels/cpu/table.inc.h"
 };
 

@@ -50,6 +50,90 @@ void unpack_tile(const uint8_t* tile, int64_t n_blocks, uint8_t* codes) {
   }
 }
 
+// Sums that stay in their registers: g++ 12 would copy them round, and some through memory.
+#define BN_STAY(sum) asm("" : "+v"(sum))
+
+// Four rows at once share the activations.
+void dot_rows(const RowDotArgs& a) {
+  const __m512i field[4] = {_mm512_set1_epi8(0x03), _mm512_set1_epi8(0x0c), _mm512_set1_epi8(0x30),
+                            _mm512_set1_epi8(int8_t(0xc0))};
+  prefetch_first(a.rows, a.row_bytes, a.ids, a.n);
+  for (int64_t i = 0; i < a.n; i += 4) {
+    const uint8_t *row[4], *ahead[4];
+    BN_UNROLL for (int k = 0; k < 4; ++k) {
+      row[k] = a.rows + a.ids[i + k] * a.row_bytes;
+      ahead[k] = a.rows + a.ids[i + k + kPiecesAhead] * a.row_bytes;
+    }
+    const int8_t* x = a.x;
+    __m512i sums[4][4];  // [row][field]
+    BN_UNROLL for (int k = 0; k < 16; ++k) sums[k / 4][k % 4] = _mm512_setzero_si512();
+    for (int64_t at = 0; at < a.row_bytes; at += kVectorBytes, x += 4 * kVectorBytes) {
+      __m512i v[4];
+      BN_UNROLL for (int k = 0; k < 4; ++k) {
+        _mm_prefetch(reinterpret_cast<const char*>(ahead[k] + at), _MM_HINT_T0);
+        v[k] = load_once(row[k] + at);
+      }
+      BN_UNROLL for (int j = 0; j < 4; ++j) {
+        const __m512i q = _mm512_loadu_si512(x + j * kVectorBytes);
+        BN_UNROLL for (int k = 0; k < 4; ++k) {
+          sums[k][j] = _mm512_dpbusd_epi32(sums[k][j], _mm512_and_si512(v[k], field[j]), q);
+          BN_STAY(sums[k][j]);
+        }
+      }
+    }
+    BN_UNROLL for (int k = 0; k < 4; ++k) a.sums[i + k] = _mm512_reduce_add_epi32(add_fields(sums[k]));
+  }
+}
+
+// a0 b0 c0 d0 a1 ...: lanes of four columns of one row; v[i] has rows 16 l + 4 i + m in dword m of its 128-bit lane l.
+inline void interleave_columns(__m512i* v) {
+  const __m512i low01 = _mm512_unpacklo_epi8(v[0], v[1]), low23 = _mm512_unpacklo_epi8(v[2], v[3]);
+  const __m512i high01 = _mm512_unpackhi_epi8(v[0], v[1]), high23 = _mm512_unpackhi_epi8(v[2], v[3]);
+  v[0] = _mm512_unpacklo_epi16(low01, low23);
+  v[1] = _mm512_unpackhi_epi16(low01, low23);
+  v[2] = _mm512_unpacklo_epi16(high01, high23);
+  v[3] = _mm512_unpackhi_epi16(high01, high23);
+}
+// Adds sums in that order to 64 in the order of the rows.
+inline void add_in_order(const __m512i* v, int32_t* sums) {
+  const __m512i a = _mm512_shuffle_i32x4(v[0], v[1], 0x44), b = _mm512_shuffle_i32x4(v[2], v[3], 0x44);
+  const __m512i c = _mm512_shuffle_i32x4(v[0], v[1], 0xee), d = _mm512_shuffle_i32x4(v[2], v[3], 0xee);
+  const __m512i rows[4] = {_mm512_shuffle_i32x4(a, b, 0x88), _mm512_shuffle_i32x4(a, b, 0xdd),
+                           _mm512_shuffle_i32x4(c, d, 0x88), _mm512_shuffle_i32x4(c, d, 0xdd)};
+  BN_UNROLL for (int i = 0; i < 4; ++i) {
+    int32_t* const out = sums + 16 * i;
+    _mm512_storeu_si512(out, _mm512_add_epi32(_mm512_loadu_si512(out), rows[i]));
+  }
+}
+
+void add_columns(const ColumnSumArgs& a) {
+  const __m512i field[4] = {_mm512_set1_epi8(0x03), _mm512_set1_epi8(0x0c), _mm512_set1_epi8(0x30),
+                            _mm512_set1_epi8(int8_t(0xc0))};
+  for (int64_t at = 0; at < a.column_bytes; at += kVectorBytes) {
+    const uint8_t* const vectors = a.columns + at;
+    __m512i sums[4][4];  // [field][rows as interleaved]
+    BN_UNROLL for (int k = 0; k < 16; ++k) sums[k / 4][k % 4] = _mm512_setzero_si512();
+    for (int64_t i = 0; i < a.n; i += 4) {
+      __m512i v[4];
+      BN_UNROLL for (int k = 0; k < 4; ++k) {
+        const uint8_t* const ahead = vectors + a.ids[i + k + kPiecesAhead] * a.column_bytes;
+        _mm_prefetch(reinterpret_cast<const char*>(ahead), _MM_HINT_T0);
+        v[k] = load_once(vectors + a.ids[i + k] * a.column_bytes);
+      }
+      interleave_columns(v);
+      const __m512i x = broadcast_quad(a.q + i);
+      BN_UNROLL for (int k = 0; k < 16; ++k) {
+        sums[k / 4][k % 4] = _mm512_dpbusd_epi32(sums[k / 4][k % 4], _mm512_and_si512(v[k % 4], field[k / 4]), x);
+        BN_STAY(sums[k / 4][k % 4]);
+      }
+    }
+    BN_UNROLL for (int j = 0; j < 4; ++j) {
+      BN_UNROLL for (int k = 0; k < 4; ++k) sums[j][k] = _mm512_srai_epi32(sums[j][k], unsigned(2 * j));
+      add_in_order(sums[j], a.sums + 4 * at + 64 * j);
+    }
+  }
+}
+
 // 12 tokens x 32 rows in 24 registers.
 void matmul_tile(const uint8_t* codes, const int8_t* packed, int64_t n_blocks, int32_t* sums) {
   __m512i low[kMatmulTokens], high[kMatmulTokens];
@@ -72,7 +156,7 @@ void matmul_tile(const uint8_t* codes, const int8_t* packed, int64_t n_blocks, i
 }  // namespace
 
 const CpuKernels kAvx512VnniKernels = {
-    "avx512vnni", matvec_tile, kMatmulTokens, 8, unpack_tile, pack_tokens, matmul_tile,
+    "avx512vnni", matvec_tile, kMatmulTokens, 8, unpack_tile, pack_tokens, matmul_tile, dot_rows, add_columns,
 #include "kernels/cpu/table.inc.h"
 };
 

@@ -15,6 +15,8 @@ namespace {
 #include "kernels/cpu/dot_ops.inc.h"
 #include "kernels/cpu/ternary_avx2.inc.h"
 #include "kernels/cpu/ternary_quads.inc.h"
+//
+#include "kernels/cpu/sparse_avx2.inc.h"
 
 // Fields 0 and 2 of a byte are added as codes, fields 1 and 3 as 4 * codes without a shift; those sums are divided once
 // at the end.
@@ -64,7 +66,7 @@ void matmul_tile(const uint8_t* codes, const int8_t* packed, int64_t n_blocks, i
 }  // namespace
 
 const CpuKernels kAvxVnniKernels = {
-    "avxvnni", matvec_tile, kMatmulTokens, 4, unpack_tile, pack_tokens, matmul_tile,
+    "avxvnni", matvec_tile, kMatmulTokens, 4, unpack_tile, pack_tokens, matmul_tile, dot_rows, add_columns,
 #include "kernels/cpu/table.inc.h"
 };
 

@@ -12,6 +12,8 @@ namespace {
 
 #include "kernels/cpu/dot_ops.inc.h"
 
+#include "kernels/cpu/sparse_ops.inc.h"
+
 typedef uint16_t U16x8 __attribute__((vector_size(16)));
 typedef int16_t I16x8 __attribute__((vector_size(16)));
 
@@ -52,7 +54,7 @@ void matvec_tile(const uint8_t* tile, int64_t n_blocks, const int8_t* q, int32_t
 }  // namespace
 
 const CpuKernels kGenericKernels = {
-    "generic", matvec_tile, 0, 0, nullptr, nullptr, nullptr,
+    "generic", matvec_tile, 0, 0, nullptr, nullptr, nullptr, dot_rows, add_columns,
 #include "kernels/cpu/table.inc.h"
 };
 

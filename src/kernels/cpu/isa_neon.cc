@@ -13,6 +13,8 @@ namespace {
 #include "kernels/cpu/float_ops.inc.h"
 //
 #include "kernels/cpu/dot_ops.inc.h"
+//
+#include "kernels/cpu/sparse_ops.inc.h"
 
 constexpr int64_t kMatmulTokens = 2;
 #include "kernels/cpu/ternary_neon.inc.h"
@@ -89,7 +91,7 @@ void matmul_tile(const uint8_t* codes, const int8_t* packed, int64_t n_blocks, i
 }  // namespace
 
 const CpuKernels kNeonKernels = {
-    "neon", matvec_tile, kMatmulTokens, 3, unpack_tile, pack_tokens, matmul_tile,
+    "neon", matvec_tile, kMatmulTokens, 3, unpack_tile, pack_tokens, matmul_tile, dot_rows, add_columns,
 #include "kernels/cpu/table.inc.h"
 };
 

@@ -18,6 +18,11 @@ constexpr int64_t kBlockBytes = kTileRows * kBlockCols / 4;
 // columns: [row tile][column block][16-row group g: 2][row lane: 16][byte b: 4], byte b = sum over j of 3^j times the
 // code of column 4j + b, j = 0..4.
 constexpr int64_t kBase3BlockCols = 20;
+// A matrix of which a product often needs a part has 2 bits a weight and lies in one of two other ways, padded to whole vectors of 64 bytes:
+// - some rows: the words of a tile's blocks, row after row: [row][column block][byte b: 4], zeros behind;
+// - some columns: [column][vector v][byte b: 64], field j of byte b is row 256 v + 64 j + b.
+constexpr int64_t kVectorBytes = 64;
+constexpr int64_t kVectorRows = 4 * kVectorBytes;
 // With codes unshifted (up to 3 << 6) and |q| <= 128, four products a block and lane stay within int32 up to here.
 constexpr int64_t kMaxTernaryCols = int64_t{1} << 18;
 
@@ -50,6 +55,30 @@ struct WeightedSumArgs {
   int64_t out_stride;
 };
 
+// Rows or columns that follow those at work in a list and are fetched meanwhile: as many as hide memory's latency.
+constexpr int64_t kPiecesAhead = 32;
+
+// sums[i] = sum(code * q) of row ids[i].
+struct RowDotArgs {
+  const uint8_t* rows;
+  int64_t row_bytes;
+  const int32_t* ids;  // [n + kPiecesAhead], ascending
+  int64_t n;           // a multiple of 4
+  const int8_t* x;     // q in the rows' order: [vector][field j][lane: 16][4]
+  int32_t* sums;
+};
+
+// sums[row] += sum over i of q[i] * (code of that row in column ids[i]), for whole vectors of rows.
+struct ColumnSumArgs {
+  const uint8_t* columns;
+  int64_t column_bytes;
+  const int32_t* ids;  // [n + kPiecesAhead], ascending
+  const int8_t* q;     // [n]
+  int64_t n;           // a multiple of 4, at most kColumnsAtOnce
+  int32_t* sums;
+};
+constexpr int64_t kColumnsAtOnce = 32;
+
 struct Base3Kernels {
   // As CpuKernels::matvec_tile, in blocks of 20 columns; codes 0..2 only.
   void (*matvec_tile)(const uint8_t* tile, int64_t n_blocks, const int8_t* q, int32_t* sums);
@@ -72,6 +101,9 @@ struct CpuKernels {
   void (*unpack_tile)(const uint8_t* tile, int64_t n_blocks, uint8_t* codes);
   void (*pack_tokens)(const int8_t* q, int64_t stride, int64_t n_tokens, int64_t n_blocks, int8_t* packed);
   void (*matmul_tile)(const uint8_t* codes, const int8_t* packed, int64_t n_blocks, int32_t* sums);
+  // Some rows or some columns of a matrix; codes 0..2 only.
+  void (*dot_rows)(const RowDotArgs& args);
+  void (*add_columns)(const ColumnSumArgs& args);
 
   // From here on cpu/*.inc.h gives everything from an F32x16.
   // out[i] = (float(sums[i] - q_sum) * inv_scale) * alpha.

@@ -12,6 +12,7 @@ static inline __m256i load_codes(const uint8_t* p) {
   asm("" : "+x"(v));  // keeps it in its register: g++ 12 would read the memory again in each use
   return v;
 }
+static inline __m256i load_values(const int8_t* p) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)); }
 static inline void store_sums(int32_t* p, __m256i sums) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), sums); }
 
 static void unpack_tile(const uint8_t* tile, int64_t n_blocks, uint8_t* codes) {

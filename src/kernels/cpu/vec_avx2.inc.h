@@ -26,6 +26,12 @@ static inline F32x16 abs(F32x16 a) {
   const __m256 sign = _mm256_set1_ps(-0.0f);
   return {_mm256_andnot_ps(sign, a.lo), _mm256_andnot_ps(sign, a.hi)};
 }
+// a where g > 0, else +0.
+static inline F32x16 where_positive(F32x16 g, F32x16 a) {
+  const __m256 none = _mm256_setzero_ps();
+  return {_mm256_and_ps(_mm256_cmp_ps(g.lo, none, _CMP_GT_OQ), a.lo),
+          _mm256_and_ps(_mm256_cmp_ps(g.hi, none, _CMP_GT_OQ), a.hi)};
+}
 static inline F32x16 negate(F32x16 a) {
   const __m256 sign = _mm256_set1_ps(-0.0f);
   return {_mm256_xor_ps(sign, a.lo), _mm256_xor_ps(sign, a.hi)};

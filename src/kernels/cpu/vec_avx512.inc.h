@@ -20,6 +20,10 @@ static inline F32x16 div(F32x16 a, F32x16 b) { return {_mm512_div_ps(a.v, b.v)};
 static inline F32x16 max(F32x16 a, F32x16 b) { return {_mm512_max_ps(a.v, b.v)}; }
 static inline F32x16 min(F32x16 a, F32x16 b) { return {_mm512_min_ps(a.v, b.v)}; }
 static inline F32x16 abs(F32x16 a) { return {_mm512_abs_ps(a.v)}; }
+// a where g > 0, else +0.
+static inline F32x16 where_positive(F32x16 g, F32x16 a) {
+  return {_mm512_maskz_mov_ps(_mm512_cmp_ps_mask(g.v, _mm512_setzero_ps(), _CMP_GT_OQ), a.v)};
+}
 static inline F32x16 negate(F32x16 a) {
   return {_mm512_castsi512_ps(_mm512_xor_si512(_mm512_castps_si512(a.v), _mm512_set1_epi32(int(0x80000000u))))};
 }

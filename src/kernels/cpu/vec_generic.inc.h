@@ -51,6 +51,10 @@ static inline F32x16 min(F32x16 a, F32x16 b) {
 static inline F32x16 abs(F32x16 a) {
   return map4([&](int i) { return F32x4(I32x4(a.q[i]) & 0x7fffffff); });
 }
+// a where g > 0, else +0.
+static inline F32x16 where_positive(F32x16 g, F32x16 a) {
+  return map4([&](int i) { return F32x4(I32x4(g.q[i] > splat(0.0f)) & I32x4(a.q[i])); });
+}
 static inline F32x16 negate(F32x16 a) {
   return map4([&](int i) { return -a.q[i]; });
 }

@@ -79,7 +79,8 @@ void ReferenceBackend::store_kv(Stream&, MatrixView k, MatrixView v, const KvLay
 void ReferenceBackend::gate(Stream&, GateActivation activation, MatrixView gate, MatrixView up, MatrixView out) const {
   for (int64_t i = 0; i < gate.n_rows * gate.n_cols; ++i) {
     const float g = gate.data[i];
-    out.data[i] = (activation == GateActivation::kRelu2 ? spec::relu2(g) : spec::silu(g)) * up.data[i];
+    const float u = up.data[i];
+    out.data[i] = activation == GateActivation::kRelu2 ? spec::relu2_gate(g, u) : spec::silu(g) * u;
   }
 }
 
