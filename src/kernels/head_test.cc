@@ -139,16 +139,16 @@ TEST_P(Head, BestLogitsOfUnusualRowsAndInputs) {
 // above the approximate one by all of the bound, and row 1 lies just below it.
 TEST_P(Head, BoundsHoldWhereTheErrorPointsAlongTheInput) {
   constexpr int64_t kCols = 256, kRows = 40;
-  for (const bool coarse : {true, false}) {
+  for (const int unit : {16, 4, 1}) {  // with four, six and eight bits
     for (uint64_t seed = 1; seed <= 20; ++seed) {
       std::vector<float> values = random_floats(kCols, seed, 0.02);
       double squares = 0, logit = 0, lost = 0;
       for (const float w : values) squares += double(w) * w;
-      const double step = 0.09 * std::sqrt(squares / kCols);
+      const double step = 0.0225 * std::sqrt(squares / kCols);
       Floats x(1, kCols);
       for (size_t i = 0; i < size_t(kCols); ++i) {
-        const int code = int(std::clamp(values[i] / step + 32, 0.0, 63.0));
-        x.values[i] = float(values[i] - step * (coarse ? (code & ~3) - 30.0 : code - 31.5));
+        const int code = int(std::clamp(values[i] / step + 128, 0.0, 255.0));
+        x.values[i] = float(values[i] - step * (code / unit * unit + (unit - 1) / 2.0 - 127.5));
         logit += double(values[i]) * x.values[i];
         lost += double(x.values[i]) * x.values[i];
       }
@@ -196,6 +196,32 @@ TEST_P(Head, AFileThatCannotBeReadIsAnError) {
   table.fails = true;  // all in memory now
   EXPECT_TRUE(cpu_.best_logits(*stream, *matrix, x.view(), 1, out.view()));
   EXPECT_TRUE(cpu_.embed(*stream, *matrix, {&id, 1}, x.view()));
+}
+
+// dot_rows with codes up to 3, in every position and at the largest magnitudes.
+TEST_P(Head, RowsTakeEveryTwoBitCode) {
+  constexpr int64_t kRowBytes = 1024, kRows = 8;
+  const CounterRng rng(1);
+  std::vector<uint8_t> rows(size_t(kRows * kRowBytes));
+  std::vector<int8_t> x(size_t(4 * kRowBytes));
+  std::vector<int32_t> ids(size_t(kRows + kPiecesAhead), int32_t(kRows - 1));
+  std::iota(ids.begin(), ids.begin() + kRows, 0);
+  for (int kind = 0; kind < 3; ++kind) {
+    for (size_t i = 0; i < rows.size(); ++i) rows[i] = kind == 0 ? uint8_t(rng.bits(i)) : uint8_t{0xff};
+    for (size_t i = 0; i < x.size(); ++i) {
+      x[i] = kind == 0 ? int8_t(rng.bits(i + 1000000)) : int8_t(kind == 1 ? 127 : -128);
+    }
+    int32_t sums[kRows];
+    GetParam()->dot_rows({rows.data(), kRowBytes, ids.data(), kRows, x.data(), sums});
+    for (int64_t row = 0; row < kRows; ++row) {
+      int32_t want = 0;
+      for (int64_t i = 0; i < 4 * kRowBytes; ++i) {
+        const uint8_t byte = rows[size_t(row * kRowBytes + i / 256 * 64 + i % 64)];
+        want += int32_t(byte >> (i % 256 / 64 * 2) & 3) * x[size_t(i)];
+      }
+      ASSERT_EQ(sums[row], want) << "row " << row << ", kind " << kind;
+    }
+  }
 }
 
 // matvec_tile with codes up to 3, in every position and at the largest magnitudes.

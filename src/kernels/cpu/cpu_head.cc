@@ -1,6 +1,7 @@
 #include "kernels/cpu/cpu_backend.h"
 #include "kernels/cpu/cpu_matrix.h"
 #include "kernels/cpu/shares.h"
+#include "kernels/cpu/sparse_product.h"
 
 #include <algorithm>
 #include <array>
@@ -16,8 +17,46 @@ namespace {
 constexpr int64_t kMaxBest = 256;
 constexpr float kLowest = -std::numeric_limits<float>::infinity();
 
-// Finds the largest logits by the sketch's bounds (head_sketch.h): one pass over the coarse planes, the exact logits of
-// the likeliest rows, then a pass over what their least one leaves open. Several inputs share the passes.
+// The n_best rows with the largest logits so far.
+class Likeliest {
+ public:
+  void begin(int64_t n_best) {
+    n_best_ = n_best;
+    n_ = 0;
+  }
+  int64_t n() const { return n_; }
+  int64_t row(int64_t i) const { return heap_[size_t(i)].row; }
+  // No logit up to this one is taken.
+  float least() const { return n_ < n_best_ ? kLowest : heap_[0].logit; }
+  void offer(float logit, int64_t row) {
+    if (!(logit > least())) return;
+    if (n_ == n_best_) std::pop_heap(heap_.begin(), heap_.begin() + n_--, above);
+    heap_[size_t(n_++)] = {logit, row};
+    std::push_heap(heap_.begin(), heap_.begin() + n_, above);
+  }
+  void offer(const Likeliest& others) {
+    for (int64_t i = 0; i < others.n_; ++i) offer(others.heap_[size_t(i)].logit, others.row(i));
+  }
+  void offer_tile(const float* logits, int64_t n_rows, int64_t first_row) {
+    float most = kLowest;
+    for (int64_t j = 0; j < n_rows; ++j) most = logits[j] > most ? logits[j] : most;
+    if (!(most > least())) return;
+    for (int64_t j = 0; j < n_rows; ++j) offer(logits[j], first_row + j);
+  }
+
+ private:
+  struct Likely {
+    float logit;
+    int64_t row;
+  };
+  static bool above(const Likely& a, const Likely& b) { return a.logit > b.logit; }
+  std::array<Likely, kMaxBest> heap_;  // the least likely on top
+  int64_t n_ = 0, n_best_ = 0;
+};
+
+// Finds the largest logits by the sketch's bounds (head_sketch.h). The upper four bits are read for all rows; the exact
+// logits of those that seem likeliest rule most rows out. Two and two bits more of what stays open give better bounds and
+// better candidates, and only rows that are still open then get their exact logits. Several inputs share the passes.
 class HeadSearch {
  public:
   static constexpr int64_t kInputsAtOnce = 16;
@@ -28,44 +67,63 @@ class HeadSearch {
 
   Status run(int64_t n_best) {
     for (int64_t i = 0; i < x_.n_rows; ++i) quantize(i);
-    // The coarse sums stand in `out` until the second pass puts logits in their place.
-    parallel_shares(stream_, sketch_.n_tiles(), [&](int64_t begin, int64_t end, int thread) {
-      for (int64_t tile = begin; tile < end; ++tile) {
-        for (int64_t i = 0; i < x_.n_rows; ++i) coarse_tile(i, tile, stream_.sums(thread));
-      }
-      stream_.count_weight_bytes(2 * sketch_.tile_bytes() * (end - begin));
-    });
-    for (int64_t i = 0; i < x_.n_rows; ++i) {
-      BN_ASSIGN_OR_RETURN(inputs_[size_t(i)].least, least_of_likeliest(i, n_best));
+    for (int level = 0; level < HeadSketch::kLevels; ++level) {
+      BN_RETURN_IF_ERROR(pass(n_best, [&](int64_t begin, int64_t end, int thread, Likeliest* found) -> Result<int64_t> {
+        return level == 0 ? sum_tiles(begin, end, thread, found) : refine(level, begin, end, thread, found);
+      }));
+      for (int64_t i = 0; i < x_.n_rows; ++i) BN_RETURN_IF_ERROR(raise_least(i, n_best));
     }
-    std::mutex failing;
+    return pass(n_best, [&](int64_t begin, int64_t end, int thread, Likeliest*) { return finish(begin, end, thread); });
+  }
+
+ private:
+  // Between passes `out` holds, for each row, the sum of q times the bits read so far, or that it cannot be the best.
+  static constexpr int32_t kRuledOut = std::numeric_limits<int32_t>::min();
+  // w~ of a level is step * (unit * code - centre / 2).
+  static constexpr int32_t kUnit[HeadSketch::kLevels] = {16, 4, 1}, kCentre[HeadSketch::kLevels] = {240, 252, 255};
+
+  // A row of x as the sketch sees it, x~ = q * inv_scale, with what its rounding loses.
+  struct Input {
+    const int8_t* q = nullptr;
+    float inv_scale = 0;
+    int32_t sum = 0;        // of q
+    float reach = 0;        // |x| + |x - x~|, rounded up: what a row's error counts
+    float loss = 0;         // |x - x~| + slack |x|, rounded up: what a row's length counts
+    float least = kLowest;  // no logit below it is among the best
+    Likeliest likeliest;
+  };
+
+  // fn(begin, end, thread, found [inputs]) -> bytes read, for shares of tiles.
+  template <class Fn>
+  Status pass(int64_t n_best, const Fn& fn) {
+    for (int64_t i = 0; i < x_.n_rows; ++i) inputs_[size_t(i)].likeliest.begin(n_best);
+    std::mutex merging;
     std::optional<Error> failure;
     parallel_shares(stream_, sketch_.n_tiles(), [&](int64_t begin, int64_t end, int thread) {
-      int64_t n_bytes = 0;
-      for (int64_t tile = begin; tile < end; ++tile) {
-        for (int64_t i = 0; i < x_.n_rows; ++i) {
-          auto status = finish_tile(i, tile, thread, n_bytes);
-          if (status) continue;
-          const std::lock_guard<std::mutex> lock(failing);
-          failure = std::move(status.error());
-        }
-      }
-      stream_.count_weight_bytes(n_bytes);
+      std::array<Likeliest, kInputsAtOnce> found;
+      for (int64_t i = 0; i < x_.n_rows; ++i) found[size_t(i)].begin(n_best);
+      Result<int64_t> n_bytes = fn(begin, end, thread, found.data());
+      if (n_bytes) stream_.count_weight_bytes(*n_bytes);
+      const std::lock_guard<std::mutex> lock(merging);
+      if (!n_bytes) failure = std::move(n_bytes.error());
+      for (int64_t i = 0; i < x_.n_rows; ++i) inputs_[size_t(i)].likeliest.offer(found[size_t(i)]);
     });
     if (failure) return *std::move(failure);
     return ok();
   }
 
- private:
-  // A row of x as the sketch sees it, x~ = q * inv_scale, with what its rounding loses.
-  struct Input {
-    const int8_t* q = nullptr;
-    float inv_scale = 0;
-    int32_t sum = 0;   // of q
-    float length = 0;  // |x|, rounded up
-    float error = 0;   // |x - x~|, rounded up
-    float least = 0;   // no logit below it is among the best
-  };
+  // The least exact logit of n_best rows, whichever they are: no row below it is among the best.
+  Status raise_least(int64_t i, int64_t n_best) {
+    Input& input = inputs_[size_t(i)];
+    if (input.likeliest.n() < n_best) return ok();
+    float least = std::numeric_limits<float>::infinity();
+    for (int64_t j = 0; j < n_best; ++j) {
+      BN_ASSIGN_OR_RETURN(const float logit, exact(i, input.likeliest.row(j), 0));
+      least = std::min(least, logit);
+    }
+    input.least = std::max(input.least, least);
+    return ok();
+  }
 
   void quantize(int64_t i) {
     Input& input = inputs_[size_t(i)];
@@ -80,36 +138,130 @@ class HeadSearch {
       rest_squares += rest * rest;
     }
     constexpr double kRoundUp = 1.0 + 1e-6;
+    const double length = std::sqrt(squares) * kRoundUp, error = std::sqrt(rest_squares) * kRoundUp;
+    const double slack = (double(n) / 16 + 64) * 0x1p-24;
     input.q = q;
-    input.length = float(std::sqrt(squares) * kRoundUp);
-    input.error = float(std::sqrt(rest_squares) * kRoundUp);
+    input.reach = float((length + error) * kRoundUp);
+    input.loss = float((error + slack * length) * kRoundUp);
   }
 
-  int64_t rows_in(int64_t tile) const { return std::min(kTileRows, table_.n_rows() - tile * kTileRows); }
-
-  void coarse_tile(int64_t i, int64_t tile, int32_t* sums) const {
-    const Input& input = inputs_[size_t(i)];
-    int32_t upper[kTileRows];
-    kernels_.matvec_tile(sketch_.coarse(tile, 0), sketch_.n_blocks(), input.q, upper);
-    kernels_.matvec_tile(sketch_.coarse(tile, 1), sketch_.n_blocks(), input.q, sums);
-    for (int64_t row = 0; row < kTileRows; ++row) sums[row] += 4 * upper[row];
-    std::memcpy(out_.row(i) + tile * kTileRows, sums, size_t(rows_in(tile)) * sizeof(int32_t));
+  // The logits of n <= 32 rows from `row` on by their sums. The difference fits into 32 bits (HeadSketch::kMaxCols), its
+  // terms need not.
+  void to_logits(int level, const Input& input, int64_t row, int64_t n, const int32_t* sums, float* logits) const {
+    const float* const steps = sketch_.steps() + row;
+    const uint32_t twice_unit = 2u * uint32_t(kUnit[level]), centre = uint32_t(kCentre[level]) * uint32_t(input.sum);
+    const float scale = 0.5f * input.inv_scale;
+    for (int64_t j = 0; j < n; ++j) {
+      logits[j] = float(int32_t(twice_unit * uint32_t(sums[j]) - centre)) * (steps[j] * scale);
+    }
   }
-
-  int32_t coarse_sum(int64_t i, int64_t row) const {
+  // Rules out what cannot be the best of these rows and tells whether any stays. A bound that is not a number rules
+  // nothing out.
+  bool rule_out(int level, const Input& input, int64_t row, int64_t n, int32_t* sums) const {
+    const float* const errors = sketch_.errors(level) + row;
+    const float* const lengths = sketch_.lengths() + row;
+    const float reach = input.reach, loss = input.loss, least = input.least;
+    float logits[kTileRows];
+    to_logits(level, input, row, n, sums, logits);
+    int32_t stay = 0;
+    for (int64_t j = 0; j < n; ++j) {
+      const bool below = logits[j] + (errors[j] * reach + lengths[j] * loss) < least;
+      sums[j] = below ? kRuledOut : sums[j];
+      stay |= sums[j] ^ kRuledOut;
+    }
+    return stay != 0;
+  }
+  int32_t sum_of(int64_t i, int64_t row) const {
     int32_t sum;
     std::memcpy(&sum, out_.row(i) + row, sizeof sum);
     return sum;
   }
-  float coarse_logit(const Input& input, int64_t row, int32_t sum) const {
-    return float(4 * sum - 30 * input.sum) * (sketch_.step(row) * input.inv_scale);
+  void set_sum(int64_t i, int64_t row, int32_t sum) const { std::memcpy(out_.row(i) + row, &sum, sizeof sum); }
+  int64_t rows_before(int64_t tile) const { return std::min(tile * kTileRows, table_.n_rows()); }
+
+  // The upper four bits of all rows.
+  int64_t sum_tiles(int64_t begin, int64_t end, int thread, Likeliest* found) const {
+    int32_t* const sums = stream_.sums(thread);
+    for (int64_t tile = begin; tile < end; ++tile) {
+      const int64_t first = tile * kTileRows, n = rows_before(tile + 1) - first;
+      for (int64_t i = 0; i < x_.n_rows; ++i) {
+        const Input& input = inputs_[size_t(i)];
+        int32_t upper[kTileRows];
+        float logits[kTileRows];
+        kernels_.matvec_tile(sketch_.tile(tile, 0), sketch_.n_blocks(), input.q, upper);
+        kernels_.matvec_tile(sketch_.tile(tile, 1), sketch_.n_blocks(), input.q, sums);
+        for (int64_t j = 0; j < kTileRows; ++j) sums[j] += 4 * upper[j];
+        to_logits(0, input, first, n, sums, logits);
+        found[i].offer_tile(logits, n, first);
+        std::memcpy(out_.row(i) + first, sums, size_t(n) * sizeof(int32_t));
+      }
+    }
+    return (end - begin) * 2 * sketch_.tile_bytes();
   }
-  float fine_logit(const Input& input, int64_t row, int32_t sum, int32_t fine) const {
-    return float(2 * (4 * sum + fine) - 63 * input.sum) * (0.5f * sketch_.step(row) * input.inv_scale);
+
+  // Two bits more of the rows that the level before leaves open.
+  int64_t refine(int level, int64_t begin, int64_t end, int thread, Likeliest* found) const {
+    SparseLists& lists = stream_.lists(thread);
+    int64_t n_read = 0;
+    for (int64_t i = 0; i < x_.n_rows; ++i) {
+      const Input& input = inputs_[size_t(i)];
+      int8_t* const spread = stream_.spread(thread);
+      spread_token(input.q, quantized_stride(x_.n_cols), sketch_.row_bytes(), spread);
+      for (int64_t row = rows_before(begin); row < rows_before(end);) {
+        const int64_t last = std::min(row + SparseLists::kAtOnce, rows_before(end));
+        int64_t n = 0;
+        while (row < last) {
+          int32_t sums[kTileRows];
+          const int64_t n_rows = std::min(kTileRows, last - row);
+          std::memcpy(sums, out_.row(i) + row, size_t(n_rows) * sizeof(int32_t));
+          if (rule_out(level - 1, input, row, n_rows, sums)) {
+            for (int64_t j = 0; j < n_rows; ++j) {
+              lists.ids[n] = int32_t(row + j);
+              n += int64_t(sums[j] != kRuledOut);
+            }
+          }
+          std::memcpy(out_.row(i) + row, sums, size_t(n_rows) * sizeof(int32_t));
+          row += n_rows;
+        }
+        if (n == 0) continue;
+        lists.n = n;
+        lists.prefetch_first(sketch_.rows(level), sketch_.row_bytes());
+        kernels_.dot_rows({sketch_.rows(level), sketch_.row_bytes(), lists.ids, lists.fill_up(), spread, lists.sums});
+        for (int64_t j = 0; j < n; ++j) {
+          const int64_t id = lists.ids[j];
+          const int32_t sum = int32_t(4u * uint32_t(sum_of(i, id)) + uint32_t(lists.sums[j]));
+          set_sum(i, id, sum);
+          float logit = 0;
+          to_logits(level, input, id, 1, &sum, &logit);
+          found[i].offer(logit, id);
+        }
+        n_read += n;
+      }
+    }
+    return n_read * sketch_.row_bytes();
   }
-  float bound(const Input& input, int64_t row, float row_error) const {
-    const float slack = (float(x_.n_cols) / 16 + 64) * 0x1p-24f;
-    return row_error * (input.length + input.error) + sketch_.length(row) * (input.error + slack * input.length);
+
+  // The exact logits of the rows that are still open, minus infinity for the others.
+  Result<int64_t> finish(int64_t begin, int64_t end, int thread) const {
+    constexpr int kLast = HeadSketch::kLevels - 1;
+    int64_t n_read = 0;
+    for (int64_t i = 0; i < x_.n_rows; ++i) {
+      const Input& input = inputs_[size_t(i)];
+      for (int64_t tile = begin; tile < end; ++tile) {
+        const int64_t first = tile * kTileRows, n = rows_before(tile + 1) - first;
+        float* const out = out_.row(i) + first;
+        int32_t sums[kTileRows];
+        std::memcpy(sums, out, size_t(n) * sizeof(int32_t));
+        std::fill_n(out, n, kLowest);
+        if (!rule_out(kLast, input, first, n, sums)) continue;
+        for (int64_t j = 0; j < n; ++j) {
+          if (sums[j] == kRuledOut) continue;
+          BN_ASSIGN_OR_RETURN(out[j], exact(i, first + j, thread));
+          ++n_read;
+        }
+      }
+    }
+    return n_read * table_.row_bytes();
   }
 
   Result<float> exact(int64_t i, int64_t row, int thread) const {
@@ -125,60 +277,6 @@ class HeadSearch {
                                        .out = &logit,
                                        .out_stride = 1});
     return logit;
-  }
-
-  // The least exact logit of the n_best rows with the largest coarse ones: no row below it is among the n_best.
-  Result<float> least_of_likeliest(int64_t i, int64_t n_best) const {
-    struct Likely {
-      float logit;
-      int64_t row;
-    };
-    std::array<Likely, kMaxBest> heap;  // the least likely on top
-    const auto above = [](const Likely& a, const Likely& b) { return a.logit > b.logit; };
-    int64_t n = 0;
-    for (int64_t row = 0; row < table_.n_rows(); ++row) {
-      const float logit = coarse_logit(inputs_[size_t(i)], row, coarse_sum(i, row));
-      if (n == n_best && !(logit > heap[0].logit)) continue;
-      if (n == n_best) std::pop_heap(heap.begin(), heap.begin() + n--, above);
-      heap[size_t(n++)] = {logit, row};
-      std::push_heap(heap.begin(), heap.begin() + n, above);
-    }
-    float least = std::numeric_limits<float>::infinity();
-    for (int64_t j = 0; j < n; ++j) {
-      BN_ASSIGN_OR_RETURN(const float logit, exact(i, heap[size_t(j)].row, 0));
-      least = std::min(least, logit);
-    }
-    return least;
-  }
-
-  // Comparisons are written so that a bound that is not a number rules nothing out.
-  Status finish_tile(int64_t i, int64_t tile, int thread, int64_t& n_bytes) const {
-    const Input& input = inputs_[size_t(i)];
-    float* const out = out_.row(i);
-    const int64_t first = tile * kTileRows, n_rows = rows_in(tile);
-    int32_t coarse[kTileRows];
-    bool open[kTileRows];
-    bool any = false;
-    for (int64_t j = 0; j < n_rows; ++j) {
-      const int64_t row = first + j;
-      coarse[j] = coarse_sum(i, row);
-      open[j] = !(coarse_logit(input, row, coarse[j]) + bound(input, row, sketch_.coarse_error(row)) < input.least);
-      any |= open[j];
-      out[row] = kLowest;
-    }
-    if (!any) return ok();
-    int32_t* const fine = stream_.sums(thread);
-    kernels_.matvec_tile(sketch_.fine(tile), sketch_.n_blocks(), input.q, fine);
-    n_bytes += sketch_.tile_bytes();
-    for (int64_t j = 0; j < n_rows; ++j) {
-      const int64_t row = first + j;
-      if (!open[j]) continue;
-      if (fine_logit(input, row, coarse[j], fine[j]) + bound(input, row, sketch_.fine_error(row)) < input.least)
-        continue;
-      BN_ASSIGN_OR_RETURN(out[row], exact(i, row, thread));
-      n_bytes += table_.row_bytes();
-    }
-    return ok();
   }
 
   const CpuKernels& kernels_;

@@ -191,8 +191,9 @@ void CpuBackend::linear(Stream& stream, std::span<const LinearCall> calls, const
     });
   }
   for (const LinearCall& call : calls) {
-    if (use(call) == TernaryUse::kSomeRows) multiply_rows(kernels_, cpu_stream, call, x, product.n_packed());
-    if (use(call) == TernaryUse::kSomeColumns) multiply_columns(kernels_, cpu_stream, call, x, product.n_packed());
+    if (whole(call)) continue;
+    const auto multiply = use(call) == TernaryUse::kSomeRows ? multiply_rows : multiply_columns;
+    for (int64_t t = product.n_packed(); t < x.n_rows; ++t) multiply(kernels_, cpu_stream, call, x, t);
   }
 }
 

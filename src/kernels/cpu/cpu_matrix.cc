@@ -24,7 +24,7 @@ Result<std::unique_ptr<Matrix>> prepare_float(const FloatSource& source, const C
   }
   std::unique_ptr<const HeadSketch> sketch;
   if (source.use == TableUse::kHead && source.n_cols <= HeadSketch::kMaxCols) {
-    BN_ASSIGN_OR_RETURN(sketch, HeadSketch::build(source, row_bytes, kernels.widen[size_t(type)], pool));
+    BN_ASSIGN_OR_RETURN(sketch, HeadSketch::build(source, row_bytes, type, kernels, pool));
   }
   auto matrix = std::make_unique<CpuFloatMatrix>(type, source, row_bytes, std::move(sketch));
   if (source.use == TableUse::kProducts) BN_RETURN_IF_ERROR(matrix->load_rows(pool));

@@ -89,8 +89,9 @@ class CpuFloatMatrix final : public Matrix {
   mutable std::atomic<bool> loaded_{false};
 };
 
-// One row of 2-bit codes [n_cols], padded to whole blocks with code 1, into lane `lane` of a tile.
-void pack_tile_row(const uint8_t* codes, int64_t n_cols, int64_t lane, uint8_t* tile);
+// One row of 2-bit codes [n_cols], padded to whole blocks with code 1, as words `stride` bytes apart: kBlockBytes in a
+// tile, 4 in a row.
+void pack_fields_row(const uint8_t* codes, int64_t n_cols, int64_t stride, uint8_t* out);
 
 Result<std::unique_ptr<Matrix>> prepare_ternary(const TernarySource& source, const CpuKernels& kernels,
                                                 ThreadPool& pool);

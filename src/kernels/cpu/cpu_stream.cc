@@ -28,7 +28,7 @@ Result<std::unique_ptr<Stream>> CpuStream::create(const StreamOptions& options, 
   // A thread's memory; codes() and tile() are large enough for their other uses from the 320 columns on that every
   // stream has.
   constexpr int64_t kLeastCols = quantized_stride(1);
-  static_assert(kTilesAtOnce * kTileRows * kLeastCols >= kColumnTokens * (kLeastCols + kVectorRows) * 4);
+  static_assert(kTilesAtOnce * kTileRows * kLeastCols >= (kLeastCols + kVectorRows) * int64_t{sizeof(int32_t)});
   static_assert(kBlockBytes * kLeastCols / kBlockCols >= kLeastCols + 4 * kVectorBytes);
   const int64_t tile_at = kTilesAtOnce * kTileRows * cols;
   const int64_t lists_at = round_up(tile_at + kBlockBytes * cols / kBlockCols, 64);

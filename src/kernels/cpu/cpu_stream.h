@@ -5,6 +5,7 @@
 #include "kernels/backend.h"
 #include "kernels/cpu/kernel_table.h"
 
+#include <algorithm>
 #include <atomic>
 #include <cstdint>
 #include <memory>
@@ -16,16 +17,37 @@ constexpr int64_t kQueriesAtOnce = 8;
 // Tiles whose unpacked codes stay in a core's second-level cache while all tokens pass.
 constexpr int64_t kTilesAtOnce = 2;
 
-// A thread's lists for products with some rows or columns, of at most kAtOnce candidates.
+// A thread's list of rows or columns at work.
 struct SparseLists {
-  static constexpr int64_t kAtOnce = 2048;
-  int32_t ids[kAtOnce + 4 + kPiecesAhead];
-  int8_t inputs[kAtOnce + 4];
-  int32_t sums[kAtOnce + 4];
-  float outputs[kAtOnce];
+  static constexpr int64_t kAtOnce = 8192;  // candidates that are looked at together
+  static constexpr int64_t kCapacity = kAtOnce + kPiecesAhead + 8;
+  int64_t n = 0;
+  int32_t ids[kCapacity + kPiecesAhead];
+  int8_t inputs[kCapacity];  // columns': what they are multiplied with
+  int32_t sums[kCapacity];   // rows'
+  float outputs[kCapacity];
+
+  // Fills the list (n > 0) up to whole groups of four, whose length it returns, and beyond, with its last piece and
+  // input 0.
+  int64_t fill_up() {
+    const int64_t n_whole = (n + 3) / 4 * 4;
+    std::fill(ids + n, ids + n_whole + kPiecesAhead, ids[n - 1]);
+    std::fill(inputs + n, inputs + n_whole, int8_t{0});
+    return n_whole;
+  }
+  void drop(int64_t n_done) {
+    std::copy(ids + n_done, ids + n, ids);
+    std::copy(inputs + n_done, inputs + n, inputs);
+    n -= n_done;
+  }
+  // Fetches those that no earlier piece has fetched.
+  void prefetch_first(const uint8_t* pieces, int64_t piece_bytes) const {
+    for (int64_t i = 0; i < std::min(n, kPiecesAhead); ++i) {
+      const uint8_t* const piece = pieces + ids[i] * piece_bytes;
+      for (int64_t at = 0; at < piece_bytes; at += kVectorBytes) __builtin_prefetch(piece + at);
+    }
+  }
 };
-// Products with columns add up this many tokens at once.
-constexpr int64_t kColumnTokens = 8;
 
 // The threads of one session and all memory that its operations need beyond their arguments.
 class CpuStream final : public Stream {
@@ -42,7 +64,7 @@ class CpuStream final : public Stream {
   uint8_t* tile(int thread) const { return thread_memory(thread) + tile_at_; }            // [kBlockBytes * cols / 16]
   int8_t* spread(int thread) const { return reinterpret_cast<int8_t*>(tile(thread)); }    // [whole vectors of cols]
   SparseLists& lists(int thread) const { return *reinterpret_cast<SparseLists*>(thread_memory(thread) + lists_at_); }
-  // [kColumnTokens, rows in whole vectors], each of at most `cols` rows.
+  // [rows in whole vectors], of at most `cols` rows.
   int32_t* column_sums(int thread) const { return reinterpret_cast<int32_t*>(codes(thread)); }
   int32_t* sums(int thread) const { return reinterpret_cast<int32_t*>(thread_memory(thread) + sums_at_); }
   float* scores(int thread) const { return reinterpret_cast<float*>(thread_memory(thread) + scores_at_); }

@@ -83,8 +83,8 @@ void pack_columns(const uint8_t* codes, int64_t n_rows, int64_t n_cols, int64_t 
 
 }  // namespace
 
-void pack_tile_row(const uint8_t* codes, int64_t n_cols, int64_t lane, uint8_t* tile) {
-  pack_row<kBlockCols, pack_fields>(codes, n_cols, kBlockBytes, tile + 4 * lane);
+void pack_fields_row(const uint8_t* codes, int64_t n_cols, int64_t stride, uint8_t* out) {
+  pack_row<kBlockCols, pack_fields>(codes, n_cols, stride, out);
 }
 
 int CpuTernaryMatrix::code(int64_t row, int64_t col) const {

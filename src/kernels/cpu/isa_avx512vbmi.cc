@@ -58,10 +58,14 @@ void matvec_tile(const uint8_t* tile, int64_t n_blocks, const int8_t* q, int32_t
       const __m512i x = broadcast_quad(q + 4 * j);
       low[j] = _mm512_dpbusd_epi32(low[j], _mm512_and_si512(a.fields, field[j]), x);
       high[j] = _mm512_dpbusd_epi32(high[j], _mm512_and_si512(b.fields, field[j]), x);
+      BN_STAY(low[j]);
+      BN_STAY(high[j]);
     }
     const __m512i x = broadcast_quad(q + 16);
     low[4] = _mm512_dpbusd_epi32(low[4], a.top, x);
     high[4] = _mm512_dpbusd_epi32(high[4], b.top, x);
+    BN_STAY(low[4]);
+    BN_STAY(high[4]);
   }
   const __m512i inverse = _mm512_set1_epi32(int32_t(inverse_of_81()));
   _mm512_storeu_si512(sums, _mm512_add_epi32(add_fields(low), _mm512_mullo_epi32(low[4], inverse)));

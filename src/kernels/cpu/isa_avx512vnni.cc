@@ -31,6 +31,8 @@ void matvec_tile(const uint8_t* tile, int64_t n_blocks, const int8_t* q, int32_t
       const __m512i x = broadcast_quad(q + 4 * j);
       low[j] = _mm512_dpbusd_epi32(low[j], _mm512_and_si512(a, field[j]), x);
       high[j] = _mm512_dpbusd_epi32(high[j], _mm512_and_si512(b, field[j]), x);
+      BN_STAY(low[j]);
+      BN_STAY(high[j]);
     }
   }
   _mm512_storeu_si512(sums, add_fields(low));
@@ -50,14 +52,10 @@ void unpack_tile(const uint8_t* tile, int64_t n_blocks, uint8_t* codes) {
   }
 }
 
-// Sums that stay in their registers: g++ 12 would copy them round, and some through memory.
-#define BN_STAY(sum) asm("" : "+v"(sum))
-
 // Four rows at once share the activations.
 void dot_rows(const RowDotArgs& a) {
   const __m512i field[4] = {_mm512_set1_epi8(0x03), _mm512_set1_epi8(0x0c), _mm512_set1_epi8(0x30),
                             _mm512_set1_epi8(int8_t(0xc0))};
-  prefetch_first(a.rows, a.row_bytes, a.ids, a.n);
   for (int64_t i = 0; i < a.n; i += 4) {
     const uint8_t *row[4], *ahead[4];
     BN_UNROLL for (int k = 0; k < 4; ++k) {

@@ -101,7 +101,7 @@ struct CpuKernels {
   void (*unpack_tile)(const uint8_t* tile, int64_t n_blocks, uint8_t* codes);
   void (*pack_tokens)(const int8_t* q, int64_t stride, int64_t n_tokens, int64_t n_blocks, int8_t* packed);
   void (*matmul_tile)(const uint8_t* codes, const int8_t* packed, int64_t n_blocks, int32_t* sums);
-  // Some rows or some columns of a matrix; codes 0..2 only.
+  // Some rows or some columns of a matrix, of any 2-bit codes.
   void (*dot_rows)(const RowDotArgs& args);
   void (*add_columns)(const ColumnSumArgs& args);
 
@@ -125,6 +125,9 @@ struct CpuKernels {
   void (*gate_relu2)(const float* gate, const float* up, int64_t n, float* out);
   void (*gate_silu)(const float* gate, const float* up, int64_t n, float* out);
   void (*add)(const float* x, int64_t n, float* y);
+  // codes[i] = w[i] * inverse_step + 127.5, rounded, in 0..255; n a multiple of 16. errors[0..2] = the sums of the
+  // squares of w - w~ with four, six and eight bits of the codes (head_sketch.h).
+  void (*sketch_row)(const float* w, int64_t n, float step, float inverse_step, uint8_t* codes, float* errors);
 
   const Base3Kernels* base3 = nullptr;  // null: ternary weights have 2 bits
 };

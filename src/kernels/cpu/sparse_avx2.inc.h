@@ -1,11 +1,11 @@
 // Included inside the anonymous namespace of an isa_NAME.cc after ternary_avx2.inc.h: products with rows and columns.
-// VPMADDUBSW as in isa_avx2.cc, with codes up to 2: an instruction gives at most 2 * 2 * 128 = 512 for an even field of a
-// byte and 2048 for an odd one, which stays unshifted.
+// VPMADDUBSW as in isa_avx2.cc: an instruction gives at most 2 * 3 * 128 = 768 for an even field of a byte and 3072 for
+// an odd one, which stays unshifted.
 
 static inline __m256i sum_pairs(__m256i words) { return _mm256_madd_epi16(words, _mm256_set1_epi16(1)); }
 
-// Two products of either kind a vector: 7 * 4096 stays within 16 bits.
-constexpr int64_t kRowVectorsPerWidening = 7;
+// Two products of either kind a vector: 5 * 6144 stays within 16 bits.
+constexpr int64_t kRowVectorsPerWidening = 5;
 
 static inline int32_t dot_row(const uint8_t* row, int64_t n_bytes, const uint8_t* ahead, const int8_t* x) {
   const __m256i even = _mm256_set1_epi8(0x03), odd = _mm256_set1_epi8(0x0c);
@@ -33,7 +33,6 @@ static inline int32_t dot_row(const uint8_t* row, int64_t n_bytes, const uint8_t
 }
 
 static void dot_rows(const RowDotArgs& a) {
-  prefetch_first(a.rows, a.row_bytes, a.ids, a.n);
   for (int64_t i = 0; i < a.n; ++i) {
     const uint8_t* const ahead = a.rows + a.ids[i + kPiecesAhead] * a.row_bytes;
     a.sums[i] = dot_row(a.rows + a.ids[i] * a.row_bytes, a.row_bytes, ahead, a.x);
@@ -46,7 +45,7 @@ static inline void add_four(int32_t* sums, __m128i v) {
 }
 
 // The lower or the upper halves of 32 bytes' 128-bit lanes: four columns are interleaved, a0 b0 c0 d0 a1 ..., and
-// multiplied by four inputs. 32 columns stay within 16 bits: 8 * 2048.
+// multiplied by four inputs. 32 columns stay within 16 bits: 8 * 3072.
 template <bool kHigh>
 static inline void add_columns_half(const ColumnSumArgs& a, const uint8_t* bytes, int32_t* sums) {
   const __m256i even = _mm256_set1_epi8(0x03), odd = _mm256_set1_epi8(0x0c);

@@ -15,7 +15,7 @@ static void dot_rows(const RowDotArgs& a) {
   }
 }
 
-// 32 columns stay within 16 bits: 32 * 2 * 128 = 8192.
+// 32 columns stay within 16 bits: 32 * 3 * 128 = 12288.
 static void add_columns(const ColumnSumArgs& a) {
   for (int64_t at = 0; at < a.column_bytes; at += kVectorBytes) {
     int16_t part[4][kVectorBytes] = {};

@@ -6,14 +6,16 @@
 
 namespace bitnet {
 
-// Products, by all threads, that leave out what contributes nothing; the same integers as with all of it. The tokens
-// from `first_token` on
+// A token's codes [stride] in the order in which rows of `row_bytes` meet them, zeros behind: out [4 * row_bytes].
+void spread_token(const int8_t* q, int64_t stride, int64_t row_bytes, int8_t* out);
 
-// with a kSomeRows matrix, the rows that `call` wants;
+// Products of one token, by all threads, that leave out what contributes nothing; the same integers as with all of it.
+
+// With a kSomeRows matrix: the rows that `call` wants.
 void multiply_rows(const CpuKernels& kernels, CpuStream& stream, const LinearCall& call, const QuantizedView& x,
-                   int64_t first_token);
-// with a kSomeColumns matrix, the columns whose input is not zero: each thread adds up those that it takes.
+                   int64_t token);
+// With a kSomeColumns matrix: the columns whose input is not zero, each thread adding up those that it takes.
 void multiply_columns(const CpuKernels& kernels, CpuStream& stream, const LinearCall& call, const QuantizedView& x,
-                      int64_t first_token);
+                      int64_t token);
 
 }  // namespace bitnet

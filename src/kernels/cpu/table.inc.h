@@ -2,4 +2,4 @@
 scale_sums, {dot<F32Row>, dot<F16Row>, dot<Bf16Row>, dot<Q8_0Row>, dot<Q6_KRow>, dot<Q4_0Row>, dot<Q4_KRow>},
     {widen<F32Row>, widen<F16Row>, widen<Bf16Row>, widen<Q8_0Row>, widen<Q6_KRow>, widen<Q4_0Row>, widen<Q4_KRow>},
     rms_norm, quantize, fake_quantize, rope, narrow_f16, softmax, weighted_sum<F32Row>, weighted_sum<F16Row>, scale,
-    gate_relu2, gate_silu, add_to
+    gate_relu2, gate_silu, add_to, sketch_row

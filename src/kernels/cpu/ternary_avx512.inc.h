@@ -9,6 +9,9 @@ static inline __m512i load_once(const uint8_t* p) {
   return v;
 }
 
+// Sums that stay in their registers: g++ 12 would copy them round, and some through memory.
+#define BN_STAY(sum) asm("" : "+v"(sum))
+
 // Weights stream from memory; the hardware's prefetcher stops at the end of each page.
 constexpr int64_t kPrefetchBytes = 4096;
 static inline void prefetch_block(const uint8_t* block) {
