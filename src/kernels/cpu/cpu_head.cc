@@ -9,6 +9,7 @@
 #include <cstring>
 #include <limits>
 #include <mutex>
+#include <numeric>
 #include <optional>
 
 namespace bitnet {
@@ -155,28 +156,32 @@ class HeadSearch {
       logits[j] = float(int32_t(twice_unit * uint32_t(sums[j]) - centre)) * (steps[j] * scale);
     }
   }
-  // Rules out what cannot be the best of these rows and tells whether any stays. A bound that is not a number rules
-  // nothing out.
-  bool rule_out(int level, const Input& input, int64_t row, int64_t n, int32_t* sums) const {
+  // Rules out what cannot be the best of these rows and tells how many stay. A bound that is not a number rules nothing
+  // out.
+  int64_t rule_out(int level, const Input& input, int64_t row, int64_t n, int32_t* sums) const {
     const float* const errors = sketch_.errors(level) + row;
     const float* const lengths = sketch_.lengths() + row;
     const float reach = input.reach, loss = input.loss, least = input.least;
     float logits[kTileRows];
     to_logits(level, input, row, n, sums, logits);
-    int32_t stay = 0;
+    int32_t n_stay = 0;
     for (int64_t j = 0; j < n; ++j) {
       const bool below = logits[j] + (errors[j] * reach + lengths[j] * loss) < least;
       sums[j] = below ? kRuledOut : sums[j];
-      stay |= sums[j] ^ kRuledOut;
+      n_stay += int32_t(sums[j] != kRuledOut);
     }
-    return stay != 0;
+    return n_stay;
   }
-  int32_t sum_of(int64_t i, int64_t row) const {
-    int32_t sum;
-    std::memcpy(&sum, out_.row(i) + row, sizeof sum);
-    return sum;
+  // Takes in the products with two bits more of n <= 32 rows.
+  void add_bits(int level, int64_t i, int64_t row, int64_t n, const int32_t* more, Likeliest& likeliest) const {
+    int32_t sums[kTileRows];
+    float logits[kTileRows];
+    std::memcpy(sums, out_.row(i) + row, size_t(n) * sizeof(int32_t));
+    for (int64_t j = 0; j < n; ++j) sums[j] = int32_t(4u * uint32_t(sums[j]) + uint32_t(more[j]));
+    std::memcpy(out_.row(i) + row, sums, size_t(n) * sizeof(int32_t));
+    to_logits(level, inputs_[size_t(i)], row, n, sums, logits);
+    likeliest.offer_tile(logits, n, row);
   }
-  void set_sum(int64_t i, int64_t row, int32_t sum) const { std::memcpy(out_.row(i) + row, &sum, sizeof sum); }
   int64_t rows_before(int64_t tile) const { return std::min(tile * kTileRows, table_.n_rows()); }
 
   // The upper four bits of all rows.
@@ -206,7 +211,7 @@ class HeadSearch {
     for (int64_t i = 0; i < x_.n_rows; ++i) {
       const Input& input = inputs_[size_t(i)];
       int8_t* const spread = stream_.spread(thread);
-      spread_token(input.q, quantized_stride(x_.n_cols), sketch_.row_bytes(), spread);
+      spread_token(input.q, quantized_stride(x_.n_cols), 4, sketch_.row_bytes(), spread);
       for (int64_t row = rows_before(begin); row < rows_before(end);) {
         const int64_t last = std::min(row + SparseLists::kAtOnce, rows_before(end));
         int64_t n = 0;
@@ -214,7 +219,11 @@ class HeadSearch {
           int32_t sums[kTileRows];
           const int64_t n_rows = std::min(kTileRows, last - row);
           std::memcpy(sums, out_.row(i) + row, size_t(n_rows) * sizeof(int32_t));
-          if (rule_out(level - 1, input, row, n_rows, sums)) {
+          const int64_t n_stay = rule_out(level - 1, input, row, n_rows, sums);
+          if (n_stay == n_rows) {
+            std::iota(lists.ids + n, lists.ids + n + n_rows, int32_t(row));
+            n += n_rows;
+          } else if (n_stay > 0) {
             for (int64_t j = 0; j < n_rows; ++j) {
               lists.ids[n] = int32_t(row + j);
               n += int64_t(sums[j] != kRuledOut);
@@ -227,13 +236,12 @@ class HeadSearch {
         lists.n = n;
         lists.prefetch_first(sketch_.rows(level), sketch_.row_bytes());
         kernels_.dot_rows({sketch_.rows(level), sketch_.row_bytes(), lists.ids, lists.fill_up(), spread, lists.sums});
-        for (int64_t j = 0; j < n; ++j) {
-          const int64_t id = lists.ids[j];
-          const int32_t sum = int32_t(4u * uint32_t(sum_of(i, id)) + uint32_t(lists.sums[j]));
-          set_sum(i, id, sum);
-          float logit = 0;
-          to_logits(level, input, id, 1, &sum, &logit);
-          found[i].offer(logit, id);
+        for (int64_t j = 0; j < n;) {  // rows that follow each other together
+          int64_t n_run = 1;
+          const int64_t most = std::min(kTileRows, n - j);
+          if (lists.ids[j + most - 1] - lists.ids[j] == most - 1) n_run = most;
+          add_bits(level, i, lists.ids[j], n_run, lists.sums + j, found[i]);
+          j += n_run;
         }
         n_read += n;
       }
@@ -253,7 +261,7 @@ class HeadSearch {
         int32_t sums[kTileRows];
         std::memcpy(sums, out, size_t(n) * sizeof(int32_t));
         std::fill_n(out, n, kLowest);
-        if (!rule_out(kLast, input, first, n, sums)) continue;
+        if (rule_out(kLast, input, first, n, sums) == 0) continue;
         for (int64_t j = 0; j < n; ++j) {
           if (sums[j] == kRuledOut) continue;
           BN_ASSIGN_OR_RETURN(out[j], exact(i, first + j, thread));

@@ -36,6 +36,9 @@ class CpuTernaryMatrix final : public Matrix {
   // Of a tile.
   int64_t block_cols() const { return base3_ ? kBase3BlockCols : kBlockCols; }
   int64_t n_blocks() const { return (n_cols() + block_cols() - 1) / block_cols(); }
+  // Of a column: what a vector of its bytes holds.
+  int64_t vector_rows() const { return n_fields() * kVectorBytes; }
+  int64_t n_fields() const { return block_cols() / 4; }  // codes a byte
   // Blocks of kBlockCols columns that a tile unpacks to.
   int64_t n_code_blocks() const { return (n_blocks() * block_cols() + kBlockCols - 1) / kBlockCols; }
 

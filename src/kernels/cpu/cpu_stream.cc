@@ -28,8 +28,8 @@ Result<std::unique_ptr<Stream>> CpuStream::create(const StreamOptions& options, 
   // A thread's memory; codes() and tile() are large enough for their other uses from the 320 columns on that every
   // stream has.
   constexpr int64_t kLeastCols = quantized_stride(1);
-  static_assert(kTilesAtOnce * kTileRows * kLeastCols >= (kLeastCols + kVectorRows) * int64_t{sizeof(int32_t)});
-  static_assert(kBlockBytes * kLeastCols / kBlockCols >= kLeastCols + 4 * kVectorBytes);
+  static_assert(kTilesAtOnce * kTileRows * kLeastCols >= (kLeastCols + 5 * kVectorBytes) * int64_t{sizeof(int32_t)});
+  static_assert(kBlockBytes * kLeastCols / kBlockCols >= kLeastCols + 5 * kVectorBytes);
   const int64_t tile_at = kTilesAtOnce * kTileRows * cols;
   const int64_t lists_at = round_up(tile_at + kBlockBytes * cols / kBlockCols, 64);
   const int64_t sums_at = round_up(lists_at + int64_t{sizeof(SparseLists)}, 64);

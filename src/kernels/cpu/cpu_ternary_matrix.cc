@@ -9,7 +9,26 @@
 namespace bitnet {
 namespace {
 
-constexpr int kPowers[5] = {1, 3, 9, 27, 81};
+// What a code counts as field or digit j of a byte.
+constexpr uint8_t kPowers[5] = {1, 3, 9, 27, 81};
+uint8_t place_of(int64_t j, bool base3) { return base3 ? kPowers[j] : uint8_t(1 << 2 * j); }
+
+// Field or digit j of each of n bytes.
+void take_codes(const uint8_t* bytes, int64_t n, int64_t j, bool base3, uint8_t* codes) {
+  if (!base3) {
+    const int shift = int(2 * j);
+    for (int64_t i = 0; i < n; ++i) codes[i] = uint8_t(bytes[i] >> shift & 3);
+    return;
+  }
+  // floor(b / 3^j) = 2 b * ceil(2^15 / 3^j) / 2^16 for every byte below 243.
+  constexpr uint16_t kReciprocals[6] = {32768, 10923, 3641, 1214, 405, 135};
+  const uint16_t here = kReciprocals[j], next = kReciprocals[j + 1];
+  for (int64_t i = 0; i < n; ++i) {
+    const uint16_t twice = uint16_t(2 * bytes[i]);
+    const auto upper = uint16_t(uint32_t{twice} * here >> 16), above = uint16_t(uint32_t{twice} * next >> 16);
+    codes[i] = uint8_t(upper - 3 * above);
+  }
+}
 
 uint32_t load_word(const uint8_t* p) {
   uint32_t word;
@@ -60,8 +79,8 @@ Status for_each_panel(const TernarySource& source, int64_t panel_rows, ThreadPoo
   });
 }
 
-// The columns' vector `v` from the codes of its rows: the bytes of kSquare columns first, then turned round.
-void pack_columns(const uint8_t* codes, int64_t n_rows, int64_t n_cols, int64_t v, int64_t column_bytes,
+// The columns' vector at `columns` from the codes of its rows: the bytes of kSquare columns first, then turned round.
+void pack_columns(const uint8_t* codes, int64_t n_rows, int64_t n_cols, bool base3, int64_t column_bytes,
                   uint8_t* columns) {
   constexpr int64_t kSquare = 64;
   static_assert(kSquare == kVectorBytes);
@@ -69,13 +88,13 @@ void pack_columns(const uint8_t* codes, int64_t n_rows, int64_t n_cols, int64_t 
     const int64_t n = std::min(kSquare, n_cols - first);
     uint8_t bytes[kVectorBytes][kSquare] = {};
     for (int64_t row = 0; row < n_rows; ++row) {
-      const int shift = int(row / kVectorBytes * 2);
+      const uint8_t place = place_of(row / kVectorBytes, base3);
       uint8_t* const to = bytes[row % kVectorBytes];
       const uint8_t* const from = codes + row * n_cols + first;
-      for (int64_t i = 0; i < n; ++i) to[i] = uint8_t(to[i] | from[i] << shift);
+      for (int64_t i = 0; i < n; ++i) to[i] = uint8_t(to[i] + from[i] * place);
     }
     for (int64_t i = 0; i < n; ++i) {
-      uint8_t* const column = columns + (first + i) * column_bytes + v * kVectorBytes;
+      uint8_t* const column = columns + (first + i) * column_bytes;
       for (int64_t b = 0; b < kVectorBytes; ++b) column[b] = bytes[b][i];
     }
   }
@@ -89,9 +108,11 @@ void pack_fields_row(const uint8_t* codes, int64_t n_cols, int64_t stride, uint8
 
 int CpuTernaryMatrix::code(int64_t row, int64_t col) const {
   if (use_ == TernaryUse::kSomeColumns) {
-    const int64_t in_vector = row % kVectorRows;
-    const uint8_t byte = piece(col)[row / kVectorRows * kVectorBytes + in_vector % kVectorBytes];
-    return byte >> (in_vector / kVectorBytes * 2) & 3;
+    const int64_t in_vector = row % vector_rows();
+    uint8_t code = 0;
+    take_codes(piece(col) + row / vector_rows() * kVectorBytes + in_vector % kVectorBytes, 1, in_vector / kVectorBytes,
+               base3_, &code);
+    return code;
   }
   const int64_t block = col / block_cols(), in_block = col % block_cols();
   const uint8_t* const word = use_ == TernaryUse::kSomeRows
@@ -120,16 +141,16 @@ const uint8_t* CpuTernaryMatrix::tile(int64_t i, uint8_t* scratch) const {
     return scratch;
   }
   // 32 rows are half the bytes of one field in each column.
-  const uint8_t* const from = piece(0) + first / kVectorRows * kVectorBytes + first % kVectorBytes;
-  const int shift = int(first % kVectorRows / kVectorBytes * 2);
+  const uint8_t* const from = piece(0) + first / vector_rows() * kVectorBytes + first % kVectorBytes;
+  const int64_t field = first % vector_rows() / kVectorBytes;
   for (int64_t block = 0; block < blocks; ++block) {
-    uint8_t bytes[4][kTileRows] = {};
-    const int64_t n = std::min(kBlockCols, n_cols() - block * kBlockCols);
+    uint8_t bytes[4][kTileRows] = {}, codes[kTileRows];
+    const int64_t n = std::min(block_cols(), n_cols() - block * block_cols());
     for (int64_t col = 0; col < n; ++col) {
-      const uint8_t* const column = from + (block * kBlockCols + col) * piece_bytes_;
+      take_codes(from + (block * block_cols() + col) * piece_bytes_, kTileRows, field, base3_, codes);
+      const uint8_t place = place_of(col / 4, base3_);
       uint8_t* const to = bytes[col % 4];
-      const int to_shift = int(col / 4 * 2);
-      for (int64_t row = 0; row < kTileRows; ++row) to[row] = uint8_t(to[row] | (column[row] >> shift & 3) << to_shift);
+      for (int64_t row = 0; row < kTileRows; ++row) to[row] = uint8_t(to[row] + codes[row] * place);
     }
     uint8_t* const out = scratch + block * kBlockBytes;
     for (int64_t row = 0; row < kTileRows; ++row) {
@@ -145,25 +166,24 @@ Result<std::unique_ptr<Matrix>> prepare_ternary(const TernarySource& given, cons
   TernarySource source = given;
   // Scales for groups of columns want whole tiles with groups in whole blocks.
   if (!source.scales.groups.empty()) source.use = TernaryUse::kWhole;
-  const bool base3 =
-      kernels.base3 != nullptr && source.scales.groups.empty() && source.use == TernaryUse::kWhole;
+  const bool base3 = kernels.base3 != nullptr && source.scales.groups.empty();
   const PackRow pack = base3 ? pack_row<kBase3BlockCols, pack_digits> : pack_row<kBlockCols, pack_fields>;
   const int64_t n_cols = source.n_cols, block_cols = base3 ? kBase3BlockCols : kBlockCols;
-  const int64_t n_blocks = (n_cols + block_cols - 1) / block_cols;
+  const int64_t n_blocks = (n_cols + block_cols - 1) / block_cols, vector_rows = block_cols / 4 * kVectorBytes;
   int64_t n_pieces = (source.n_rows + kTileRows - 1) / kTileRows, piece_bytes = n_blocks * kBlockBytes;
   if (source.use == TernaryUse::kSomeRows) {
     n_pieces = source.n_rows;
     piece_bytes = round_up(4 * n_blocks, kVectorBytes);
   } else if (source.use == TernaryUse::kSomeColumns) {
     n_pieces = n_cols;
-    piece_bytes = round_up(source.n_rows, kVectorRows) / 4;
+    piece_bytes = (source.n_rows + vector_rows - 1) / vector_rows * kVectorBytes;
   }
   BN_ASSIGN_OR_RETURN(Buffer pieces, Buffer::allocate(size_t(n_pieces * piece_bytes)));
   uint8_t* const out = pieces.as<uint8_t>();
   Status status = ok();
   if (source.use == TernaryUse::kSomeColumns) {
-    status = for_each_panel(source, kVectorRows, pool, [&](int64_t first, int64_t n_rows, const uint8_t* codes) {
-      pack_columns(codes, n_rows, n_cols, first / kVectorRows, piece_bytes, out);
+    status = for_each_panel(source, vector_rows, pool, [&](int64_t first, int64_t n_rows, const uint8_t* codes) {
+      pack_columns(codes, n_rows, n_cols, base3, piece_bytes, out + first / vector_rows * kVectorBytes);
     });
   } else {
     status = for_each_panel(source, kTileRows, pool, [&](int64_t first, int64_t n_rows, const uint8_t* codes) {

@@ -90,8 +90,87 @@ void unpack_tile(const uint8_t* tile, int64_t n_blocks, uint8_t* codes) {
   }
 }
 
+// Four rows at once share the activations.
+void dot_rows(const RowDotArgs& a) {
+  const __m512i field[4] = {_mm512_set1_epi8(0x03), _mm512_set1_epi8(0x0c), _mm512_set1_epi8(0x30),
+                            _mm512_set1_epi8(int8_t(0xc0))};
+  const __m512i table_low = _mm512_load_si512(kDigits.fields), table_high = _mm512_load_si512(kDigits.fields + 64);
+  const __m512i inverse = _mm512_set1_epi32(int32_t(inverse_of_81()));
+  for (int64_t i = 0; i < a.n; i += 4) {
+    const uint8_t *row[4], *ahead[4];
+    BN_UNROLL for (int k = 0; k < 4; ++k) {
+      row[k] = a.rows + a.ids[i + k] * a.row_bytes;
+      ahead[k] = a.rows + a.ids[i + k + kPiecesAhead] * a.row_bytes;
+    }
+    const int8_t* x = a.x;
+    __m512i sums[4][5];  // [row][digit]
+    BN_UNROLL for (int k = 0; k < 4; ++k) {
+      BN_UNROLL for (int j = 0; j < 5; ++j) sums[k][j] = _mm512_setzero_si512();
+    }
+    for (int64_t at = 0; at < a.row_bytes; at += kVectorBytes, x += 5 * kVectorBytes) {
+      BN_UNROLL for (int k = 0; k < 4; ++k) {
+        _mm_prefetch(reinterpret_cast<const char*>(ahead[k] + at), _MM_HINT_T0);
+        const Digits v = split(load_once(row[k] + at), table_low, table_high);
+        BN_UNROLL for (int j = 0; j < 4; ++j) {
+          sums[k][j] = _mm512_dpbusd_epi32(sums[k][j], _mm512_and_si512(v.fields, field[j]),
+                                           _mm512_loadu_si512(x + j * kVectorBytes));
+          BN_STAY(sums[k][j]);
+        }
+        sums[k][4] = _mm512_dpbusd_epi32(sums[k][4], v.top, _mm512_loadu_si512(x + 4 * kVectorBytes));
+        BN_STAY(sums[k][4]);
+      }
+    }
+    BN_UNROLL for (int k = 0; k < 4; ++k) {
+      const __m512i total = _mm512_add_epi32(add_fields(sums[k]), _mm512_mullo_epi32(sums[k][4], inverse));
+      a.sums[i + k] = _mm512_reduce_add_epi32(total);
+    }
+  }
+}
+
+// Sums of one kind of digits at a time would decode five times, so all twenty stand in registers.
+void add_columns(const ColumnSumArgs& a) {
+  const __m512i field[4] = {_mm512_set1_epi8(0x03), _mm512_set1_epi8(0x0c), _mm512_set1_epi8(0x30),
+                            _mm512_set1_epi8(int8_t(0xc0))};
+  const __m512i table_low = _mm512_load_si512(kDigits.fields), table_high = _mm512_load_si512(kDigits.fields + 64);
+  const __m512i inverse = _mm512_set1_epi32(int32_t(inverse_of_81()));
+  for (int64_t at = 0; at < a.column_bytes; at += kVectorBytes) {
+    const uint8_t* const vectors = a.columns + at;
+    __m512i sums[5][4];  // [digit][rows as interleaved]
+    BN_UNROLL for (int j = 0; j < 5; ++j) {
+      BN_UNROLL for (int k = 0; k < 4; ++k) sums[j][k] = _mm512_setzero_si512();
+    }
+    for (int64_t i = 0; i < a.n; i += 4) {
+      __m512i fields[4], tops[4];
+      BN_UNROLL for (int k = 0; k < 4; ++k) {
+        const uint8_t* const ahead = vectors + a.ids[i + k + kPiecesAhead] * a.column_bytes;
+        _mm_prefetch(reinterpret_cast<const char*>(ahead), _MM_HINT_T0);
+        const Digits v = split(load_once(vectors + a.ids[i + k] * a.column_bytes), table_low, table_high);
+        fields[k] = v.fields;
+        tops[k] = v.top;
+      }
+      interleave_columns(fields);
+      interleave_columns(tops);
+      const __m512i x = broadcast_quad(a.q + i);
+      BN_UNROLL for (int k = 0; k < 4; ++k) {
+        BN_UNROLL for (int j = 0; j < 4; ++j) {
+          sums[j][k] = _mm512_dpbusd_epi32(sums[j][k], _mm512_and_si512(fields[k], field[j]), x);
+          BN_STAY(sums[j][k]);
+        }
+        sums[4][k] = _mm512_dpbusd_epi32(sums[4][k], tops[k], x);
+        BN_STAY(sums[4][k]);
+      }
+    }
+    BN_UNROLL for (int j = 0; j < 5; ++j) {
+      BN_UNROLL for (int k = 0; k < 4; ++k) {
+        sums[j][k] = j < 4 ? _mm512_srai_epi32(sums[j][k], unsigned(2 * j % 8)) : _mm512_mullo_epi32(sums[j][k], inverse);
+      }
+      add_in_order(sums[j], a.sums + 5 * at + 64 * j);
+    }
+  }
+}
+
 }  // namespace
 
-const Base3Kernels kAvx512VbmiBase3 = {matvec_tile, unpack_tile};
+const Base3Kernels kAvx512VbmiBase3 = {matvec_tile, unpack_tile, dot_rows, add_columns};
 
 }  // namespace bitnet

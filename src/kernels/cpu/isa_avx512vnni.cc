@@ -83,27 +83,6 @@ void dot_rows(const RowDotArgs& a) {
   }
 }
 
-// a0 b0 c0 d0 a1 ...: lanes of four columns of one row; v[i] has rows 16 l + 4 i + m in dword m of its 128-bit lane l.
-inline void interleave_columns(__m512i* v) {
-  const __m512i low01 = _mm512_unpacklo_epi8(v[0], v[1]), low23 = _mm512_unpacklo_epi8(v[2], v[3]);
-  const __m512i high01 = _mm512_unpackhi_epi8(v[0], v[1]), high23 = _mm512_unpackhi_epi8(v[2], v[3]);
-  v[0] = _mm512_unpacklo_epi16(low01, low23);
-  v[1] = _mm512_unpackhi_epi16(low01, low23);
-  v[2] = _mm512_unpacklo_epi16(high01, high23);
-  v[3] = _mm512_unpackhi_epi16(high01, high23);
-}
-// Adds sums in that order to 64 in the order of the rows.
-inline void add_in_order(const __m512i* v, int32_t* sums) {
-  const __m512i a = _mm512_shuffle_i32x4(v[0], v[1], 0x44), b = _mm512_shuffle_i32x4(v[2], v[3], 0x44);
-  const __m512i c = _mm512_shuffle_i32x4(v[0], v[1], 0xee), d = _mm512_shuffle_i32x4(v[2], v[3], 0xee);
-  const __m512i rows[4] = {_mm512_shuffle_i32x4(a, b, 0x88), _mm512_shuffle_i32x4(a, b, 0xdd),
-                           _mm512_shuffle_i32x4(c, d, 0x88), _mm512_shuffle_i32x4(c, d, 0xdd)};
-  BN_UNROLL for (int i = 0; i < 4; ++i) {
-    int32_t* const out = sums + 16 * i;
-    _mm512_storeu_si512(out, _mm512_add_epi32(_mm512_loadu_si512(out), rows[i]));
-  }
-}
-
 void add_columns(const ColumnSumArgs& a) {
   const __m512i field[4] = {_mm512_set1_epi8(0x03), _mm512_set1_epi8(0x0c), _mm512_set1_epi8(0x30),
                             _mm512_set1_epi8(int8_t(0xc0))};

@@ -18,11 +18,11 @@ constexpr int64_t kBlockBytes = kTileRows * kBlockCols / 4;
 // columns: [row tile][column block][16-row group g: 2][row lane: 16][byte b: 4], byte b = sum over j of 3^j times the
 // code of column 4j + b, j = 0..4.
 constexpr int64_t kBase3BlockCols = 20;
-// A matrix of which a product often needs a part has 2 bits a weight and lies in one of two other ways, padded to whole vectors of 64 bytes:
+// A matrix of which a product often needs a part lies in one of two other ways, with the same n = 4 fields or 5 digits a
+// byte, padded to whole vectors of 64 bytes:
 // - some rows: the words of a tile's blocks, row after row: [row][column block][byte b: 4], zeros behind;
-// - some columns: [column][vector v][byte b: 64], field j of byte b is row 256 v + 64 j + b.
+// - some columns: [column][vector v][byte b: 64], field j of byte b is row 64 (n v + j) + b.
 constexpr int64_t kVectorBytes = 64;
-constexpr int64_t kVectorRows = 4 * kVectorBytes;
 // With codes unshifted (up to 3 << 6) and |q| <= 128, four products a block and lane stay within int32 up to here.
 constexpr int64_t kMaxTernaryCols = int64_t{1} << 18;
 
@@ -64,7 +64,7 @@ struct RowDotArgs {
   int64_t row_bytes;
   const int32_t* ids;  // [n + kPiecesAhead], ascending
   int64_t n;           // a multiple of 4
-  const int8_t* x;     // q in the rows' order: [vector][field j][lane: 16][4]
+  const int8_t* x;     // q in the rows' order: [vector][field or digit j][lane: 16][4]
   int32_t* sums;
 };
 
@@ -84,6 +84,9 @@ struct Base3Kernels {
   void (*matvec_tile)(const uint8_t* tile, int64_t n_blocks, const int8_t* q, int32_t* sums);
   // As CpuKernels::unpack_tile: five column quads a block, 640 bytes, in matmul_tile's order.
   void (*unpack_tile)(const uint8_t* tile, int64_t n_blocks, uint8_t* codes);
+  // As in CpuKernels.
+  void (*dot_rows)(const RowDotArgs& args);
+  void (*add_columns)(const ColumnSumArgs& args);
 };
 
 struct CpuKernels {
