@@ -23,11 +23,11 @@ class Attention {
             int n_threads)
       : kernels_(kernels), q_(q), kv_(kv), first_position_(first_position), out_(out) {
     heads_per_kv_ = q.n_cols / kv.head_dim / kv.n_kv_heads;
-    // Several heads of one token where there are some, several tokens of one head otherwise; smaller groups when there
-    // would not be enough of them to keep the threads evenly busy.
+    // Several heads of one token where there are some, several tokens of one head otherwise: they share the reading of
+    // keys and values. Smaller groups only where a thread would have none.
     heads_at_once_ = std::min(kQueriesAtOnce, heads_per_kv_);
     tokens_at_once_ = heads_per_kv_ == 1 ? std::min(kQueriesAtOnce, q.n_rows) : 1;
-    while (n_groups() < 3 * n_threads && heads_at_once_ > 1) heads_at_once_ = (heads_at_once_ + 1) / 2;
+    while (n_groups() < n_threads && heads_at_once_ > 1) heads_at_once_ = (heads_at_once_ + 1) / 2;
   }
 
   int64_t n_groups() const { return kv_.n_kv_heads * head_parts() * token_parts(); }
