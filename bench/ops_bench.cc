@@ -159,15 +159,25 @@ void head(benchmark::State& state, const CpuKernels* kernels, DType dtype) {
   rates(state, double(kVocab * kModel * n_tokens), double(weight->size_bytes()));
 }
 
-// `n` queries at the end of a context of `n_ctx` positions, one layer.
-void attention(benchmark::State& state, const CpuKernels* kernels) {
+// `n` queries at the end of a context of `n_ctx` positions, one layer; the layers take turns, as in a model, so that
+// none stays in the processor's cache.
+void attention(benchmark::State& state, const CpuKernels* kernels, DType dtype) {
   const int64_t n = state.range(0), n_ctx = state.range(1);
   Bench bench(*kernels, n, n_ctx);
-  std::vector<uint16_t> k(size_t(kKvHeads * n_ctx * kHeadDim), 0x3000), v = k;
-  const KvLayer kv = {k.data(), v.data(), DType::kF16, kKvHeads, n_ctx, kHeadDim};
+  KvLayer kv = {nullptr, nullptr, dtype, kKvHeads, n_ctx, kHeadDim};
+  const size_t plane_bytes = size_t(kKvHeads * n_ctx * kv.row_bytes());
+  std::vector<uint8_t> cache(2 * kLayers * plane_bytes, 0x30);
   std::vector<float> q(size_t(n * kHeads * kHeadDim), 0.1f), out = q;
   const MatrixView q_view = {q.data(), n, kHeads * kHeadDim}, out_view = {out.data(), n, kHeads * kHeadDim};
-  for (auto _ : state) bench.backend.attention(*bench.stream, q_view, kv, n_ctx - n, out_view);
+  size_t layer = 0;
+  for (auto _ : state) {
+    kv.k = cache.data() + 2 * layer * plane_bytes;
+    kv.v = cache.data() + (2 * layer + 1) * plane_bytes;
+    bench.backend.attention(*bench.stream, q_view, kv, n_ctx - n, out_view);
+    layer = (layer + 1) % kLayers;
+  }
+  state.counters["GB/s"] =
+      benchmark::Counter(double(state.iterations()) * 2e-9 * double(plane_bytes), benchmark::Counter::kIsRate);
   const double pairs = double(n) * (double(n_ctx) - double(n - 1) / 2) * double(kHeads * kHeadDim);
   state.counters["GFLOP/s"] =
       benchmark::Counter(double(state.iterations()) * 4e-9 * pairs, benchmark::Counter::kIsRate);
@@ -218,10 +228,13 @@ void register_all() {
       const std::string type_name(dtype_info(type).name);
       add(isa + "/head/" + type_name, [=](benchmark::State& s) { head(s, kernels, type); })->Arg(1)->Arg(16);
     }
-    add(isa + "/attention", [=](benchmark::State& s) { attention(s, kernels); })
-        ->Args({1, 512})
-        ->Args({1, 4096})
-        ->Args({512, 512});
+    for (const DType type : {DType::kF16, DType::kQ8_0}) {
+      const std::string type_name(dtype_info(type).name);
+      add(isa + "/attention/" + type_name, [=](benchmark::State& s) { attention(s, kernels, type); })
+          ->Args({1, 512})
+          ->Args({1, 4096})
+          ->Args({512, 512});
+    }
     add(isa + "/token_ops", [=](benchmark::State& s) { token_ops(s, kernels); })->Arg(1)->Arg(512);
     add(isa + "/prepare", [=](benchmark::State& s) { prepare(s, kernels); });
   }

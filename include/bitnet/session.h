@@ -10,7 +10,9 @@
 
 namespace bitnet {
 
-enum class KvType : uint8_t { kF16, kF32 };
+// How keys and values are kept. kQ8_0: blocks of 32 int8 with a scale, little more than half of f16's memory and reads;
+// it wants a model whose head_dim is a multiple of 32.
+enum class KvType : uint8_t { kF16, kF32, kQ8_0 };
 
 struct SessionOptions {
   int64_t n_ctx = 0;    // positions; 0: the model's training context, at most 4096

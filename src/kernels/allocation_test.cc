@@ -47,7 +47,8 @@ TEST_P(Allocation, NoOperationTakesMemory) {
   ASSERT_TRUE(ternary_matrix.has_value() && table_matrix.has_value() && head_matrix.has_value());
   const std::vector<float> weight(kCols, 1.0f), angles(kContext * 16, 0.5f);
   std::vector<uint16_t> k(kContext * kCols), v(kContext * kCols);
-  const KvLayer kv = {k.data(), v.data(), DType::kF16, 2, kContext, 64};
+  const KvLayer f16 = {k.data(), v.data(), DType::kF16, 2, kContext, 64};
+  const KvLayer q8_0 = {k.data(), v.data(), DType::kQ8_0, 2, kContext, 64};
 
   for (const int64_t n_tokens : {int64_t{1}, int64_t{30}}) {
     const auto stream = make_stream(cpu_, 2, n_tokens, kCols, kContext);
@@ -66,8 +67,10 @@ TEST_P(Allocation, NoOperationTakesMemory) {
     cpu_.linear(*stream, {&by_table, 1}, y.view());
     cpu_.fake_quantize(*stream, y.view());
     cpu_.rope(*stream, y.view(), 64, {angles.data(), angles.data(), kContext, 16}, 0);
-    cpu_.store_kv(*stream, x.view(), y.view(), kv, 0);
-    cpu_.attention(*stream, x.view(), kv, 0, y.view());
+    for (const KvLayer& kv : {f16, q8_0}) {
+      cpu_.store_kv(*stream, x.view(), y.view(), kv, 0);
+      cpu_.attention(*stream, x.view(), kv, 0, y.view());
+    }
     cpu_.gate(*stream, GateActivation::kSilu, x.view(), y.view(), y.view());
     cpu_.add(*stream, x.view(), y.view());
     EXPECT_EQ(n_allocations.load(), before) << n_tokens << " tokens";

@@ -18,7 +18,7 @@ struct Cache {
       : k(size_t(shape.n_kv_heads * n_ctx * shape.head_dim)), v(k.size()) {
     layer = {k.data(), v.data(), dtype, shape.n_kv_heads, n_ctx, shape.head_dim};
   }
-  std::vector<float> k, v;  // room for either type
+  std::vector<float> k, v;  // room for every type
   KvLayer layer;
 };
 
@@ -41,16 +41,19 @@ std::vector<float> run_attention(const Backend& backend, const Shape& shape, DTy
   return out.values;
 }
 
-const Shape kShapes[] = {{20, 4, 128}, {4, 4, 100}, {5, 1, 64}, {12, 1, 16}, {3, 3, 8}, {1, 1, 1}};
+const Shape kShapes[] = {{20, 4, 128}, {6, 6, 96},  {4, 4, 100}, {5, 1, 64},
+                         {3, 3, 32},   {12, 1, 16}, {3, 3, 8},   {1, 1, 1}};
 
 TEST_P(AttentionOp, AttentionEqualsTheReferenceForEveryChunk) {
   for (const Shape& shape : kShapes) {
-    for (const DType dtype : {DType::kF16, DType::kF32}) {
+    for (const DType dtype : {DType::kF16, DType::kF32, DType::kQ8_0}) {
+      if (shape.head_dim % dtype_info(dtype).block_size != 0) continue;
       constexpr int64_t kTokens = 75;
       const auto want = run_attention(reference_, shape, dtype, kTokens, kTokens, 1);
       for (const int64_t chunk : {int64_t{1}, int64_t{7}, int64_t{32}, kTokens}) {
         EXPECT_TRUE(same_bits(want, run_attention(cpu_, shape, dtype, kTokens, chunk, 2)))
-            << shape.n_heads << "/" << shape.n_kv_heads << " heads of " << shape.head_dim << ", chunk " << chunk;
+            << dtype_info(dtype).name << ", " << shape.n_heads << "/" << shape.n_kv_heads << " heads of "
+            << shape.head_dim << ", chunk " << chunk;
       }
     }
   }
@@ -58,10 +61,12 @@ TEST_P(AttentionOp, AttentionEqualsTheReferenceForEveryChunk) {
 
 TEST_P(AttentionOp, AttentionDoesNotDependOnThreads) {
   const Shape shape = {10, 5, 32};
-  const auto want = run_attention(reference_, shape, DType::kF16, 40, 40, 1);
-  for (const int n_threads : {1, 2, 3, 8}) {
-    for (const int64_t chunk : {1, 40}) {
-      EXPECT_TRUE(same_bits(want, run_attention(cpu_, shape, DType::kF16, 40, chunk, n_threads))) << n_threads;
+  for (const DType dtype : {DType::kF16, DType::kQ8_0}) {
+    const auto want = run_attention(reference_, shape, dtype, 40, 40, 1);
+    for (const int n_threads : {1, 2, 3, 8}) {
+      for (const int64_t chunk : {1, 40}) {
+        EXPECT_TRUE(same_bits(want, run_attention(cpu_, shape, dtype, 40, chunk, n_threads))) << n_threads;
+      }
     }
   }
 }

@@ -103,7 +103,8 @@ struct RopeTable {
   int64_t n_pairs = 0;  // rope_dim / 2 <= head_dim / 2; later dimensions pass through
 };
 
-// One layer's keys and values, each [n_kv_heads, n_ctx, head_dim] of dtype F16 or F32.
+// One layer's keys and values, each [n_kv_heads, n_ctx] rows of head_dim values: F16, F32, or Q8_0 where head_dim is a
+// multiple of 32.
 struct KvLayer {
   void* k = nullptr;
   void* v = nullptr;
@@ -111,6 +112,10 @@ struct KvLayer {
   int64_t n_kv_heads = 0;
   int64_t n_ctx = 0;
   int64_t head_dim = 0;
+  int64_t row_bytes() const {
+    const DTypeInfo& info = dtype_info(dtype);
+    return head_dim / info.block_size * info.block_bytes;
+  }
 };
 
 struct StreamOptions {

@@ -24,4 +24,8 @@ Status dequantize(DType type, std::span<const std::byte> bytes, int64_t n_values
 // searches the scale of each 16 values for the least squared error. Rows are independent of each other.
 Result<std::vector<std::byte>> quantize(DType type, std::span<const float> values, int64_t n_rows, int64_t n_cols);
 
+// The same Q8_0 definition for values of any size, as the key/value cache has them: whole blocks of 32 values to 34
+// bytes. A NaN becomes 0; a block with an infinity, or a d beyond binary16, gives values that are not finite.
+void quantize_q8_0(std::span<const float> values, uint8_t* out);
+
 }  // namespace bitnet

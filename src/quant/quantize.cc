@@ -56,6 +56,10 @@ Status check_block_values(DType type, std::span<const float> values, int64_t n_c
 
 }  // namespace
 
+void quantize_q8_0(std::span<const float> values, uint8_t* out) {
+  for (size_t i = 0; i < values.size() / 32; ++i) q8_0_block(values.data() + i * 32, out + i * 34);
+}
+
 Result<std::vector<std::byte>> quantize(DType type, std::span<const float> values, int64_t n_rows, int64_t n_cols) {
   int64_t count;
   if (n_rows < 0 || n_cols <= 0 || __builtin_mul_overflow(n_rows, n_cols, &count) || uint64_t(count) != values.size()) {
@@ -70,7 +74,7 @@ Result<std::vector<std::byte>> quantize(DType type, std::span<const float> value
     case DType::kBF16: to_bf16(values, out); return bytes;
     case DType::kQ8_0:
       BN_RETURN_IF_ERROR(check_block_values(type, values, n_cols, 127.0f));
-      for (int64_t i = 0; i < count / 32; ++i) q8_0_block(values.data() + i * 32, out + i * 34);
+      quantize_q8_0(values, out);
       return bytes;
     case DType::kQ6_K:
       BN_RETURN_IF_ERROR(check_block_values(type, values, n_cols, 32.0f));

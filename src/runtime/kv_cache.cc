@@ -11,10 +11,10 @@ constexpr uint64_t kAlign_bytes = 64;
 
 // Bytes of one layer's keys (or values), padded to whole cache lines.
 std::optional<uint64_t> plane_bytes(const ModelConfig& config, DType dtype, int64_t n_ctx) {
-  const uint64_t element_bytes = uint64_t(dtype_info(dtype).block_bytes);
-  std::optional<uint64_t> bytes = checked_mul(uint64_t(config.n_kv_heads), uint64_t(config.head_dim));
+  const DTypeInfo& info = dtype_info(dtype);
+  std::optional<uint64_t> bytes = checked_mul(uint64_t(config.n_kv_heads), uint64_t(config.head_dim / info.block_size));
   if (bytes) bytes = checked_mul(*bytes, uint64_t(n_ctx));
-  if (bytes) bytes = checked_mul(*bytes, element_bytes);
+  if (bytes) bytes = checked_mul(*bytes, uint64_t(info.block_bytes));
   if (bytes) bytes = checked_add(*bytes, kAlign_bytes - 1);
   if (bytes) bytes = *bytes / kAlign_bytes * kAlign_bytes;
   return bytes;
@@ -23,6 +23,11 @@ std::optional<uint64_t> plane_bytes(const ModelConfig& config, DType dtype, int6
 }  // namespace
 
 Result<KvCache> KvCache::create(const Backend& backend, const ModelConfig& config, DType dtype, int64_t n_ctx) {
+  if (const int64_t block = dtype_info(dtype).block_size; config.head_dim % block != 0) {
+    return invalid_argument(
+        "a {} key/value cache has blocks of {} values, which this model's heads of {} do not fill; use f16 instead",
+        dtype_info(dtype).name, block, config.head_dim);
+  }
   const std::optional<uint64_t> plane = plane_bytes(config, dtype, n_ctx);
   const std::optional<uint64_t> total = plane ? checked_mul(*plane, 2 * uint64_t(config.n_layers)) : std::nullopt;
   if (!total) {

@@ -39,6 +39,14 @@ Result<SessionOptions> resolve(const SessionOptions& options, const ModelConfig&
   return o;
 }
 
+DType cache_dtype(KvType type) {
+  switch (type) {
+    case KvType::kF32: return DType::kF32;
+    case KvType::kQ8_0: return DType::kQ8_0;
+    default: return DType::kF16;
+  }
+}
+
 StreamOptions stream_options(const SessionOptions& options, const ModelConfig& config) {
   StreamOptions s;
   s.n_threads = options.n_threads;
@@ -92,8 +100,7 @@ struct Session::Impl {
 Status Session::Impl::take_memory() {
   const ModelConfig& config = weights.config;
   // The cache first: of everything here it alone can be too large for a machine that holds the model.
-  const DType kv_dtype = options.kv_type == KvType::kF32 ? DType::kF32 : DType::kF16;
-  BN_ASSIGN_OR_RETURN(kv, KvCache::create(*weights.backend, config, kv_dtype, options.n_ctx));
+  BN_ASSIGN_OR_RETURN(kv, KvCache::create(*weights.backend, config, cache_dtype(options.kv_type), options.n_ctx));
   BN_ASSIGN_OR_RETURN(stream, weights.backend->new_stream(stream_options(options, config)));
   BN_ASSIGN_OR_RETURN(workspace, Workspace::create(weights, options.chunk));
   rope = make_rope_tables(config, options.n_ctx);

@@ -9,6 +9,10 @@ check "bench --synthetic" call 0 bench --synthetic tiny -p 16 -n 4 -r 1 -t 1 --j
 check "bench --synthetic leaves no file" bash -c "! ls \${TMPDIR:-/tmp}/bitnet-bench-*.gguf >/dev/null 2>&1"
 check "bench -p 0 measures generation alone" call 0 bench -m tiny.gguf -p 0 -n 4 -r 1 -t 1 --json
 check "bench -p 0: one result" json '[r["test"] for r in d["results"]] == ["tg4"]'
+check "bench --depth: a prompt shorter than the depth" call 0 bench -m tiny.gguf -p 8 -n 4 -d 40 -r 1 -t 2 --kv q8_0 --json
+check "bench --depth is in the test's name" json '[r["test"] for r in d["results"]] == ["pp8", "tg4 @ d40"]'
+check "bench --depth: a prompt longer than the depth" call 0 bench -m tiny.gguf -p 64 -n 4 -d 40 -r 1 -t 1 --kv q8_0
+check "bench --depth beyond the training context" call 2 bench -m tiny.gguf -p 8 -n 4 -d 4000 -r 1 -t 1
 
 if [ ! -e "$story" ]; then
   skip "perplexity" "no model with a vocabulary"

@@ -38,6 +38,13 @@ check "logits have a hash" [ -n "$all" ]
 for options in "--chunk 1" "--chunk 4" "-t 1" "-t 3" "--device reference"; do
   check "logits $options: the same bits" [ "$(hash_of -m tiny.gguf --ids 5,6,7,8,9,10,11,12,13 $options)" = "$all" ]
 done
+q8_0=$(hash_of -m tiny.gguf --ids 5,6,7,8,9,10,11,12,13 --kv q8_0)
+check "logits --kv q8_0: other bits" [ "$q8_0" != "$all" ]
+for options in "--chunk 1" "-t 3" "--device reference"; do
+  check "logits --kv q8_0 $options: the same bits" [ "$(hash_of -m tiny.gguf --ids 5,6,7,8,9,10,11,12,13 --kv q8_0 $options)" = "$q8_0" ]
+done
+check "run --kv q8_0" call 0 run -m tiny.gguf --prompt-ids 1,2,3 -n 12 --temp 0 --ids --kv q8_0
+check "an unknown cache type" call 2 run -m tiny.gguf --prompt-ids 1,2,3 -n 1 --kv q4_0
 check "logits --no-act-quant: other bits" [ "$(hash_of -m tiny.gguf --ids 5,6,7,8,9,10,11,12,13 --no-act-quant)" != "$all" ]
 
 check "run by ids" call 0 run -m tiny.gguf --prompt-ids 1,2,3 -n 12 --temp 0 --ids

@@ -193,7 +193,7 @@ Result<int> run(const Invocation& invocation, BenchFlags flags) {
   if (flags.sizes.threads.empty()) flags.sizes.threads.push_back(available_cpus());
   flags.model.n_threads = *std::max_element(flags.sizes.threads.begin(), flags.sizes.threads.end());
   flags.sizes.session.chunk = flags.chunk;
-  flags.sizes.session.kv_type = flags.kv == "f32" ? KvType::kF32 : KvType::kF16;
+  flags.sizes.session.kv_type = kv_type(flags.kv);
 
   const auto start = std::chrono::steady_clock::now();
   const auto elapsed = [&] { return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count(); };
@@ -259,13 +259,15 @@ void add_bench(CLI::App& app, Invocation& invocation) {
       ->delimiter(',')
       ->check(CLI::Range(1, 1024).description(""));
   command
+      ->add_option("-d,--depth", flags->sizes.depth, "Tokens in the cache, untimed, before the generation test starts")
+      ->check(CLI::Range(int64_t{1}, int64_t{1} << 20).description(""))
+      ->capture_default_str();
+  command
       ->add_option("-r,--repetitions", flags->sizes.repetitions, "Times that every test runs, after one that warms up")
       ->check(CLI::Range(1, 1000).description(""))
       ->capture_default_str();
   command->add_option("--device", flags->model.device, "Back end: cpu or reference")->capture_default_str();
-  command->add_option("--kv", flags->kv, "Type of the key/value cache: f16 or f32")
-      ->check(CLI::IsMember({"f16", "f32"}))
-      ->capture_default_str();
+  add_kv_flag(*command, flags->kv);
   command->add_option("--chunk", flags->chunk, "Prompt tokens computed together")
       ->check(CLI::Range(int64_t{1}, int64_t{65536}).description(""))
       ->capture_default_str();

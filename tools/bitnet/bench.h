@@ -16,6 +16,7 @@ namespace bitnet::cli {
 struct BenchSizes {
   int64_t n_prompt = 512;
   int64_t n_generate = 64;
+  int64_t depth = 1;  // tokens in the cache when the generation test starts
   int repetitions = 5;
   std::vector<int> threads;
   SessionOptions session;         // n_threads and n_ctx are set for each test

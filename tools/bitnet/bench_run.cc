@@ -31,7 +31,7 @@ class Bench {
       : model_(model),
         sizes_(sizes),
         meter_(meter),
-        prompt_(fixed_ids(std::max<int64_t>(sizes.n_prompt, 1), model.info().vocab_size)) {}
+        ids_(fixed_ids(std::max({sizes.n_prompt, sizes.depth, int64_t{1}}), model.info().vocab_size)) {}
 
   Result<BenchReport> run() {
     const int n_rounds = sizes_.repetitions + 1;  // the first one warms up and is not counted
@@ -58,7 +58,7 @@ class Bench {
   Status run_once(int n_threads, bool count) {
     SessionOptions options = sizes_.session;
     options.n_threads = n_threads;
-    options.n_ctx = std::max<int64_t>({2, sizes_.n_prompt, sizes_.n_generate + 1});
+    options.n_ctx = std::max<int64_t>({2, sizes_.n_prompt, sizes_.n_generate + sizes_.depth});
     BN_ASSIGN_OR_RETURN(Session session, model_.new_session(options));
     const InterruptScope scope(&session);
     session.want_logits(1);
@@ -66,10 +66,9 @@ class Bench {
     std::vector<Best> best;
     BN_RETURN_IF_ERROR(time_prompt(session, prompt, best));
     const Phases prompt_phases = take_phases(sizes_.n_prompt);
-    const uint64_t bytes_before = session.weight_bytes_read();
-    BN_RETURN_IF_ERROR(time_generation(session, generate, best));
+    double bytes_per_token = 0;
+    BN_RETURN_IF_ERROR(time_generation(session, generate, bytes_per_token, best));
     const Phases generate_phases = take_phases(sizes_.n_generate);
-    const uint64_t n_bytes = session.weight_bytes_read() - bytes_before;
     BN_RETURN_IF_ERROR(check_hash(best));
     peak_rss_bytes_ = peak_rss_bytes();
     const MachineLimits limits = meter_.measure(n_threads);
@@ -77,9 +76,7 @@ class Bench {
     Samples& samples = samples_[n_threads];
     samples.prompt_phases = prompt_phases;
     samples.generate_phases = generate_phases;
-    // One token more is run than is timed.
-    samples.bytes_per_token =
-        n_bytes > 0 ? double(n_bytes) / double(sizes_.n_generate + 1) : double(model_.info().bytes_per_token);
+    samples.bytes_per_token = bytes_per_token > 0 ? bytes_per_token : double(model_.info().bytes_per_token);
     samples.prompt.push_back(prompt);
     samples.generate.push_back(generate);
     samples.read.push_back(limits.read_gb_per_s);
@@ -89,9 +86,10 @@ class Bench {
 
   Status time_prompt(Session& session, double& tokens_per_s, std::vector<Best>& best) {
     session.reset();
+    const auto prompt = std::span(ids_).first(size_t(std::max<int64_t>(sizes_.n_prompt, 1)));
     const Clock::time_point start = Clock::now();
-    BN_RETURN_IF_ERROR(session.append(prompt_));
-    tokens_per_s = double(prompt_.size()) / seconds_since(start);
+    BN_RETURN_IF_ERROR(session.append(prompt));
+    tokens_per_s = double(prompt.size()) / seconds_since(start);
     best.push_back(best_of(session.logits()));
     return ok();
   }
@@ -121,19 +119,27 @@ class Bench {
     return ok();
   }
 
-  // Greedy text after one token: what the model's own words make it compute.
-  Status time_generation(Session& session, double& tokens_per_s, std::vector<Best>& best) {
+  // Greedy text after `depth` tokens: what the model's own words make it compute. What the prompt test left in the
+  // cache need not be computed again.
+  Status time_generation(Session& session, double& tokens_per_s, double& bytes_per_token, std::vector<Best>& best) {
     if (sizes_.n_generate == 0) return ok();
-    session.reset();
-    BN_RETURN_IF_ERROR(session.append({prompt_.data(), 1}));
+    const int64_t n_there = std::min(session.n_past(), sizes_.depth);
+    BN_RETURN_IF_ERROR(session.truncate(n_there));
+    BN_RETURN_IF_ERROR(session.append(std::span(ids_).subspan(size_t(n_there), size_t(sizes_.depth - n_there))));
     if (sizes_.timed != nullptr) sizes_.timed->reset();
+    const uint64_t bytes_before = session.weight_bytes_read();
     const Clock::time_point start = Clock::now();
     for (int64_t i = 0; i < sizes_.n_generate; ++i) {
       best.push_back(best_of(session.logits()));
       BN_RETURN_IF_ERROR(session.append({&best.back().id, 1}));
     }
     tokens_per_s = double(sizes_.n_generate) / seconds_since(start);
+    bytes_per_token = double(session.weight_bytes_read() - bytes_before) / double(sizes_.n_generate);
     return ok();
+  }
+
+  std::string generation_name() const {
+    return fmt::format("tg{}", sizes_.n_generate) + (sizes_.depth > 1 ? fmt::format(" @ d{}", sizes_.depth) : "");
   }
 
   BenchReport report() const {
@@ -153,7 +159,7 @@ class Bench {
       }
       if (sizes_.n_generate > 0) {
         report.results.push_back(
-            result(fmt::format("tg{}", sizes_.n_generate), n_threads, samples.generate, samples.read,
+            result(generation_name(), n_threads, samples.generate, samples.read,
                    samples.bytes_per_token / 1e9));
         report.results.back().bytes_per_token = samples.bytes_per_token;
         report.results.back().phases = samples.generate_phases;
@@ -180,7 +186,7 @@ class Bench {
   const Model& model_;
   const BenchSizes& sizes_;
   MachineMeter& meter_;
-  std::vector<int32_t> prompt_;
+  const std::vector<int32_t> ids_;  // of the prompt and what fills the cache
   std::map<int, Samples> samples_;
   std::string hash_;
   unsigned long long peak_rss_bytes_ = 0;

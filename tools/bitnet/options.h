@@ -50,6 +50,8 @@ struct SessionFlags {
   std::string kv = "f16";
 };
 void add_session_flags(CLI::App& command, SessionFlags& flags);
+void add_kv_flag(CLI::App& command, std::string& kv);
+KvType kv_type(const std::string& kv);  // of what that flag allows
 SessionOptions session_options(const SessionFlags& flags, int n_threads);
 
 struct SamplingFlags {

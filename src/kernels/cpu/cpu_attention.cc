@@ -23,11 +23,11 @@ class Attention {
             int n_threads)
       : kernels_(kernels), q_(q), kv_(kv), first_position_(first_position), out_(out) {
     heads_per_kv_ = q.n_cols / kv.head_dim / kv.n_kv_heads;
-    // Several heads of one token where there are some, several tokens of one head otherwise; smaller groups when there
-    // would not be enough of them to keep the threads evenly busy.
+    // Several heads of one token where there are some, several tokens of one head otherwise: they share the reading of
+    // keys and values. Smaller groups only where a thread would have none.
     heads_at_once_ = std::min(kQueriesAtOnce, heads_per_kv_);
     tokens_at_once_ = heads_per_kv_ == 1 ? std::min(kQueriesAtOnce, q.n_rows) : 1;
-    while (n_groups() < 3 * n_threads && heads_at_once_ > 1) heads_at_once_ = (heads_at_once_ + 1) / 2;
+    while (n_groups() < n_threads && heads_at_once_ > 1) heads_at_once_ = (heads_at_once_ + 1) / 2;
   }
 
   int64_t n_groups() const { return kv_.n_kv_heads * head_parts() * token_parts(); }
@@ -44,7 +44,7 @@ class Attention {
   void run(const QueryGroup& group, float* scores, int64_t scores_stride) const {
     const int64_t n = group.n_tokens * group.n_heads, d = kv_.head_dim;
     const int64_t stride = group.n_tokens > 1 ? q_.n_cols : d;  // out has q's shape
-    const int64_t row_bytes = d * (kv_.dtype == DType::kF16 ? 2 : 4);
+    const int64_t row_bytes = kv_.row_bytes();
     const int64_t kv_offset = group.head / heads_per_kv_ * kv_.n_ctx * row_bytes;
     const uint8_t* const keys = static_cast<const uint8_t*>(kv_.k) + kv_offset;
     const uint8_t* const values = static_cast<const uint8_t*>(kv_.v) + kv_offset;
@@ -52,16 +52,16 @@ class Attention {
     const int64_t shortest = first_position_ + group.token + 1;  // positions that the first query sees
     const auto length = [&](int64_t query) { return shortest + (group.n_tokens > 1 ? query : 0); };
 
-    const WeightType type = kv_.dtype == DType::kF16 ? WeightType::kF16 : WeightType::kF32;
-    kernels_.dot[size_t(type)]({.rows = keys,
-                                .row_bytes = row_bytes,
-                                .n_rows = length(n - 1),
-                                .x = q_.row(group.token) + group.head * d,
-                                .x_stride = stride,
-                                .n_x = n,
-                                .n_cols = d,
-                                .out = scores,
-                                .out_stride = scores_stride});
+    const size_t type = size_t(cache_type(kv_.dtype));
+    kernels_.dot[type]({.rows = keys,
+                        .row_bytes = row_bytes,
+                        .n_rows = length(n - 1),
+                        .x = q_.row(group.token) + group.head * d,
+                        .x_stride = stride,
+                        .n_x = n,
+                        .n_cols = d,
+                        .out = scores,
+                        .out_stride = scores_stride});
     float inverse[kQueriesAtOnce];
     const float scale = 1.0f / std::sqrt(float(d));
     for (int64_t j = 0; j < n; ++j) inverse[j] = kernels_.softmax(scores + j * scores_stride, length(j), scale);
@@ -80,7 +80,7 @@ class Attention {
       sum.values = values + t * row_bytes;
       sum.n_values = std::min(kValuesAtOnce, shortest - t);
       sum.weights = scores + t;
-      add_weighted(sum);
+      kernels_.weighted_sum[type](sum);
     }
     for (int64_t j = 1; j < n && group.n_tokens > 1; ++j) {  // what only later tokens see
       sum.values = values + shortest * row_bytes;
@@ -88,7 +88,7 @@ class Attention {
       sum.weights = scores + j * scores_stride + shortest;
       sum.n_out = 1;
       sum.out = out + j * stride;
-      add_weighted(sum);
+      kernels_.weighted_sum[type](sum);
     }
     for (int64_t j = 0; j < n; ++j) kernels_.scale(out + j * stride, d, inverse[j]);
   }
@@ -96,9 +96,6 @@ class Attention {
  private:
   int64_t head_parts() const { return (heads_per_kv_ + heads_at_once_ - 1) / heads_at_once_; }
   int64_t token_parts() const { return (q_.n_rows + tokens_at_once_ - 1) / tokens_at_once_; }
-  void add_weighted(const WeightedSumArgs& sum) const {
-    (kv_.dtype == DType::kF16 ? kernels_.weighted_sum_f16 : kernels_.weighted_sum_f32)(sum);
-  }
 
   const CpuKernels& kernels_;
   const MatrixView q_;

@@ -76,16 +76,12 @@ void CpuBackend::rope(Stream& stream, MatrixView x, int64_t head_dim, const Rope
 }
 
 void CpuBackend::store_kv(Stream& stream, MatrixView k, MatrixView v, const KvLayer& kv, int64_t first_position) const {
+  const auto narrow = kernels_.narrow[size_t(cache_type(kv.dtype))];
+  const int64_t row_bytes = kv.row_bytes();
   const auto store = [&](const float* row, void* cache, int64_t position) {
     for (int64_t head = 0; head < kv.n_kv_heads; ++head) {
-      const float* const from = row + head * kv.head_dim;
-      const int64_t to = (head * kv.n_ctx + position) * kv.head_dim;
-      if (kv.dtype == DType::kF16) {
-        kernels_.narrow_f16(from, kv.head_dim, static_cast<uint16_t*>(cache) + to);
-      } else {
-        kernels_.widen[size_t(WeightType::kF32)](reinterpret_cast<const uint8_t*>(from), kv.head_dim,
-                                                 static_cast<float*>(cache) + to);
-      }
+      narrow(row + head * kv.head_dim, kv.head_dim,
+             static_cast<uint8_t*>(cache) + (head * kv.n_ctx + position) * row_bytes);
     }
   };
   for_each_row(stream, k.n_rows, k.n_cols, [&](int64_t t) {

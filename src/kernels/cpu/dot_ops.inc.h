@@ -36,11 +36,13 @@ struct Q8_0Row {  // [f16 d][32 int8]: d * q
   static constexpr int kCols = 32, kBytes = 34, kValueBytes = 0;
   struct Block {
     const uint8_t* codes;
-    float d;
+    F32x16 d;
   };
-  static inline Block open(const uint8_t* p) { return {p + 2, scale_at(p)}; }
+  static inline Block open(const uint8_t* p) {
+    return {p + 2, broadcast_f16(*reinterpret_cast<const U16Unaligned*>(p))};
+  }
   static inline F32x16 load16(const Block& block, int step) {
-    return mul(from_i8(load_bytes(block.codes + 16 * step)), broadcast(block.d));
+    return mul(from_i8(load_bytes(block.codes + 16 * step)), block.d);
   }
 };
 struct Q4_0Row {  // [f16 d][16 bytes: low nibbles, then high]: d * (q - 8)
@@ -119,22 +121,22 @@ static inline F32x16 load_tail(const uint8_t* p, int64_t n) {
   return Row::load16(Row::open(values), 0);
 }
 
-// R rows with X vectors at once; each sum keeps its own lanes, so the tiling never shows in the result. Reading several
-// rows at once, the processor's own prefetcher falls behind: with one vector, where memory is the limit, the R rows
-// after these are asked for in the order in which they lie.
+// Reading several rows at once, the processor's own prefetcher falls behind, and it stops at each page: rows are asked
+// for at least this much earlier, in the order in which they lie.
+constexpr int64_t kAhead_bytes = 4096;
+
+// R rows with X vectors at once; each sum keeps its own lanes, so the tiling never shows in the result.
 template <class Row, int R, int X>
 static inline void dot_tile(const DotArgs& a, int64_t row, int64_t vector) {
   const uint8_t* const rows = a.rows + row * a.row_bytes;
-  const uint8_t* ahead = rows + R * a.row_bytes;
+  const uint8_t* ahead = rows + (1 + kAhead_bytes / (R * a.row_bytes)) * R * a.row_bytes;
   const float* const x = a.x + vector * a.x_stride;
   F32x16 sums[R * X];
   BN_UNROLL for (int i = 0; i < R * X; ++i) sums[i] = zero();
   const int64_t n_blocks = a.n_cols / Row::kCols;
   for (int64_t i = 0; i < n_blocks; ++i) {
-    if constexpr (X == 1) {
-      for (int line = 0; line < R * Row::kBytes; line += 64) __builtin_prefetch(ahead + line);
-      ahead += R * Row::kBytes;
-    }
+    BN_UNROLL for (int line = 0; line < R * Row::kBytes; line += 64) __builtin_prefetch(ahead + line);
+    ahead += R * Row::kBytes;
     typename Row::Block blocks[R];
     BN_UNROLL for (int r = 0; r < R; ++r) blocks[r] = Row::open(rows + r * a.row_bytes + i * Row::kBytes);
     BN_UNROLL for (int step = 0; step < Row::kCols / 16; ++step) {
@@ -156,13 +158,18 @@ static inline void dot_tile(const DotArgs& a, int64_t row, int64_t vector) {
       }
     }
   }
-  float folded[R * X];
-  if constexpr (R * X % 4 == 0) {
-    BN_UNROLL for (int i = 0; i < R * X; i += 4) fold4(sums[i], sums[i + 1], sums[i + 2], sums[i + 3], folded + i);
+  float* const out = a.out + vector * a.out_stride + row;
+  if constexpr (R == 4) {
+    BN_UNROLL for (int j = 0; j < X; ++j) {
+      fold4(sums[j * R], sums[j * R + 1], sums[j * R + 2], sums[j * R + 3], out + j * a.out_stride);
+    }
+  } else if constexpr (R * X == 4) {
+    float folded[4];
+    fold4(sums[0], sums[1], sums[2], sums[3], folded);
+    for (int i = 0; i < 4; ++i) out[i / R * a.out_stride + i % R] = folded[i];
   } else {
-    BN_UNROLL for (int i = 0; i < R * X; ++i) folded[i] = fold(sums[i]);
+    BN_UNROLL for (int i = 0; i < R * X; ++i) out[i / R * a.out_stride + i % R] = fold(sums[i]);
   }
-  for (int i = 0; i < R * X; ++i) a.out[(vector + i / R) * a.out_stride + row + i % R] = folded[i];
 }
 
 template <class Row>
@@ -202,10 +209,18 @@ static inline void weighted_sum_tile(const WeightedSumArgs& a, int64_t first, in
   float* const out = a.out + first * a.out_stride + col;
   const float* const weights = a.weights + first * a.weights_stride;
   BN_UNROLL for (int i = 0; i < Q * V; ++i) sums[i] = load(out + i / V * a.out_stride + i % V * 16);
-  const uint8_t* row = a.values;
+  // In whole blocks the first vector's place in its block is known while compiling.
+  constexpr int kSteps = Row::kCols / 16;
+  const int first_step = V % kSteps == 0 ? 0 : int(col / 16 % kSteps);
+  const uint8_t* row = a.values + col / Row::kCols * Row::kBytes;
   for (int64_t t = 0; t < a.n_values; ++t, row += a.row_bytes) {
+    BN_UNROLL for (int line = 0; line < V * Row::kBytes / kSteps; line += 64)
+        __builtin_prefetch(row + kAhead_bytes + line);
     F32x16 v[V];
-    BN_UNROLL for (int i = 0; i < V; ++i) v[i] = Row::load16(row + (col + 16 * i) * Row::kValueBytes, 0);
+    BN_UNROLL for (int i = 0; i < V; ++i) {
+      const int step = first_step + i;
+      v[i] = Row::load16(Row::open(row + step / kSteps * Row::kBytes), step % kSteps);
+    }
     BN_UNROLL for (int j = 0; j < Q; ++j) {
       const F32x16 e = broadcast(weights[j * a.weights_stride + t]);
       BN_UNROLL for (int i = 0; i < V; ++i) sums[j * V + i] = add(sums[j * V + i], mul(e, v[i]));
@@ -229,7 +244,9 @@ static inline void weighted_sum_rows(const WeightedSumArgs& a, int64_t first) {
   for (; col + 16 * kSumVectors <= a.n_cols; col += 16 * kSumVectors)
     weighted_sum_tile<Row, Q, kSumVectors>(a, first, col);
   for (; col + 16 <= a.n_cols; col += 16) weighted_sum_tile<Row, Q, 1>(a, first, col);
-  for (int64_t j = first; col < a.n_cols && j < first + Q; ++j) weighted_sum_tail<Row>(a, j, col, a.n_cols - col);
+  if constexpr (Row::kValueBytes > 0) {
+    for (int64_t j = first; col < a.n_cols && j < first + Q; ++j) weighted_sum_tail<Row>(a, j, col, a.n_cols - col);
+  }
 }
 template <class Row>
 static void weighted_sum(const WeightedSumArgs& a) {

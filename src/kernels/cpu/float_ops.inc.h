@@ -136,13 +136,44 @@ static void rope(float* head, const float* cos, const float* sin, int64_t n_pair
   }
 }
 
-static void narrow_f16(const float* x, int64_t n, uint16_t* out) {
+static void narrow_f32(const float* x, int64_t n, uint8_t* row) {
+  __builtin_memcpy(row, x, uint64_t(n) * sizeof(float));
+}
+static void narrow_f16(const float* x, int64_t n, uint8_t* row) {
+  auto* const out = reinterpret_cast<uint16_t*>(row);
   int64_t i = 0;
   for (; i + 16 <= n; i += 16) store_f16(out + i, load(x + i));
   if (i < n) {
     uint16_t lanes[16];
     store_f16(lanes, load_part(x + i, n - i));
     for (int64_t j = 0; i + j < n; ++j) out[i + j] = lanes[j];
+  }
+}
+
+// Half up for a >= 0: nearest even, and one more where that dropped exactly a half. Only a remainder of 0.5 passes 0.5
+// when 2^-24, a unit in its last place, is added.
+static inline F32x16 round_half_up(F32x16 a) {
+  const F32x16 even = round_half_even(a);
+  return add(even, round_half_even(add(sub(a, even), broadcast(0x1p-24f))));
+}
+// Each sign apart, so that halves go away from zero; limited before rounding because 1 / d may be infinite.
+static inline F32x16 to_q8_0_code(F32x16 x, F32x16 inverse) {
+  const F32x16 v = mul(x, inverse), limit = broadcast(127.0f);
+  const F32x16 above = round_half_up(min(max(v, zero()), limit));
+  return sub(above, round_half_up(min(max(negate(v), zero()), limit)));
+}
+static void narrow_q8_0(const float* x, int64_t n, uint8_t* row) {
+  for (int64_t i = 0; i + 32 <= n; i += 32, row += 34) {
+    const F32x16 low = load(x + i), high = load(x + i + 16);
+    const float d = fold_max(max(abs(high), max(abs(low), zero()))) / 127.0f;
+    const F32x16 inverse = broadcast(d != 0.0f ? 1.0f / d : 0.0f);
+    uint16_t halves[16];
+    store_f16(halves, broadcast(d));
+    __builtin_memcpy(row, halves, 2);
+    int8_t codes[32];
+    store_i8(codes, to_q8_0_code(low, inverse));
+    store_i8(codes + 16, to_q8_0_code(high, inverse));
+    __builtin_memcpy(row + 2, codes, 32);
   }
 }
 

@@ -26,8 +26,9 @@ constexpr int64_t kVectorBytes = 64;
 // With codes unshifted (up to 3 << 6) and |q| <= 128, four products a block and lane stay within int32 up to here.
 constexpr int64_t kMaxTernaryCols = int64_t{1} << 18;
 
-enum class WeightType : uint8_t { kF32, kF16, kBF16, kQ8_0, kQ6_K, kQ4_0, kQ4_K };
-constexpr int kWeightTypes = 7;
+// The first kCacheTypes are also types of the key/value cache.
+enum class WeightType : uint8_t { kF32, kF16, kQ8_0, kBF16, kQ6_K, kQ4_0, kQ4_K };
+constexpr int kWeightTypes = 7, kCacheTypes = 3;
 
 // out[j * out_stride + r] = dot(row r, x + j * x_stride) (numerics.md 4), every row with every vector.
 struct DotArgs {
@@ -44,7 +45,7 @@ struct DotArgs {
 
 // out[j * out_stride + d] += sum over t in order of weights[j * weights_stride + t] * values[t][d].
 struct WeightedSumArgs {
-  const uint8_t* values;  // [n_values, n_cols] f32 or f16, row_bytes apart
+  const uint8_t* values;  // [n_values, n_cols] of a cache type, row_bytes apart
   int64_t row_bytes;
   int64_t n_values;
   int64_t n_cols;
@@ -119,11 +120,11 @@ struct CpuKernels {
   void (*fake_quantize)(float* x, int64_t n);
   // One head in place: pairs (i, i + n_pairs).
   void (*rope)(float* head, const float* cos, const float* sin, int64_t n_pairs);
-  void (*narrow_f16)(const float* x, int64_t n, uint16_t* out);
+  // Rounds a row to the stored type; Q8_0 wants whole blocks.
+  void (*narrow[kCacheTypes])(const float* x, int64_t n, uint8_t* row);
   // scores[t] = exp(scores[t] * scale - max); returns the reciprocal of their lane sum.
   float (*softmax)(float* scores, int64_t n, float scale);
-  void (*weighted_sum_f32)(const WeightedSumArgs& args);
-  void (*weighted_sum_f16)(const WeightedSumArgs& args);
+  void (*weighted_sum[kCacheTypes])(const WeightedSumArgs& args);
   void (*scale)(float* x, int64_t n, float factor);
   void (*gate_relu2)(const float* gate, const float* up, int64_t n, float* out);
   void (*gate_silu)(const float* gate, const float* up, int64_t n, float* out);

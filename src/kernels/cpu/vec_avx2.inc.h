@@ -65,6 +65,7 @@ static inline void store_i8(int8_t* p, F32x16 a) {
                    _mm_packs_epi16(_mm256_castsi256_si128(ordered), _mm256_extracti128_si256(ordered, 1)));
 }
 static inline float f16_to_f32(uint16_t half) { return _mm_cvtss_f32(_mm_cvtph_ps(_mm_cvtsi32_si128(half))); }
+static inline F32x16 broadcast_f16(uint16_t half) { return broadcast(f16_to_f32(half)); }
 // The bits of each lane shifted left by 23: an integer in the mantissa becomes an exponent.
 static inline F32x16 shift_to_exponent(F32x16 a) {
   return {_mm256_castsi256_ps(_mm256_slli_epi32(_mm256_castps_si256(a.lo), 23)),

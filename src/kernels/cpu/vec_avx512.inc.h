@@ -31,6 +31,7 @@ static inline F32x16 negate(F32x16 a) {
 static inline F32x16 load_f16(const uint16_t* p) {
   return {_mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)))};
 }
+static inline F32x16 broadcast_f16(uint16_t half) { return {_mm512_cvtph_ps(_mm256_set1_epi16(int16_t(half)))}; }
 static inline F32x16 load_bf16(const uint16_t* p) {
   const __m512i wide = _mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
   return {_mm512_castsi512_ps(_mm512_slli_epi32(wide, 16))};

@@ -74,6 +74,7 @@ static inline F32x16 load_bf16(const uint16_t* p) {
   return map4([&](int i) { return F32x4(load_u16x4(p + 4 * i) << 16); });
 }
 static inline float f16_to_f32(uint16_t half) { return widen_f16(U32x4{half, half, half, half})[0]; }
+static inline F32x16 broadcast_f16(uint16_t half) { return broadcast(f16_to_f32(half)); }
 static inline F32x16 load_i32(const int32_t* p) {
   return map4([&](int i) {
     return F32x4{float(p[4 * i]), float(p[4 * i + 1]), float(p[4 * i + 2]), float(p[4 * i + 3])};

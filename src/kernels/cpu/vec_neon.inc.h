@@ -63,6 +63,7 @@ static inline F32x16 load_bf16(const uint16_t* p) {
 static inline float f16_to_f32(uint16_t half) {
   return vgetq_lane_f32(vcvt_f32_f16(vreinterpret_f16_u16(vdup_n_u16(half))), 0);
 }
+static inline F32x16 broadcast_f16(uint16_t half) { return broadcast(f16_to_f32(half)); }
 static inline F32x16 load_i32(const int32_t* p) {
   return map4([&](int i) { return vcvtq_f32_s32(vld1q_s32(p + 4 * i)); });
 }

@@ -9,8 +9,10 @@ namespace bitnet {
 namespace {
 
 float cached(const void* cache, DType dtype, int64_t index) {
-  return dtype == DType::kF16 ? f16_to_f32(static_cast<const uint16_t*>(cache)[index])
-                              : static_cast<const float*>(cache)[index];
+  if (dtype == DType::kF32) return static_cast<const float*>(cache)[index];
+  if (dtype == DType::kF16) return f16_to_f32(static_cast<const uint16_t*>(cache)[index]);
+  const auto* const block = static_cast<const uint8_t*>(cache) + index / 32 * 34;
+  return f16_to_f32(uint16_t(block[0] | block[1] << 8)) * float(int8_t(block[2 + index % 32]));
 }
 
 }  // namespace

@@ -2,6 +2,7 @@
 #include "kernels/float_spec.h"
 #include "kernels/reference/reference_backend.h"
 #include "quant/activations.h"
+#include "quant/blocks.h"
 
 #include <cmath>
 #include <cstring>
@@ -58,20 +59,23 @@ void ReferenceBackend::rope(Stream&, MatrixView x, int64_t head_dim, const RopeT
 }
 
 void ReferenceBackend::store_kv(Stream&, MatrixView k, MatrixView v, const KvLayer& kv, int64_t first_position) const {
-  const auto store = [&](void* cache, int64_t index, float value) {
-    if (kv.dtype == DType::kF16) {
-      static_cast<uint16_t*>(cache)[index] = f32_to_f16(value);
-    } else {
-      static_cast<float*>(cache)[index] = value;
+  const auto store = [&](void* cache, int64_t row, std::span<const float> values) {
+    uint8_t* const to = static_cast<uint8_t*>(cache) + row * kv.row_bytes();
+    if (kv.dtype == DType::kQ8_0) return quantize_q8_0(values, to);
+    for (size_t i = 0; i < values.size(); ++i) {
+      if (kv.dtype == DType::kF16) {
+        reinterpret_cast<uint16_t*>(to)[i] = f32_to_f16(values[i]);
+      } else {
+        reinterpret_cast<float*>(to)[i] = values[i];
+      }
     }
   };
+  const size_t d = size_t(kv.head_dim);
   for (int64_t t = 0; t < k.n_rows; ++t) {
     for (int64_t head = 0; head < kv.n_kv_heads; ++head) {
-      for (int64_t d = 0; d < kv.head_dim; ++d) {
-        const int64_t index = (head * kv.n_ctx + first_position + t) * kv.head_dim + d;
-        store(kv.k, index, k.row(t)[head * kv.head_dim + d]);
-        store(kv.v, index, v.row(t)[head * kv.head_dim + d]);
-      }
+      const int64_t row = head * kv.n_ctx + first_position + t;
+      store(kv.k, row, {k.row(t) + head * kv.head_dim, d});
+      store(kv.v, row, {v.row(t) + head * kv.head_dim, d});
     }
   }
 }
