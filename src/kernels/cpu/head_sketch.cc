@@ -40,14 +40,14 @@ Result<std::unique_ptr<const HeadSketch>> HeadSketch::build(const FloatSource& s
   const auto add_row = [&](const float* w, int64_t padded_cols, int64_t row, uint8_t* codes) {
     float squares = 0, errors[kLevels];
     kernels.dot[size_t(WeightType::kF32)]({.rows = reinterpret_cast<const uint8_t*>(w),
-                                           .row_bytes = 0,
+                                           .row_bytes = padded_cols * int64_t{sizeof(float)},
                                            .n_rows = 1,
                                            .x = w,
-                                           .x_stride = 0,
+                                           .x_stride = padded_cols,
                                            .n_x = 1,
                                            .n_cols = padded_cols,
                                            .out = &squares,
-                                           .out_stride = 0});
+                                           .out_stride = 1});
     const float length = std::sqrt(squares) * kRoundUp;
     const float step = std::isfinite(length) ? kRelativeStep * length / std::sqrt(float(n_cols)) : 0.0f;
     kernels.sketch_row(w, padded_cols, step, step > 1e-30f ? 1.0f / step : 0.0f, codes, errors);
