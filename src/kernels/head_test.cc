@@ -139,16 +139,18 @@ TEST_P(Head, BestLogitsOfUnusualRowsAndInputs) {
 // above the approximate one by all of the bound, and row 1 lies just below it.
 TEST_P(Head, BoundsHoldWhereTheErrorPointsAlongTheInput) {
   constexpr int64_t kCols = 256, kRows = 40;
-  for (const int unit : {16, 4, 1}) {  // with four, six and eight bits
+  const bool base3 = GetParam()->base3 != nullptr;
+  const int n_codes = base3 ? 243 : 256;
+  for (const int unit : base3 ? std::vector<int>{27, 9, 3, 1} : std::vector<int>{16, 4, 1}) {
     for (uint64_t seed = 1; seed <= 20; ++seed) {
       std::vector<float> values = random_floats(kCols, seed, 0.02);
       double squares = 0, logit = 0, lost = 0;
       for (const float w : values) squares += double(w) * w;
-      const double step = 0.0225 * std::sqrt(squares / kCols);
+      const double step = 5.76 / n_codes * std::sqrt(squares / kCols);
       Floats x(1, kCols);
       for (size_t i = 0; i < size_t(kCols); ++i) {
-        const int code = int(std::clamp(values[i] / step + 128, 0.0, 255.0));
-        x.values[i] = float(values[i] - step * (code / unit * unit + (unit - 1) / 2.0 - 127.5));
+        const int code = int(std::clamp(values[i] / step + n_codes / 2.0, 0.0, n_codes - 1.0));
+        x.values[i] = float(values[i] - step * (code / unit * unit + (unit - 1) / 2.0 - (n_codes - 1) / 2.0));
         logit += double(values[i]) * x.values[i];
         lost += double(x.values[i]) * x.values[i];
       }

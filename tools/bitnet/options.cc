@@ -68,6 +68,7 @@ Result<Model> load_model(const Invocation& invocation, const ModelFlags& flags, 
 
 Result<Model> load_model(const Invocation& invocation, const ModelFlags& flags, Logits logits, LoadOptions options,
                          MeasuringOptions measuring) {
+  options.device = flags.device;
   options.n_threads = flags.n_threads;
   options.i2s_arm64 = flags.i2s_layout == "arm64";
   options.tokenizer_path = flags.tokenizer;

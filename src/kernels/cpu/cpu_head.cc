@@ -55,9 +55,9 @@ class Likeliest {
   int64_t n_ = 0, n_best_ = 0;
 };
 
-// Finds the largest logits by the sketch's bounds (head_sketch.h). The upper four bits are read for all rows; the exact
-// logits of those that seem likeliest rule most rows out. Two and two bits more of what stays open give better bounds and
-// better candidates, and only rows that are still open then get their exact logits. Several inputs share the passes.
+// Finds the largest logits by the sketch's bounds (head_sketch.h). The upper two digits are read for all rows; the exact
+// logits of those that seem likeliest rule most rows out. One digit more at a time of what stays open gives better bounds
+// and better candidates, and only rows that are still open then get their exact logits. Several inputs share the passes.
 class HeadSearch {
  public:
   static constexpr int64_t kInputsAtOnce = 16;
@@ -68,7 +68,7 @@ class HeadSearch {
 
   Status run(int64_t n_best) {
     for (int64_t i = 0; i < x_.n_rows; ++i) quantize(i);
-    for (int level = 0; level < HeadSketch::kLevels; ++level) {
+    for (int level = 0; level < sketch_.n_levels(); ++level) {
       BN_RETURN_IF_ERROR(pass(n_best, [&](int64_t begin, int64_t end, int thread, Likeliest* found) -> Result<int64_t> {
         return level == 0 ? sum_tiles(begin, end, thread, found) : refine(level, begin, end, thread, found);
       }));
@@ -78,11 +78,13 @@ class HeadSearch {
   }
 
  private:
-  // Between passes `out` holds, for each row, the sum of q times the bits read so far, or that it cannot be the best.
+  // Between passes `out` holds, for each row, the sum of q times the digits read so far, or that it cannot be the best.
   static constexpr int32_t kRuledOut = std::numeric_limits<int32_t>::min();
-  // w~ of a level is step * (unit * code - centre / 2).
-  static constexpr int32_t kUnit[HeadSketch::kLevels] = {16, 4, 1}, kCentre[HeadSketch::kLevels] = {240, 252, 255};
 
+  struct Exact {
+    float logit;
+    int64_t row;
+  };
   // A row of x as the sketch sees it, x~ = q * inv_scale, with what its rounding loses.
   struct Input {
     const int8_t* q = nullptr;
@@ -92,6 +94,8 @@ class HeadSearch {
     float loss = 0;         // |x - x~| + slack |x|, rounded up: what a row's length counts
     float least = kLowest;  // no logit below it is among the best
     Likeliest likeliest;
+    std::array<Exact, kMaxBest> known;  // of the likeliest rows one level before
+    int64_t n_known = 0;
   };
 
   // fn(begin, end, thread, found [inputs]) -> bytes read, for shares of tiles.
@@ -117,11 +121,22 @@ class HeadSearch {
   Status raise_least(int64_t i, int64_t n_best) {
     Input& input = inputs_[size_t(i)];
     if (input.likeliest.n() < n_best) return ok();
+    std::array<Exact, kMaxBest> found;
     float least = std::numeric_limits<float>::infinity();
     for (int64_t j = 0; j < n_best; ++j) {
-      BN_ASSIGN_OR_RETURN(const float logit, exact(i, input.likeliest.row(j), 0));
-      least = std::min(least, logit);
+      const int64_t row = input.likeliest.row(j);
+      const auto known_end = input.known.begin() + input.n_known;
+      const auto known = std::find_if(input.known.begin(), known_end, [&](const Exact& e) { return e.row == row; });
+      if (known != known_end) {
+        found[size_t(j)] = *known;
+      } else {
+        BN_ASSIGN_OR_RETURN(const float logit, exact(i, row, 0));
+        found[size_t(j)] = {logit, row};
+      }
+      least = std::min(least, found[size_t(j)].logit);
     }
+    std::copy_n(found.begin(), n_best, input.known.begin());
+    input.n_known = n_best;
     input.least = std::max(input.least, least);
     return ok();
   }
@@ -150,7 +165,8 @@ class HeadSearch {
   // terms need not.
   void to_logits(int level, const Input& input, int64_t row, int64_t n, const int32_t* sums, float* logits) const {
     const float* const steps = sketch_.steps() + row;
-    const uint32_t twice_unit = 2u * uint32_t(kUnit[level]), centre = uint32_t(kCentre[level]) * uint32_t(input.sum);
+    const uint32_t unit = uint32_t(sketch_.unit(level));
+    const uint32_t twice_unit = 2u * unit, centre = (uint32_t(sketch_.n_codes()) - unit) * uint32_t(input.sum);
     const float scale = 0.5f * input.inv_scale;
     for (int64_t j = 0; j < n; ++j) {
       logits[j] = float(int32_t(twice_unit * uint32_t(sums[j]) - centre)) * (steps[j] * scale);
@@ -172,30 +188,33 @@ class HeadSearch {
     }
     return n_stay;
   }
-  // Takes in the products with two bits more of n <= 32 rows.
+  // Takes in the products with one digit more of n <= 32 rows.
   void add_bits(int level, int64_t i, int64_t row, int64_t n, const int32_t* more, Likeliest& likeliest) const {
     int32_t sums[kTileRows];
     float logits[kTileRows];
+    const auto radix = uint32_t(sketch_.radix());
     std::memcpy(sums, out_.row(i) + row, size_t(n) * sizeof(int32_t));
-    for (int64_t j = 0; j < n; ++j) sums[j] = int32_t(4u * uint32_t(sums[j]) + uint32_t(more[j]));
+    for (int64_t j = 0; j < n; ++j) sums[j] = int32_t(radix * uint32_t(sums[j]) + uint32_t(more[j]));
     std::memcpy(out_.row(i) + row, sums, size_t(n) * sizeof(int32_t));
     to_logits(level, inputs_[size_t(i)], row, n, sums, logits);
     likeliest.offer_tile(logits, n, row);
   }
   int64_t rows_before(int64_t tile) const { return std::min(tile * kTileRows, table_.n_rows()); }
 
-  // The upper four bits of all rows.
+  // The upper two digits of all rows.
   int64_t sum_tiles(int64_t begin, int64_t end, int thread, Likeliest* found) const {
     int32_t* const sums = stream_.sums(thread);
+    const auto matvec_tile = sketch_.base3() ? kernels_.base3->matvec_tile : kernels_.matvec_tile;
+    const int32_t radix = sketch_.radix();
     for (int64_t tile = begin; tile < end; ++tile) {
       const int64_t first = tile * kTileRows, n = rows_before(tile + 1) - first;
       for (int64_t i = 0; i < x_.n_rows; ++i) {
         const Input& input = inputs_[size_t(i)];
         int32_t upper[kTileRows];
         float logits[kTileRows];
-        kernels_.matvec_tile(sketch_.tile(tile, 0), sketch_.n_blocks(), input.q, upper);
-        kernels_.matvec_tile(sketch_.tile(tile, 1), sketch_.n_blocks(), input.q, sums);
-        for (int64_t j = 0; j < kTileRows; ++j) sums[j] += 4 * upper[j];
+        matvec_tile(sketch_.tile(tile, 0), sketch_.n_blocks(), input.q, upper);
+        matvec_tile(sketch_.tile(tile, 1), sketch_.n_blocks(), input.q, sums);
+        for (int64_t j = 0; j < kTileRows; ++j) sums[j] += radix * upper[j];
         to_logits(0, input, first, n, sums, logits);
         found[i].offer_tile(logits, n, first);
         std::memcpy(out_.row(i) + first, sums, size_t(n) * sizeof(int32_t));
@@ -204,14 +223,16 @@ class HeadSearch {
     return (end - begin) * 2 * sketch_.tile_bytes();
   }
 
-  // Two bits more of the rows that the level before leaves open.
+  // One digit more of the rows that the level before leaves open.
   int64_t refine(int level, int64_t begin, int64_t end, int thread, Likeliest* found) const {
     SparseLists& lists = stream_.lists(thread);
+    const auto dot_rows = sketch_.base3() ? kernels_.base3->dot_rows : kernels_.dot_rows;
     int64_t n_read = 0;
     for (int64_t i = 0; i < x_.n_rows; ++i) {
       const Input& input = inputs_[size_t(i)];
       int8_t* const spread = stream_.spread(thread);
-      spread_token(input.q, quantized_stride(x_.n_cols), 4, sketch_.row_bytes(), spread);
+      spread_token(input.q, quantized_stride(x_.n_cols), sketch_.base3() ? 5 : 4, sketch_.row_bytes(),
+                   spread);
       for (int64_t row = rows_before(begin); row < rows_before(end);) {
         const int64_t last = std::min(row + SparseLists::kAtOnce, rows_before(end));
         int64_t n = 0;
@@ -235,7 +256,7 @@ class HeadSearch {
         if (n == 0) continue;
         lists.n = n;
         lists.prefetch_first(sketch_.rows(level), sketch_.row_bytes());
-        kernels_.dot_rows({sketch_.rows(level), sketch_.row_bytes(), lists.ids, lists.fill_up(), spread, lists.sums});
+        dot_rows({sketch_.rows(level), sketch_.row_bytes(), lists.ids, lists.fill_up(), spread, lists.sums});
         for (int64_t j = 0; j < n;) {  // rows that follow each other together
           int64_t n_run = 1;
           const int64_t most = std::min(kTileRows, n - j);
@@ -251,7 +272,7 @@ class HeadSearch {
 
   // The exact logits of the rows that are still open, minus infinity for the others.
   Result<int64_t> finish(int64_t begin, int64_t end, int thread) const {
-    constexpr int kLast = HeadSketch::kLevels - 1;
+    const int last = sketch_.n_levels() - 1;
     int64_t n_read = 0;
     for (int64_t i = 0; i < x_.n_rows; ++i) {
       const Input& input = inputs_[size_t(i)];
@@ -261,7 +282,7 @@ class HeadSearch {
         int32_t sums[kTileRows];
         std::memcpy(sums, out, size_t(n) * sizeof(int32_t));
         std::fill_n(out, n, kLowest);
-        if (rule_out(kLast, input, first, n, sums) == 0) continue;
+        if (rule_out(last, input, first, n, sums) == 0) continue;
         for (int64_t j = 0; j < n; ++j) {
           if (sums[j] == kRuledOut) continue;
           BN_ASSIGN_OR_RETURN(out[j], exact(i, first + j, thread));

@@ -13,23 +13,6 @@ namespace {
 constexpr uint8_t kPowers[5] = {1, 3, 9, 27, 81};
 uint8_t place_of(int64_t j, bool base3) { return base3 ? kPowers[j] : uint8_t(1 << 2 * j); }
 
-// Field or digit j of each of n bytes.
-void take_codes(const uint8_t* bytes, int64_t n, int64_t j, bool base3, uint8_t* codes) {
-  if (!base3) {
-    const int shift = int(2 * j);
-    for (int64_t i = 0; i < n; ++i) codes[i] = uint8_t(bytes[i] >> shift & 3);
-    return;
-  }
-  // floor(b / 3^j) = 2 b * ceil(2^15 / 3^j) / 2^16 for every byte below 243.
-  constexpr uint16_t kReciprocals[6] = {32768, 10923, 3641, 1214, 405, 135};
-  const uint16_t here = kReciprocals[j], next = kReciprocals[j + 1];
-  for (int64_t i = 0; i < n; ++i) {
-    const uint16_t twice = uint16_t(2 * bytes[i]);
-    const auto upper = uint16_t(uint32_t{twice} * here >> 16), above = uint16_t(uint32_t{twice} * next >> 16);
-    codes[i] = uint8_t(upper - 3 * above);
-  }
-}
-
 uint32_t load_word(const uint8_t* p) {
   uint32_t word;
   std::memcpy(&word, p, 4);
@@ -60,9 +43,6 @@ void pack_row(const uint8_t* codes, int64_t n_cols, int64_t stride, uint8_t* out
     std::memcpy(out, &word, 4);
   }
 }
-
-using PackRow = void (*)(const uint8_t* codes, int64_t n_cols, int64_t stride, uint8_t* out);
-using ReadCodes = std::function<Status(int64_t row_begin, int64_t n_rows, uint8_t* codes)>;
 
 // fn(first_row, n_rows, codes [n_rows, n_cols]) for panels of `panel_rows` rows, by all threads.
 template <class Fn>
@@ -100,10 +80,29 @@ void pack_columns(const uint8_t* codes, int64_t n_rows, int64_t n_cols, bool bas
   }
 }
 
+// A third of a byte below 243, rounded down, within 16 bits.
+uint16_t third(uint16_t x) { return uint16_t(x * 171) >> 9; }
+template <int j>
+void take_digits(const uint8_t* bytes, int64_t n, uint8_t* codes) {
+  for (int64_t i = 0; i < n; ++i) {
+    uint16_t x = bytes[i];
+    for (int k = 0; k < j; ++k) x = third(x);
+    codes[i] = uint8_t(x - 3 * third(x));
+  }
+}
+
 }  // namespace
 
-void pack_fields_row(const uint8_t* codes, int64_t n_cols, int64_t stride, uint8_t* out) {
-  pack_row<kBlockCols, pack_fields>(codes, n_cols, stride, out);
+void pack_codes(const uint8_t* codes, int64_t n_cols, bool base3, int64_t stride, uint8_t* out) {
+  (base3 ? pack_row<kBase3BlockCols, pack_digits> : pack_row<kBlockCols, pack_fields>)(codes, n_cols, stride, out);
+}
+
+void take_codes(const uint8_t* bytes, int64_t n, int64_t j, bool base3, uint8_t* codes) {
+  constexpr void (*kTake[5])(const uint8_t*, int64_t, uint8_t*) = {take_digits<0>, take_digits<1>, take_digits<2>,
+                                                                   take_digits<3>, take_digits<4>};
+  if (base3) return kTake[j](bytes, n, codes);
+  const int shift = int(2 * j);
+  for (int64_t i = 0; i < n; ++i) codes[i] = uint8_t(bytes[i] >> shift & 3);
 }
 
 int CpuTernaryMatrix::code(int64_t row, int64_t col) const {
@@ -167,7 +166,6 @@ Result<std::unique_ptr<Matrix>> prepare_ternary(const TernarySource& given, cons
   // Scales for groups of columns want whole tiles with groups in whole blocks.
   if (!source.scales.groups.empty()) source.use = TernaryUse::kWhole;
   const bool base3 = kernels.base3 != nullptr && source.scales.groups.empty();
-  const PackRow pack = base3 ? pack_row<kBase3BlockCols, pack_digits> : pack_row<kBlockCols, pack_fields>;
   const int64_t n_cols = source.n_cols, block_cols = base3 ? kBase3BlockCols : kBlockCols;
   const int64_t n_blocks = (n_cols + block_cols - 1) / block_cols, vector_rows = block_cols / 4 * kVectorBytes;
   int64_t n_pieces = (source.n_rows + kTileRows - 1) / kTileRows, piece_bytes = n_blocks * kBlockBytes;
@@ -189,9 +187,9 @@ Result<std::unique_ptr<Matrix>> prepare_ternary(const TernarySource& given, cons
     status = for_each_panel(source, kTileRows, pool, [&](int64_t first, int64_t n_rows, const uint8_t* codes) {
       for (int64_t lane = 0; lane < n_rows; ++lane, codes += n_cols) {
         if (source.use == TernaryUse::kSomeRows) {
-          pack(codes, n_cols, 4, out + (first + lane) * piece_bytes);
+          pack_codes(codes, n_cols, base3, 4, out + (first + lane) * piece_bytes);
         } else {  // 16-row groups follow each other: 64 bytes a group
-          pack(codes, n_cols, kBlockBytes, out + first / kTileRows * piece_bytes + 4 * lane);
+          pack_codes(codes, n_cols, base3, kBlockBytes, out + first / kTileRows * piece_bytes + 4 * lane);
         }
       }
     });

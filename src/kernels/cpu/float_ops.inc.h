@@ -223,23 +223,30 @@ static void add_to(const float* x, int64_t n, float* y) {
   map2(y, x, n, y, [](F32x16 a, F32x16 b) { return add(a, b); });
 }
 
-// Codes are held as s = u - 128 here; their upper bits are floor(s / 4) and floor(s / 16).
-static void sketch_row(const float* w, int64_t n, float step, float inverse_step, uint8_t* codes, float* errors) {
-  F32x16 sums[3] = {zero(), zero(), zero()};
-  const auto add_square = [&](int level, F32x16 v, F32x16 approximation) {
-    const F32x16 rest = sub(v, mul(approximation, broadcast(step)));
-    sums[level] = add(sums[level], mul(rest, rest));
-  };
+template <int kRadix, int kLevels>
+static inline void sketch_digits(const float* w, int64_t n, float step, float inverse_step, uint8_t* codes,
+                                 float* errors) {
+  constexpr float kLast = kRadix == 3 ? 242 : 255;
+  F32x16 sums[kLevels];
+  BN_UNROLL for (int level = 0; level < kLevels; ++level) sums[level] = zero();
   for (int64_t i = 0; i < n; i += 16) {
     const F32x16 v = load(w + i);
-    const F32x16 s = to_int8_range(sub(mul(v, broadcast(inverse_step)), broadcast(0.5f)), broadcast(1.0f));
-    const F32x16 six = round_half_even(mul(sub(s, broadcast(1.5f)), broadcast(0.25f)));
-    const F32x16 four = round_half_even(mul(sub(s, broadcast(7.5f)), broadcast(0.0625f)));
-    add_square(0, v, add(mul(four, broadcast(16.0f)), broadcast(8.0f)));
-    add_square(1, v, add(mul(six, broadcast(4.0f)), broadcast(2.0f)));
-    add_square(2, v, add(s, broadcast(0.5f)));
-    store_i8(reinterpret_cast<int8_t*>(codes + i), s);
+    const F32x16 code = round_half_even(add(mul(v, broadcast(inverse_step)), broadcast(0.5f * kLast)));
+    const F32x16 u = min(max(code, zero()), broadcast(kLast));
+    float unit = 1.0f;
+    BN_UNROLL for (int level = kLevels - 1; level >= 0; --level, unit *= kRadix) {
+      const F32x16 middle = broadcast(0.5f * (unit - 1.0f));  // of the codes that begin alike
+      const F32x16 upper = round_half_even(mul(sub(u, middle), broadcast(1.0f / unit)));
+      const F32x16 approximate = sub(add(mul(upper, broadcast(unit)), middle), broadcast(0.5f * kLast));
+      const F32x16 rest = sub(v, mul(approximate, broadcast(step)));
+      sums[level] = add(sums[level], mul(rest, rest));
+    }
+    store_i8(reinterpret_cast<int8_t*>(codes + i), sub(u, broadcast(128.0f)));
   }
   for (int64_t i = 0; i < n; ++i) codes[i] ^= 0x80;
-  for (int level = 0; level < 3; ++level) errors[level] = fold(sums[level]);
+  BN_UNROLL for (int level = 0; level < kLevels; ++level) errors[level] = fold(sums[level]);
+}
+static void sketch_row(const float* w, int64_t n, float step, float inverse_step, int32_t radix, uint8_t* codes,
+                       float* errors) {
+  (radix == 3 ? sketch_digits<3, 4> : sketch_digits<4, 3>)(w, n, step, inverse_step, codes, errors);
 }

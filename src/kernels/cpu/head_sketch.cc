@@ -11,34 +11,32 @@
 namespace bitnet {
 namespace {
 
-constexpr float kRelativeStep = 0.0225f;  // of the root mean square: near the least error of the upper six bits
+constexpr float kRange = 5.76f;           // of all codes, in root mean squares: near the least error of the upper levels
 constexpr float kRoundUp = 1.0f + 1e-4f;  // more than the rounding of a sum of squares in lanes loses
 constexpr int64_t kLanes = 16;
-
-// Two bits of each code.
-void take_plane(const uint8_t* codes, int64_t n, int shift, uint8_t* plane) {
-  for (int64_t i = 0; i < n; ++i) plane[i] = uint8_t(codes[i] >> shift & 3);
-}
 
 }  // namespace
 
 Result<std::unique_ptr<const HeadSketch>> HeadSketch::build(const FloatSource& source, int64_t row_bytes,
                                                             WeightType type, const CpuKernels& kernels,
                                                             ThreadPool& pool) {
-  const int64_t n_rows = source.n_rows, n_cols = source.n_cols, n_blocks = (n_cols + kBlockCols - 1) / kBlockCols;
   auto sketch = std::make_unique<HeadSketch>();
+  const bool base3 = sketch->base3_ = kernels.base3 != nullptr;
+  const int n_levels = sketch->n_levels();
+  const int64_t n_rows = source.n_rows, n_cols = source.n_cols, block_cols = base3 ? kBase3BlockCols : kBlockCols;
+  const int64_t n_blocks = (n_cols + block_cols - 1) / block_cols;
   sketch->n_tiles_ = (n_rows + kTileRows - 1) / kTileRows;
   sketch->tile_bytes_ = n_blocks * kBlockBytes;
   sketch->row_bytes_ = round_up(4 * n_blocks, kVectorBytes);
   BN_ASSIGN_OR_RETURN(sketch->tiles_, Buffer::allocate(size_t(2 * sketch->n_tiles_ * sketch->tile_bytes_)));
-  BN_ASSIGN_OR_RETURN(sketch->rows_, Buffer::allocate(size_t(2 * n_rows * sketch->row_bytes_)));
+  BN_ASSIGN_OR_RETURN(sketch->rows_, Buffer::allocate(size_t((n_levels - 1) * n_rows * sketch->row_bytes_)));
   sketch->step_.resize(size_t(n_rows));
   sketch->length_.resize(size_t(n_rows));
   for (auto& errors : sketch->error_) errors.resize(size_t(n_rows));
 
   // `w` in whole lanes. A row of zeros, or of values whose squares overflow, gets errors that say so: 0 or infinity.
   const auto add_row = [&](const float* w, int64_t padded_cols, int64_t row, uint8_t* codes) {
-    float squares = 0, errors[kLevels];
+    float squares = 0, errors[kMaxLevels];
     kernels.dot[size_t(WeightType::kF32)]({.rows = reinterpret_cast<const uint8_t*>(w),
                                            .row_bytes = padded_cols * int64_t{sizeof(float)},
                                            .n_rows = 1,
@@ -49,12 +47,13 @@ Result<std::unique_ptr<const HeadSketch>> HeadSketch::build(const FloatSource& s
                                            .out = &squares,
                                            .out_stride = 1});
     const float length = std::sqrt(squares) * kRoundUp;
-    const float step = std::isfinite(length) ? kRelativeStep * length / std::sqrt(float(n_cols)) : 0.0f;
-    kernels.sketch_row(w, padded_cols, step, step > 1e-30f ? 1.0f / step : 0.0f, codes, errors);
+    const float rms = length / std::sqrt(float(n_cols));
+    const float step = std::isfinite(length) ? kRange / float(sketch->n_codes()) * rms : 0.0f;
+    kernels.sketch_row(w, padded_cols, step, step > 1e-30f ? 1.0f / step : 0.0f, sketch->radix(), codes, errors);
     sketch->step_[size_t(row)] = step;
     sketch->length_[size_t(row)] = length;
-    for (size_t level = 0; level < kLevels; ++level) {
-      sketch->error_[level][size_t(row)] = std::sqrt(errors[level]) * kRoundUp;
+    for (int level = 0; level < n_levels; ++level) {
+      sketch->error_[size_t(level)][size_t(row)] = std::sqrt(errors[level]) * kRoundUp;
     }
   };
   const auto build_tiles = [&](int64_t begin, int64_t end) -> Status {
@@ -69,13 +68,13 @@ Result<std::unique_ptr<const HeadSketch>> HeadSketch::build(const FloatSource& s
       for (int64_t i = 0; i < n; ++i) {
         kernels.widen[size_t(type)](reinterpret_cast<const uint8_t*>(stored.data()) + i * row_bytes, n_cols, w.data());
         add_row(w.data(), padded_cols, first + i, codes.data());
-        for (int p = 0; p < 4; ++p) {
-          take_plane(codes.data(), padded_cols, 6 - 2 * p, plane.data());
+        for (int p = 0; p <= n_levels; ++p) {
+          take_codes(codes.data(), padded_cols, n_levels - p, base3, plane.data());
           if (p < 2) {
-            pack_fields_row(plane.data(), n_cols, kBlockBytes, const_cast<uint8_t*>(sketch->tile(tile, p)) + 4 * i);
+            pack_codes(plane.data(), n_cols, base3, kBlockBytes, const_cast<uint8_t*>(sketch->tile(tile, p)) + 4 * i);
           } else {
-            pack_fields_row(plane.data(), n_cols, 4,
-                            const_cast<uint8_t*>(sketch->rows(p - 1)) + (first + i) * sketch->row_bytes_);
+            pack_codes(plane.data(), n_cols, base3, 4,
+                       const_cast<uint8_t*>(sketch->rows(p - 1)) + (first + i) * sketch->row_bytes_);
           }
         }
       }

@@ -13,9 +13,11 @@ namespace bitnet {
 
 // A coarse copy of an output head that finds the largest logits without reading the head itself, certainly.
 //
-// Row w is approximated by w~ = step * (u - 127.5), u a code of 0..255 a weight, and from its upper six or four bits by
-// step * (4 * (u >> 2) - 126) or step * (16 * (u >> 4) - 120). Activations x are approximated by x~ = q / s (int8), so that w~ . x~ is an integer times
-// step / s. By Cauchy and Schwarz the product that linear() computes is within
+// Each weight of row w has a code u of n digits to the base r: four bits twice over (r = 4, n = 4), or five ternary digits
+// (r = 3, n = 5) where five of them fit a byte. From its upper 2 + level digits, c = floor(u / unit) with unit =
+// r^(n - 2 - level), w is approximated by w~ = step * (unit * c - (r^n - unit) / 2). Activations x are approximated by
+// x~ = q / s (int8), so that w~ . x~ is an integer times step / 2s. By Cauchy and Schwarz the product that linear()
+// computes is within
 //
 //   bound = |w - w~| (|x| + |x - x~|) + |w| (|x - x~| + slack |x|)
 //
@@ -23,26 +25,33 @@ namespace bitnet {
 // linear()'s own lane sum, (n_cols / 16 + 8) 2^-24 |w| |x|, and that of the approximation and the bound (each a few
 // 2^-24 of at most 4 |w| |x|): slack = (n_cols / 16 + 64) 2^-24. The lengths that are stored are rounded up.
 //
-// Codes are split into four planes of 2-bit fields in the layouts of ternary weights (kernel_table.h). The upper two are
-// read for every row, so they lie in tiles; the others are read only for rows that may still win, so they lie in rows.
+// Codes are split into planes, one a digit, in the layouts of ternary weights (kernel_table.h). The upper two are read
+// for every row, so they lie in tiles; the others are read only for rows that may still win, so they lie in rows.
 class HeadSketch {
  public:
   // 255 * 128 times the columns fit into int32.
   static constexpr int64_t kMaxCols = int64_t{1} << 16;
-  static constexpr int kLevels = 3;  // four bits, six, eight
+  static constexpr int kMaxLevels = 4;
 
   static Result<std::unique_ptr<const HeadSketch>> build(const FloatSource& source, int64_t row_bytes, WeightType type,
                                                          const CpuKernels& kernels, ThreadPool& pool);
 
-  size_t size_bytes() const { return tiles_.size_bytes() + rows_.size_bytes() + step_.size() * 5 * sizeof(float); }
-  // What a search reads when the upper four bits rule nearly all rows out.
-  size_t coarse_bytes() const { return tiles_.size_bytes(); }
+  size_t size_bytes() const { return tiles_.size_bytes() + rows_.size_bytes() + step_.size() * 6 * sizeof(float); }
+  bool base3() const { return base3_; }
+  int n_levels() const { return base3_ ? 4 : 3; }
+  int32_t radix() const { return base3_ ? 3 : 4; }
+  int32_t n_codes() const { return base3_ ? 243 : 256; }
+  int32_t unit(int level) const {
+    int32_t unit = 1;
+    for (int i = level + 1; i < n_levels(); ++i) unit *= radix();
+    return unit;
+  }
   int64_t n_tiles() const { return n_tiles_; }
   int64_t tile_bytes() const { return tile_bytes_; }  // of one plane
   int64_t n_blocks() const { return tile_bytes_ / kBlockBytes; }
-  // Bits 7, 6 (plane 0) and 5, 4 (plane 1) of the codes.
+  // The first digit of the codes (plane 0) or the second.
   const uint8_t* tile(int64_t i, int plane) const { return tiles_.as<uint8_t>() + (2 * i + plane) * tile_bytes_; }
-  // Bits 3, 2 (level 1) or 1, 0 (level 2), row after row.
+  // The digit that a level above 0 adds, row after row.
   const uint8_t* rows(int level) const { return rows_.as<uint8_t>() + (level - 1) * n_rows() * row_bytes_; }
   int64_t row_bytes() const { return row_bytes_; }  // of one level
 
@@ -54,12 +63,13 @@ class HeadSketch {
  private:
   int64_t n_rows() const { return int64_t(step_.size()); }
 
+  bool base3_ = false;
   int64_t n_tiles_ = 0;
   int64_t tile_bytes_ = 0;  // of one plane
   int64_t row_bytes_ = 0;
   Buffer tiles_, rows_;
   std::vector<float> step_, length_;
-  std::array<std::vector<float>, kLevels> error_;  // [n_rows]
+  std::array<std::vector<float>, kMaxLevels> error_;  // [n_rows]
 };
 
 }  // namespace bitnet

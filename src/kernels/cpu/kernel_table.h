@@ -129,9 +129,10 @@ struct CpuKernels {
   void (*gate_relu2)(const float* gate, const float* up, int64_t n, float* out);
   void (*gate_silu)(const float* gate, const float* up, int64_t n, float* out);
   void (*add)(const float* x, int64_t n, float* y);
-  // codes[i] = w[i] * inverse_step + 127.5, rounded, in 0..255; n a multiple of 16. errors[0..2] = the sums of the
-  // squares of w - w~ with four, six and eight bits of the codes (head_sketch.h).
-  void (*sketch_row)(const float* w, int64_t n, float step, float inverse_step, uint8_t* codes, float* errors);
+  // codes[i] = w[i] * inverse_step + (n_codes - 1) / 2, rounded, in 0..n_codes - 1; n a multiple of 16. errors[level] =
+  // the sums of the squares of w - w~ (head_sketch.h).
+  void (*sketch_row)(const float* w, int64_t n, float step, float inverse_step, int32_t radix, uint8_t* codes,
+                     float* errors);
 
   const Base3Kernels* base3 = nullptr;  // null: ternary weights have 2 bits
 };
