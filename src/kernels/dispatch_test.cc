@@ -83,6 +83,7 @@ TEST(Dispatch, FeaturesFollowTheKernelsFlags) {
   EXPECT_EQ(features.avx2, __builtin_cpu_supports("avx2") != 0 && __builtin_cpu_supports("f16c") != 0);
   EXPECT_EQ(features.avx512_vnni, features.avx2 && __builtin_cpu_supports("avx512vnni") != 0);
   EXPECT_EQ(features.avx512_vbmi, features.avx512_vnni && __builtin_cpu_supports("avx512vbmi") != 0);
+  EXPECT_TRUE(!features.amx_int8 || (features.avx512_vbmi && __builtin_cpu_supports("amx-int8") != 0));
 #endif
 }
 

@@ -6,6 +6,8 @@ namespace bitnet {
 namespace {
 
 BN_EVERY_ISA(TernaryLinear);
+INSTANTIATE_TEST_SUITE_P(Emulated, TernaryLinear, testing::ValuesIn(emulated_cpu_kernels()),
+                         [](const auto& parameter) { return std::string(parameter.param->name); });
 
 enum class Fill { kRandom, kAllHighest, kAllLowest };
 
@@ -180,7 +182,7 @@ TEST_P(TernaryLinear, TernaryLinearEqualsTheReferenceForEveryNumberOfTokens) {
   constexpr int64_t kRows = 96, kCols = 304;
   const auto codes = make_codes(kRows * kCols, 3, Fill::kRandom);
   const TernarySource source = ternary_source(codes, kRows, kCols, {.tensor = 1.5f});
-  for (int64_t n_tokens = 1; n_tokens <= 33; ++n_tokens) {
+  for (int64_t n_tokens = 1; n_tokens <= 39; ++n_tokens) {
     const Quantized x = make_tokens(n_tokens, kCols, uint64_t(n_tokens), Fill::kRandom);
     EXPECT_TRUE(same_bits(run_linear(reference_, {&source}, x, 1), run_linear(cpu_, {&source}, x, 1))) << n_tokens;
   }

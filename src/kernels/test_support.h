@@ -25,6 +25,8 @@ class EveryIsa : public testing::TestWithParam<const CpuKernels*> {
   const CpuBackend cpu_{*GetParam()};
   const ReferenceBackend reference_{};
 };
+// Instruction sets that this machine lacks, in plain C++.
+std::vector<const CpuKernels*> emulated_cpu_kernels();
 // A suite of that name that runs on each of them.
 #define BN_EVERY_ISA(Suite)                                                     \
   class Suite : public EveryIsa {};                                             \

@@ -4,6 +4,10 @@
 
 #if defined(__x86_64__)
 #include <cpuid.h>
+#if defined(__linux__)
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
 #elif defined(__aarch64__) && defined(__linux__)
 #include <sys/auxv.h>
 #elif defined(__APPLE__)
@@ -34,6 +38,16 @@ uint64_t enabled_state() {
   return uint64_t(high) << 32 | low;
 }
 
+// Linux gives a process the 8 KiB of tiles only on request, which holds for all of its threads.
+bool request_tiles() {
+#if defined(__linux__)
+  constexpr long kRequestStatePermission = 0x1023, kTileData = 18;  // asm/prctl.h: ARCH_REQ_XCOMP_PERM
+  return syscall(SYS_arch_prctl, kRequestStatePermission, kTileData) == 0;
+#else
+  return false;
+#endif
+}
+
 }  // namespace
 
 // Bits as in the Intel Software Developer's Manual, volume 2, CPUID.
@@ -51,6 +65,8 @@ CpuFeatures detect_cpu_features() {
   const bool vl = bit(extended.ebx, 31), vnni = bit(extended.ecx, 11);
   features.avx512_vnni = features.avx2 && zmm && f && dq && bw && vl && vnni;
   features.avx512_vbmi = features.avx512_vnni && bit(extended.ecx, 1);
+  const bool tiles = (state & 0x60000) == 0x60000, amx = bit(extended.edx, 24) && bit(extended.edx, 25);
+  features.amx_int8 = features.avx512_vbmi && tiles && amx && request_tiles();
   return features;
 }
 

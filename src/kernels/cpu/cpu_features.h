@@ -9,6 +9,7 @@ struct CpuFeatures {
   bool avx_vnni = false;
   bool avx512_vnni = false;  // with F, BW, VL and DQ
   bool avx512_vbmi = false;  // with all of these
+  bool amx_int8 = false;     // with all of these; the process has asked for the tiles' state
   bool neon_dotprod = false;
   bool neon_i8mm = false;
 };

@@ -7,6 +7,16 @@
 
 namespace bitnet {
 
+CpuKernels with_matmul(const char* name, const CpuKernels& kernels, const MatmulKernels& matmul) {
+  CpuKernels joined = kernels;
+  joined.name = name;
+  joined.matmul_tokens = matmul.matmul_tokens;
+  joined.matmul_min_tokens = matmul.matmul_min_tokens;
+  joined.pack_tokens = matmul.pack_tokens;
+  joined.matmul_tile = matmul.matmul_tile;
+  return joined;
+}
+
 std::vector<const CpuKernels*> usable_cpu_kernels() {
   std::vector<const CpuKernels*> usable;
   [[maybe_unused]] const CpuFeatures features = detect_cpu_features();
@@ -17,6 +27,8 @@ std::vector<const CpuKernels*> usable_cpu_kernels() {
     kernels.base3 = &kAvx512VbmiBase3;
     return kernels;
   }();
+  static const CpuKernels amx = with_matmul("amx", avx512vbmi, kAmxMatmul);
+  if (features.amx_int8) usable.push_back(&amx);
   if (features.avx512_vbmi) usable.push_back(&avx512vbmi);
   if (features.avx512_vnni) usable.push_back(&kAvx512VnniKernels);
   if (features.avx_vnni) usable.push_back(&kAvxVnniKernels);

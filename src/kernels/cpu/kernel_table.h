@@ -90,6 +90,14 @@ struct Base3Kernels {
   void (*add_columns)(const ColumnSumArgs& args);
 };
 
+// CpuKernels' products of several tokens, for a table whose codes are [column quad][row: 32][4].
+struct MatmulKernels {
+  int64_t matmul_tokens;
+  int64_t matmul_min_tokens;
+  void (*pack_tokens)(const int8_t* q, int64_t stride, int64_t n_tokens, int64_t n_blocks, int8_t* packed);
+  void (*matmul_tile)(const uint8_t* codes, const int8_t* packed, int64_t n_blocks, int32_t* sums);
+};
+
 struct CpuKernels {
   const char* name;
 
@@ -99,7 +107,7 @@ struct CpuKernels {
   // The same for several tokens: a tile is unpacked once to 512 bytes a block and the tokens are packed in groups of
   // matmul_tokens, both in an order of the instruction set's own. sums [matmul_tokens, 32]. Tokens beyond n_tokens
   // count as zeros. For fewer than matmul_min_tokens, matvec_tile on each token is faster. All of it 0 and null where
-  // that is always so.
+  // that is always so. matmul_tile may read up to whole 64 columns, where activations are zero and codes anything.
   int64_t matmul_tokens;
   int64_t matmul_min_tokens;
   void (*unpack_tile)(const uint8_t* tile, int64_t n_blocks, uint8_t* codes);
@@ -142,6 +150,7 @@ extern const CpuKernels kAvx2Kernels;
 extern const CpuKernels kAvxVnniKernels;
 extern const CpuKernels kAvx512VnniKernels;
 extern const Base3Kernels kAvx512VbmiBase3;
+extern const MatmulKernels kAmxMatmul;
 extern const CpuKernels kNeonKernels;
 extern const CpuKernels kNeonDotprodKernels;
 extern const CpuKernels kNeonI8mmKernels;
