@@ -252,7 +252,9 @@ TEST_P(TernaryLinear, TernaryWeightsWithFloatActivations) {
     for (const TernaryScales& s : scales) {
       TernarySource source = ternary_source(codes, kRows, n_cols, s);
       for (const int64_t n_tokens : {1, 2, 5}) {
-        source.use = n_tokens == 1 ? TernaryUse::kSomeRows : n_tokens == 2 ? TernaryUse::kSomeColumns : TernaryUse::kWhole;
+        source.use = n_tokens == 1   ? TernaryUse::kSomeRows
+                     : n_tokens == 2 ? TernaryUse::kSomeColumns
+                                     : TernaryUse::kWhole;
         Floats x(n_tokens, n_cols, 77);
         std::vector<float> results[2];
         for (int i = 0; i < 2; ++i) {

@@ -149,9 +149,7 @@ void describe(const Checkpoint& checkpoint, ModelImpl& model) {
 
 }  // namespace
 
-Result<Model> Model::load(const std::string& path, const LoadOptions& options) {
-  return load_model(path, options, {});
-}
+Result<Model> Model::load(const std::string& path, const LoadOptions& options) { return load_model(path, options, {}); }
 
 Result<Model> load_model(const std::string& path, const LoadOptions& options, MeasuringOptions measuring) {
   BN_ASSIGN_OR_RETURN(const std::string resolved, find_model(path));

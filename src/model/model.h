@@ -39,7 +39,7 @@ struct ModelImpl {
 
 // What measurements change in a model.
 struct MeasuringOptions {
-  std::unique_ptr<Backend> backend;            // instead of options.device, unless null
+  std::unique_ptr<Backend> backend;           // instead of options.device, unless null
   double gate_density = 0, down_density = 0;  // imposed, unless 0
 };
 Result<Model> load_model(const std::string& path, const LoadOptions& options, MeasuringOptions measuring);

@@ -18,11 +18,11 @@ Model load_ffn(const std::string& name, bool sparse, double gate_density = 0, do
 std::vector<float> all_logits(const Model& model, int64_t chunk, int n_threads, uint64_t* n_bytes = nullptr) {
   Session session = new_session(model, chunk, n_threads);
   std::vector<float> all;
-  const Status status = session.append(random_ids(23, model.info().vocab_size),
-                                       [&](int64_t, std::span<const float> logits) {
-                                         all.insert(all.end(), logits.begin(), logits.end());
-                                         return true;
-                                       });
+  const Status status =
+      session.append(random_ids(23, model.info().vocab_size), [&](int64_t, std::span<const float> logits) {
+        all.insert(all.end(), logits.begin(), logits.end());
+        return true;
+      });
   EXPECT_TRUE(status.has_value());
   if (n_bytes != nullptr) *n_bytes = session.weight_bytes_read();
   return all;
@@ -42,7 +42,8 @@ TEST_P(SparseFfn, GivesTheSameLogits) {
   const Model sparse = load_ffn(GetParam(), true);
   for (const int64_t chunk : {1, 3, 8, 9, 23}) {
     for (const int n_threads : {1, 3}) {
-      EXPECT_EQ(all_logits(sparse, chunk, n_threads), expected) << chunk << " tokens at once, " << n_threads << " threads";
+      EXPECT_EQ(all_logits(sparse, chunk, n_threads), expected)
+          << chunk << " tokens at once, " << n_threads << " threads";
     }
   }
 }

@@ -212,8 +212,7 @@ Result<int> run(const Invocation& invocation, BenchFlags flags) {
     flags.sizes.timed = timed.get();
     measuring.backend = std::move(timed);
   }
-  BN_ASSIGN_OR_RETURN(const Model model,
-                      load_model(invocation, flags.model, Logits::kBest, {}, std::move(measuring)));
+  BN_ASSIGN_OR_RETURN(const Model model, load_model(invocation, flags.model, Logits::kBest, {}, std::move(measuring)));
   if (flags.sizes.timed != nullptr) name_matrices(*model.impl(), *flags.sizes.timed);
   const double load_s = elapsed();
   {

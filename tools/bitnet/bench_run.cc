@@ -159,8 +159,7 @@ class Bench {
       }
       if (sizes_.n_generate > 0) {
         report.results.push_back(
-            result(generation_name(), n_threads, samples.generate, samples.read,
-                   samples.bytes_per_token / 1e9));
+            result(generation_name(), n_threads, samples.generate, samples.read, samples.bytes_per_token / 1e9));
         report.results.back().bytes_per_token = samples.bytes_per_token;
         report.results.back().phases = samples.generate_phases;
       }

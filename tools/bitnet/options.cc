@@ -36,9 +36,10 @@ void add_head_flag(CLI::App& command, std::string& head) {
 
 void add_ffn_flag(CLI::App& command, std::string& ffn) {
   command
-      .add_option("--ffn", ffn,
-                  "Feed-forward layers with squared ReLU: sparse (generating, leaves out what is zero: less memory read, "
-                  "the same results) or dense")
+      .add_option(
+          "--ffn", ffn,
+          "Feed-forward layers with squared ReLU: sparse (generating, leaves out what is zero: less memory read, "
+          "the same results) or dense")
       ->check(CLI::IsMember({"sparse", "dense"}))
       ->capture_default_str();
 }

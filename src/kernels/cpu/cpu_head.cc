@@ -55,9 +55,10 @@ class Likeliest {
   int64_t n_ = 0, n_best_ = 0;
 };
 
-// Finds the largest logits by the sketch's bounds (head_sketch.h). The upper two digits are read for all rows; the exact
-// logits of those that seem likeliest rule most rows out. One digit more at a time of what stays open gives better bounds
-// and better candidates, and only rows that are still open then get their exact logits. Several inputs share the passes.
+// Finds the largest logits by the sketch's bounds (head_sketch.h). The upper two digits are read for all rows; the
+// exact logits of those that seem likeliest rule most rows out. One digit more at a time of what stays open gives
+// better bounds and better candidates, and only rows that are still open then get their exact logits. Several inputs
+// share the passes.
 class HeadSearch {
  public:
   static constexpr int64_t kInputsAtOnce = 16;
@@ -161,8 +162,8 @@ class HeadSearch {
     input.loss = float((error + slack * length) * kRoundUp);
   }
 
-  // The logits of n <= 32 rows from `row` on by their sums. The difference fits into 32 bits (HeadSketch::kMaxCols), its
-  // terms need not.
+  // The logits of n <= 32 rows from `row` on by their sums. The difference fits into 32 bits (HeadSketch::kMaxCols),
+  // its terms need not.
   void to_logits(int level, const Input& input, int64_t row, int64_t n, const int32_t* sums, float* logits) const {
     const float* const steps = sketch_.steps() + row;
     const uint32_t unit = uint32_t(sketch_.unit(level));
@@ -231,8 +232,7 @@ class HeadSearch {
     for (int64_t i = 0; i < x_.n_rows; ++i) {
       const Input& input = inputs_[size_t(i)];
       int8_t* const spread = stream_.spread(thread);
-      spread_token(input.q, quantized_stride(x_.n_cols), sketch_.base3() ? 5 : 4, sketch_.row_bytes(),
-                   spread);
+      spread_token(input.q, quantized_stride(x_.n_cols), sketch_.base3() ? 5 : 4, sketch_.row_bytes(), spread);
       for (int64_t row = rows_before(begin); row < rows_before(end);) {
         const int64_t last = std::min(row + SparseLists::kAtOnce, rows_before(end));
         int64_t n = 0;

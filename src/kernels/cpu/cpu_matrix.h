@@ -92,8 +92,8 @@ class CpuFloatMatrix final : public Matrix {
   mutable std::atomic<bool> loaded_{false};
 };
 
-// One row of codes [n_cols], padded to whole blocks with code 1, as words of 2-bit fields or five ternary digits a byte,
-// `stride` bytes apart: kBlockBytes in a tile, 4 in a row.
+// One row of codes [n_cols], padded to whole blocks with code 1, as words of 2-bit fields or five ternary digits a
+// byte, `stride` bytes apart: kBlockBytes in a tile, 4 in a row.
 void pack_codes(const uint8_t* codes, int64_t n_cols, bool base3, int64_t stride, uint8_t* out);
 // 2-bit field or ternary digit j of each of n bytes.
 void take_codes(const uint8_t* bytes, int64_t n, int64_t j, bool base3, uint8_t* codes);

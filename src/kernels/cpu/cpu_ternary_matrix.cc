@@ -135,7 +135,8 @@ const uint8_t* CpuTernaryMatrix::tile(int64_t i, uint8_t* scratch) const {
   if (use_ == TernaryUse::kSomeRows) {
     for (int64_t lane = 0; lane < kTileRows; ++lane) {  // lanes without a row repeat the last one
       const uint8_t* const row = piece(first + std::min(lane, n_rows - 1));
-      for (int64_t block = 0; block < blocks; ++block) std::memcpy(scratch + block * kBlockBytes + lane * 4, row + 4 * block, 4);
+      for (int64_t block = 0; block < blocks; ++block)
+        std::memcpy(scratch + block * kBlockBytes + lane * 4, row + 4 * block, 4);
     }
     return scratch;
   }

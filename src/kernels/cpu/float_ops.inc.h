@@ -212,9 +212,7 @@ static void scale(float* x, int64_t n, float factor) {
 }
 
 static void gate_relu2(const float* gate, const float* up, int64_t n, float* out) {
-  map2(gate, up, n, out, [](F32x16 g, F32x16 u) {
-    return where_positive(g, mul(mul(g, g), u));
-  });
+  map2(gate, up, n, out, [](F32x16 g, F32x16 u) { return where_positive(g, mul(mul(g, g), u)); });
 }
 static void gate_silu(const float* gate, const float* up, int64_t n, float* out) {
   map2(gate, up, n, out, [](F32x16 g, F32x16 u) { return mul(div(g, add(broadcast(1.0f), exp(negate(g)))), u); });

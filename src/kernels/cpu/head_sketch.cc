@@ -11,7 +11,7 @@
 namespace bitnet {
 namespace {
 
-constexpr float kRange = 5.76f;           // of all codes, in root mean squares: near the least error of the upper levels
+constexpr float kRange = 5.76f;  // of all codes, in root mean squares: near the least error of the upper levels
 constexpr float kRoundUp = 1.0f + 1e-4f;  // more than the rounding of a sum of squares in lanes loses
 constexpr int64_t kLanes = 16;
 

@@ -13,8 +13,8 @@ namespace bitnet {
 
 // A coarse copy of an output head that finds the largest logits without reading the head itself, certainly.
 //
-// Each weight of row w has a code u of n digits to the base r: four bits twice over (r = 4, n = 4), or five ternary digits
-// (r = 3, n = 5) where five of them fit a byte. From its upper 2 + level digits, c = floor(u / unit) with unit =
+// Each weight of row w has a code u of n digits to the base r: four bits twice over (r = 4, n = 4), or five ternary
+// digits (r = 3, n = 5) where five of them fit a byte. From its upper 2 + level digits, c = floor(u / unit) with unit =
 // r^(n - 2 - level), w is approximated by w~ = step * (unit * c - (r^n - unit) / 2). Activations x are approximated by
 // x~ = q / s (int8), so that w~ . x~ is an integer times step / 2s. By Cauchy and Schwarz the product that linear()
 // computes is within
@@ -57,7 +57,7 @@ class HeadSketch {
 
   // Each [n_rows].
   const float* steps() const { return step_.data(); }
-  const float* lengths() const { return length_.data(); }                               // at least |w|
+  const float* lengths() const { return length_.data(); }                        // at least |w|
   const float* errors(int level) const { return error_[size_t(level)].data(); }  // at least |w - w~|
 
  private:

@@ -104,9 +104,7 @@ void dot_rows(const RowDotArgs& a) {
     }
     const int8_t* x = a.x;
     __m512i sums[4][5];  // [row][digit]
-    BN_UNROLL for (int k = 0; k < 4; ++k) {
-      BN_UNROLL for (int j = 0; j < 5; ++j) sums[k][j] = _mm512_setzero_si512();
-    }
+    BN_UNROLL for (int k = 0; k < 4; ++k) { BN_UNROLL for (int j = 0; j < 5; ++j) sums[k][j] = _mm512_setzero_si512(); }
     for (int64_t at = 0; at < a.row_bytes; at += kVectorBytes, x += 5 * kVectorBytes) {
       BN_UNROLL for (int k = 0; k < 4; ++k) {
         _mm_prefetch(reinterpret_cast<const char*>(ahead[k] + at), _MM_HINT_T0);
@@ -136,9 +134,7 @@ void add_columns(const ColumnSumArgs& a) {
   for (int64_t at = 0; at < a.column_bytes; at += kVectorBytes) {
     const uint8_t* const vectors = a.columns + at;
     __m512i sums[5][4];  // [digit][rows as interleaved]
-    BN_UNROLL for (int j = 0; j < 5; ++j) {
-      BN_UNROLL for (int k = 0; k < 4; ++k) sums[j][k] = _mm512_setzero_si512();
-    }
+    BN_UNROLL for (int j = 0; j < 5; ++j) { BN_UNROLL for (int k = 0; k < 4; ++k) sums[j][k] = _mm512_setzero_si512(); }
     for (int64_t i = 0; i < a.n; i += 4) {
       __m512i fields[4], tops[4];
       BN_UNROLL for (int k = 0; k < 4; ++k) {
@@ -162,7 +158,8 @@ void add_columns(const ColumnSumArgs& a) {
     }
     BN_UNROLL for (int j = 0; j < 5; ++j) {
       BN_UNROLL for (int k = 0; k < 4; ++k) {
-        sums[j][k] = j < 4 ? _mm512_srai_epi32(sums[j][k], unsigned(2 * j % 8)) : _mm512_mullo_epi32(sums[j][k], inverse);
+        sums[j][k] =
+            j < 4 ? _mm512_srai_epi32(sums[j][k], unsigned(2 * j % 8)) : _mm512_mullo_epi32(sums[j][k], inverse);
       }
       add_in_order(sums[j], a.sums + 5 * at + 64 * j);
     }

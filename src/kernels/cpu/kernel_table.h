@@ -18,8 +18,8 @@ constexpr int64_t kBlockBytes = kTileRows * kBlockCols / 4;
 // columns: [row tile][column block][16-row group g: 2][row lane: 16][byte b: 4], byte b = sum over j of 3^j times the
 // code of column 4j + b, j = 0..4.
 constexpr int64_t kBase3BlockCols = 20;
-// A matrix of which a product often needs a part lies in one of two other ways, with the same n = 4 fields or 5 digits a
-// byte, padded to whole vectors of 64 bytes:
+// A matrix of which a product often needs a part lies in one of two other ways, with the same n = 4 fields or 5 digits
+// a byte, padded to whole vectors of 64 bytes:
 // - some rows: the words of a tile's blocks, row after row: [row][column block][byte b: 4], zeros behind;
 // - some columns: [column][vector v][byte b: 64], field j of byte b is row 64 (n v + j) + b.
 constexpr int64_t kVectorBytes = 64;

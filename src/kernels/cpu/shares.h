@@ -8,8 +8,8 @@
 
 namespace bitnet {
 
-// Hands out [0, total) to the stream's threads. A thread takes an ever smaller share of what is left: on a shared machine
-// threads run at different speeds, and with equal shares each product would wait for the slowest.
+// Hands out [0, total) to the stream's threads. A thread takes an ever smaller share of what is left: on a shared
+// machine threads run at different speeds, and with equal shares each product would wait for the slowest.
 class Shares {
  public:
   Shares(CpuStream& stream, int64_t total, int64_t least = 1)
@@ -39,9 +39,7 @@ class Shares {
 template <class Fn>
 void parallel_shares(CpuStream& stream, int64_t total, const Fn& fn) {
   Shares shares(stream, total);
-  stream.pool().run([&](int thread) {
-    shares.take([&](int64_t begin, int64_t end) { fn(begin, end, thread); });
-  });
+  stream.pool().run([&](int thread) { shares.take([&](int64_t begin, int64_t end) { fn(begin, end, thread); }); });
 }
 
 }  // namespace bitnet

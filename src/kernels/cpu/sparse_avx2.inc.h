@@ -79,7 +79,8 @@ static inline void add_columns_half(const ColumnSumArgs& a, const uint8_t* bytes
 static void add_columns(const ColumnSumArgs& a) {
   for (int64_t at = 0; at < a.column_bytes; at += kVectorBytes) {
     for (int64_t i = 0; i < a.n; ++i) {
-      _mm_prefetch(reinterpret_cast<const char*>(a.columns + a.ids[i + kPiecesAhead] * a.column_bytes + at), _MM_HINT_T0);
+      _mm_prefetch(reinterpret_cast<const char*>(a.columns + a.ids[i + kPiecesAhead] * a.column_bytes + at),
+                   _MM_HINT_T0);
     }
     for (int64_t half = 0; half < 2; ++half) {
       const uint8_t* const bytes = a.columns + at + 32 * half;

@@ -103,7 +103,7 @@ void multiply_columns(const CpuKernels& kernels, CpuStream& stream, const Linear
     const auto work = [&](int64_t n, int64_t n_whole) {
       for (int64_t i = 0; i < n_whole; i += kColumnsAtOnce) {
         add_columns({weight.piece(0), weight.piece_bytes(), lists.ids + i, lists.inputs + i,
-                             std::min(kColumnsAtOnce, n_whole - i), sums});
+                     std::min(kColumnsAtOnce, n_whole - i), sums});
       }
       n_read += n;
     };

@@ -46,9 +46,8 @@ static inline F32x16 abs(F32x16 a) {
 }
 // a where g > 0, else +0.
 static inline F32x16 where_positive(F32x16 g, F32x16 a) {
-  return map4([&](int i) {
-    return vreinterpretq_f32_u32(vandq_u32(vcgtzq_f32(g.q[i]), vreinterpretq_u32_f32(a.q[i])));
-  });
+  return map4(
+      [&](int i) { return vreinterpretq_f32_u32(vandq_u32(vcgtzq_f32(g.q[i]), vreinterpretq_u32_f32(a.q[i]))); });
 }
 static inline F32x16 negate(F32x16 a) {
   return map4([&](int i) { return vnegq_f32(a.q[i]); });
