@@ -65,6 +65,22 @@ int64_t Sampler::n_best(const SamplingOptions& options) {
   return options.temperature == 0 ? 1 : options.top_k;
 }
 
+Sampler::Candidate Sampler::largest(std::span<const float> logits) {
+  // In lanes first: a vocabulary has 10^5 logits, and a comparison with the best so far would wait for the one before.
+  constexpr size_t kLanes = 32;
+  float lanes[kLanes];
+  std::fill(std::begin(lanes), std::end(lanes), -std::numeric_limits<float>::infinity());
+  const float* const values = logits.data();
+  size_t i = 0;
+  for (; i + kLanes <= logits.size(); i += kLanes) {
+    for (size_t j = 0; j < kLanes; ++j) lanes[j] = values[i + j] > lanes[j] ? values[i + j] : lanes[j];
+  }
+  for (; i < logits.size(); ++i) lanes[0] = values[i] > lanes[0] ? values[i] : lanes[0];
+  const float most = *std::max_element(std::begin(lanes), std::end(lanes));
+  const auto found = std::find(logits.begin(), logits.end(), most);
+  return {most, int32_t(found == logits.end() ? 0 : found - logits.begin())};
+}
+
 Sampler::Sampler(const SamplingOptions& options, int64_t vocab_size)
     : options_(options), rng_(options.seed), candidates_(size_t(vocab_size)) {
   if (options.temperature > 0) weights_.resize(size_t(vocab_size));
@@ -75,6 +91,16 @@ Result<int32_t> Sampler::sample(std::span<const float> logits, std::span<const i
   if (logits.size() != candidates_.size()) {
     return invalid_argument("{} logits to sample from, expected {}, one a token of the vocabulary", logits.size(),
                             candidates_.size());
+  }
+  const bool greedy = options_.temperature == 0 && counts_.empty();
+  bool numbers = true;
+  for (const float logit : logits) numbers &= logit <= std::numeric_limits<float>::max();
+  if (greedy && numbers) {
+    const Candidate best = largest(logits);
+    if (best.logit > -std::numeric_limits<float>::infinity()) {
+      n_kept_ = 0;
+      return best.id;
+    }
   }
   for (size_t i = 0; i < logits.size(); ++i) {
     // NaN and plus infinity; minus infinity is a token that cannot be.

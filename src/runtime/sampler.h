@@ -25,6 +25,9 @@ class Sampler {
     int32_t id;
   };
 
+  // The largest of at least one logit, with the lowest id among equal ones. NaN counts as less than any number.
+  static Candidate largest(std::span<const float> logits);
+
   // Refuses options out of range and names the option.
   static Result<Sampler> create(const SamplingOptions& options, int64_t vocab_size);
 

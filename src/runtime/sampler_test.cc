@@ -1,5 +1,7 @@
 #include "runtime/sampler.h"
 
+#include "base/rng.h"
+
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -301,6 +303,24 @@ TEST(Sampler, RefusesLogitsThatAreNoNumbers) {
     EXPECT_FALSE(sampler.sample(std::vector<float>{-kInf, -kInf, -kInf}, {}));
     EXPECT_FALSE(sampler.sample(std::vector<float>{0, 1}, {}));
     EXPECT_EQ(*sampler.sample(std::vector<float>{-kInf, 1, -kInf}, {}), 1);
+  }
+}
+
+TEST(SamplerLargest, FindsTheFirstOfTheLargest) {
+  const float infinity = std::numeric_limits<float>::infinity(), nan = std::numeric_limits<float>::quiet_NaN();
+  for (const size_t n : {size_t{1}, size_t{31}, size_t{32}, size_t{33}, size_t{1000}}) {
+    const CounterRng rng(n);
+    std::vector<float> logits(n);
+    for (size_t i = 0; i < n; ++i) logits[i] = float(rng.bits(i) % 50) - 80;
+    const auto expected = std::max_element(logits.begin(), logits.end());
+    EXPECT_EQ(Sampler::largest(logits).id, expected - logits.begin());
+    EXPECT_EQ(Sampler::largest(logits).logit, *expected);
+    logits[n / 2] = nan;
+    if (n > 1) {
+      EXPECT_GT(Sampler::largest(logits).logit, -100);
+    }
+    std::fill(logits.begin(), logits.end(), -infinity);
+    EXPECT_EQ(Sampler::largest(logits).id, 0);
   }
 }
 

@@ -3,6 +3,7 @@
 #include "hash.h"
 #include "interrupt.h"
 #include "progress.h"
+#include "runtime/sampler.h"
 #include "verify_checks.h"
 
 #include <algorithm>
@@ -15,15 +16,6 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
-
-struct Best {
-  int32_t id;
-  float logit;
-};
-Best best_of(std::span<const float> logits) {
-  const auto best = std::max_element(logits.begin(), logits.end());
-  return {int32_t(best - logits.begin()), *best};
-}
 
 class Bench {
  public:
@@ -63,7 +55,7 @@ class Bench {
     const InterruptScope scope(&session);
     session.want_logits(1);
     double prompt = 0, generate = 0;
-    std::vector<Best> best;
+    std::vector<Sampler::Candidate> best;
     BN_RETURN_IF_ERROR(time_prompt(session, prompt, best));
     const Phases prompt_phases = take_phases(sizes_.n_prompt);
     double bytes_per_token = 0;
@@ -84,13 +76,13 @@ class Bench {
     return ok();
   }
 
-  Status time_prompt(Session& session, double& tokens_per_s, std::vector<Best>& best) {
+  Status time_prompt(Session& session, double& tokens_per_s, std::vector<Sampler::Candidate>& best) {
     session.reset();
     const auto prompt = std::span(ids_).first(size_t(std::max<int64_t>(sizes_.n_prompt, 1)));
     const Clock::time_point start = Clock::now();
     BN_RETURN_IF_ERROR(session.append(prompt));
     tokens_per_s = double(prompt.size()) / seconds_since(start);
-    best.push_back(best_of(session.logits()));
+    best.push_back(Sampler::largest(session.logits()));
     return ok();
   }
 
@@ -106,9 +98,9 @@ class Bench {
     return phases;
   }
 
-  Status check_hash(const std::vector<Best>& best) {
+  Status check_hash(const std::vector<Sampler::Candidate>& best) {
     LogitsHash hash;
-    for (const Best& b : best) {
+    for (const Sampler::Candidate& b : best) {
       const float values[2] = {float(b.id), b.logit};
       hash.add(values);
     }
@@ -121,7 +113,8 @@ class Bench {
 
   // Greedy text after `depth` tokens: what the model's own words make it compute. What the prompt test left in the
   // cache need not be computed again.
-  Status time_generation(Session& session, double& tokens_per_s, double& bytes_per_token, std::vector<Best>& best) {
+  Status time_generation(Session& session, double& tokens_per_s, double& bytes_per_token,
+                         std::vector<Sampler::Candidate>& best) {
     if (sizes_.n_generate == 0) return ok();
     const int64_t n_there = std::min(session.n_past(), sizes_.depth);
     BN_RETURN_IF_ERROR(session.truncate(n_there));
@@ -130,7 +123,7 @@ class Bench {
     const uint64_t bytes_before = session.weight_bytes_read();
     const Clock::time_point start = Clock::now();
     for (int64_t i = 0; i < sizes_.n_generate; ++i) {
-      best.push_back(best_of(session.logits()));
+      best.push_back(Sampler::largest(session.logits()));
       BN_RETURN_IF_ERROR(session.append({&best.back().id, 1}));
     }
     tokens_per_s = double(sizes_.n_generate) / seconds_since(start);
