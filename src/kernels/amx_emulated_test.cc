@@ -100,7 +100,7 @@ TEST(AmxEmulated, CodesBehindTheLastBlockCountNothing) {
       for (int64_t i = 0; i < n_cols * kTileRows; ++i) codes[size_t(i)] = uint8_t(rng.bits(uint64_t(i)) % 4);
       std::vector<int32_t> sums(kMatmulTokens * kTileRows, -1);
       pack_tokens(q.data(), n_padded, n_tokens, n_padded / kBlockCols, packed.data());
-      matmul_tile(codes.data(), packed.data(), n_blocks, sums.data());
+      matmul_tile(codes.data(), packed.data(), n_blocks, n_tokens, sums.data());
       EXPECT_FALSE(unit.configured);
       for (int64_t i = 0; i < kMatmulTokens * kTileRows; ++i) {
         const int64_t t = i / kTileRows, row = i % kTileRows;

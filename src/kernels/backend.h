@@ -39,6 +39,10 @@ struct QuantizedView {
 };
 constexpr int64_t quantized_stride(int64_t n_cols) { return (n_cols + 319) / 320 * 320; }
 
+// For at most so many tokens products leave out what contributes nothing; of more tokens together, nearly everything
+// has one that wants it.
+constexpr int64_t kFewTokens = 16;
+
 // What a product with ternary weights often leaves out, so that they can lie accordingly.
 enum class TernaryUse : uint8_t {
   kWhole,

@@ -71,8 +71,6 @@ class ForwardPass {
     const MatrixView h{ws_.h_, n_tokens_, c_.d_model};
     const MatrixView gate{ws_.gate_, n_tokens_, c_.d_ff}, up{ws_.up_, n_tokens_, c_.d_ff};
     backend_.rms_norm(stream_, x, layer.ffn_norm, c_.rms_eps, h);
-    // Of a long prompt's tokens nearly every row of up has one that wants it.
-    constexpr int64_t kFewTokens = 8;
     if (model_.sparse_ffn && n_tokens_ <= kFewTokens) {
       project({{&layer.gate, gate}}, h);
       impose_on_gates(layer, gate);

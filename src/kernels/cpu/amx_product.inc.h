@@ -36,7 +36,7 @@ static void pack_tokens(const int8_t* q, int64_t stride, int64_t n_tokens, int64
   }
 }
 
-static void matmul_tile(const uint8_t* codes, const int8_t* packed, int64_t n_blocks, int32_t* sums) {
+static void matmul_tile(const uint8_t* codes, const int8_t* packed, int64_t n_blocks, int64_t, int32_t* sums) {
   constexpr int64_t kQuadBytes = 4 * kTileRows, kSumBytes = kTileRows * int64_t{sizeof(int32_t)};
   _tile_loadconfig(&kShapes);
   _tile_zero(0);

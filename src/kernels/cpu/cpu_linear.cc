@@ -48,13 +48,20 @@ class TernaryProduct {
     kernels_.pack_tokens(x_.codes + first * x_.stride, x_.stride, n, x_.stride / kBlockCols, packed(group));
   }
 
-  // Of one thread: tiles [begin, end). Tokens that are not packed meet matrices not used as a whole elsewhere.
+  // How many tokens meet a matrix tile by tile in tiles(); those after them go through sparse_product.h.
+  int64_t n_in_tiles(const CpuTernaryMatrix& weight) const {
+    if (weight.use() == TernaryUse::kWhole) return x_.n_rows;
+    return x_.n_rows <= kFewTokens ? 0 : n_packed_;
+  }
+
+  // Of one thread: tiles [begin, end).
   void tiles(const LinearCall& call, int64_t begin, int64_t end, int thread) const {
     const auto& weight = static_cast<const CpuTernaryMatrix&>(*call.weight);
     if (weight.n_groups() > 0) {
       for (int64_t i = begin; i < end; ++i) grouped_tile(call, weight, i, thread);
       return;
     }
+    if (n_in_tiles(weight) == 0) return;
     if (n_packed_ > 0) {
       for (int64_t i = begin; i < end; i += kTilesAtOnce) {
         matmul_tiles(call, weight, i, std::min(kTilesAtOnce, end - i), thread);
@@ -69,7 +76,6 @@ class TernaryProduct {
       }
     }
   }
-  int64_t n_packed() const { return n_packed_; }
 
  private:
   // Tokens are packed with the columns of whole strides, whatever the blocks of a weight.
@@ -106,7 +112,8 @@ class TernaryProduct {
       const int64_t token = group * kernels_.matmul_tokens;
       const int64_t n_tokens = std::min(kernels_.matmul_tokens, n_packed_ - token);
       for (int64_t i = 0; i < n; ++i) {
-        kernels_.matmul_tile(codes + i * codes_bytes, packed(group), weight.n_code_blocks(), stream_.sums(thread));
+        kernels_.matmul_tile(codes + i * codes_bytes, packed(group), weight.n_code_blocks(), n_tokens,
+                             stream_.sums(thread));
         for (int64_t t = 0; t < n_tokens; ++t) {
           finish(call, weight, first + i, token + t, stream_.sums(thread) + t * kTileRows);
         }
@@ -183,17 +190,18 @@ void CpuBackend::linear(Stream& stream, std::span<const LinearCall> calls, const
   stream.pool().parallel_for(product.n_groups(), [&](int64_t begin, int64_t end, int) {
     for (int64_t group = begin; group < end; ++group) product.pack_group(group);
   });
-  const auto use = [](const LinearCall& call) { return static_cast<const CpuTernaryMatrix&>(*call.weight).use(); };
-  const auto whole = [&](const LinearCall& call) { return use(call) == TernaryUse::kWhole; };
-  if (product.n_packed() > 0 || std::any_of(calls.begin(), calls.end(), whole)) {
+  const auto n_in_tiles = [&](const LinearCall& call) {
+    return product.n_in_tiles(static_cast<const CpuTernaryMatrix&>(*call.weight));
+  };
+  if (std::any_of(calls.begin(), calls.end(), [&](const LinearCall& call) { return n_in_tiles(call) > 0; })) {
     parallel_units(cpu_stream, calls, kTileRows, [&](const LinearCall& call, int64_t begin, int64_t end, int thread) {
       product.tiles(call, begin, end, thread);
     });
   }
   for (const LinearCall& call : calls) {
-    if (whole(call)) continue;
-    const auto multiply = use(call) == TernaryUse::kSomeRows ? multiply_rows : multiply_columns;
-    for (int64_t t = product.n_packed(); t < x.n_rows; ++t) multiply(kernels_, cpu_stream, call, x, t);
+    const auto use = static_cast<const CpuTernaryMatrix&>(*call.weight).use();
+    const auto multiply = use == TernaryUse::kSomeRows ? multiply_rows : multiply_columns;
+    for (int64_t t = n_in_tiles(call); t < x.n_rows; ++t) multiply(kernels_, cpu_stream, call, x, t);
   }
 }
 

@@ -63,7 +63,7 @@ void matvec_tile(const uint8_t* tile, int64_t n_blocks, const int8_t* q, int32_t
 // In 16 bits too: 512 at most a column quad, widened after 64 of them.
 constexpr int64_t kQuadsPerWidening = 64;
 
-void matmul_tile(const uint8_t* codes, const int8_t* packed, int64_t n_blocks, int32_t* sums) {
+void matmul_tile(const uint8_t* codes, const int8_t* packed, int64_t n_blocks, int64_t, int32_t* sums) {
   for (int64_t i = 0; i < kMatmulTokens * kTileRows; ++i) sums[i] = 0;
   for (int64_t quad = 0; quad < 4 * n_blocks;) {
     const int64_t end = quad + kQuadsPerWidening < 4 * n_blocks ? quad + kQuadsPerWidening : 4 * n_blocks;

@@ -111,29 +111,35 @@ void add_columns(const ColumnSumArgs& a) {
   }
 }
 
-// 12 tokens x 32 rows in 24 registers.
-void matmul_tile(const uint8_t* codes, const int8_t* packed, int64_t n_blocks, int32_t* sums) {
-  __m512i low[kMatmulTokens], high[kMatmulTokens];
-  BN_UNROLL for (int t = 0; t < kMatmulTokens; ++t) low[t] = high[t] = _mm512_setzero_si512();
+// N tokens x 32 rows, in 24 registers at most.
+template <int N>
+void matmul_tokens(const uint8_t* codes, const int8_t* packed, int64_t n_blocks, int32_t* sums) {
+  __m512i low[N], high[N];
+  BN_UNROLL for (int t = 0; t < N; ++t) low[t] = high[t] = _mm512_setzero_si512();
   for (int64_t quad = 0; quad < 4 * n_blocks; ++quad, codes += 128, packed += 4 * kMatmulTokens) {
     const __m512i a = load_once(codes), b = load_once(codes + 64);
-    BN_UNROLL for (int t = 0; t < kMatmulTokens; ++t) {
+    BN_UNROLL for (int t = 0; t < N; ++t) {
       __m512i x = broadcast_quad(packed + 4 * t);
       asm("" : "+v"(x));
       low[t] = _mm512_dpbusd_epi32(low[t], a, x);
       high[t] = _mm512_dpbusd_epi32(high[t], b, x);
     }
   }
-  BN_UNROLL for (int t = 0; t < kMatmulTokens; ++t) {
+  BN_UNROLL for (int t = 0; t < N; ++t) {
     _mm512_storeu_si512(sums + kTileRows * t, low[t]);
     _mm512_storeu_si512(sums + kTileRows * t + 16, high[t]);
   }
+}
+void matmul_tile(const uint8_t* codes, const int8_t* packed, int64_t n_blocks, int64_t n_tokens, int32_t* sums) {
+  static_assert(kMatmulTokens == 12);
+  const auto run = n_tokens <= 4 ? matmul_tokens<4> : n_tokens <= 8 ? matmul_tokens<8> : matmul_tokens<12>;
+  run(codes, packed, n_blocks, sums);
 }
 
 }  // namespace
 
 const CpuKernels kAvx512VnniKernels = {
-    "avx512vnni", matvec_tile, kMatmulTokens, 8, unpack_tile, pack_tokens, matmul_tile, dot_rows, add_columns,
+    "avx512vnni", matvec_tile, kMatmulTokens, 4, unpack_tile, pack_tokens, matmul_tile, dot_rows, add_columns,
 #include "kernels/cpu/table.inc.h"
 };
 

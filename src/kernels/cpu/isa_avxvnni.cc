@@ -43,7 +43,7 @@ void matvec_tile(const uint8_t* tile, int64_t n_blocks, const int8_t* q, int32_t
   }
 }
 
-void matmul_tile(const uint8_t* codes, const int8_t* packed, int64_t n_blocks, int32_t* sums) {
+void matmul_tile(const uint8_t* codes, const int8_t* packed, int64_t n_blocks, int64_t, int32_t* sums) {
   for (int half = 0; half < 2; ++half) {
     __m256i sum[kMatmulSums];
     BN_UNROLL for (int i = 0; i < kMatmulSums; ++i) sum[i] = _mm256_setzero_si256();

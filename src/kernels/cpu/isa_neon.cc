@@ -66,7 +66,7 @@ void matvec_tile(const uint8_t* tile, int64_t n_blocks, const int8_t* q, int32_t
 }
 
 // 2 tokens x 16 rows at once, twice for the tile's 32.
-void matmul_tile(const uint8_t* codes, const int8_t* packed, int64_t n_blocks, int32_t* sums) {
+void matmul_tile(const uint8_t* codes, const int8_t* packed, int64_t n_blocks, int64_t, int32_t* sums) {
   for (int64_t i = 0; i < kMatmulTokens * kTileRows; ++i) sums[i] = 0;
   for (int64_t row = 0; row < kTileRows; row += 16) {
     for (int64_t quad = 0; quad < 4 * n_blocks;) {

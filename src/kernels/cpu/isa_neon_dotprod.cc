@@ -23,7 +23,7 @@ constexpr int64_t kMatmulTokens = 4;
 #include "kernels/cpu/ternary_quads.inc.h"
 
 // 4 tokens x 16 rows in 16 registers, twice for the tile's 32 rows; a lane of x is a token.
-void matmul_tile(const uint8_t* codes, const int8_t* packed, int64_t n_blocks, int32_t* sums) {
+void matmul_tile(const uint8_t* codes, const int8_t* packed, int64_t n_blocks, int64_t, int32_t* sums) {
   for (int64_t row = 0; row < kTileRows; row += 16) {
     int32x4_t sum[4][4];  // [token][four rows]
     BN_UNROLL for (int i = 0; i < 16; ++i) sum[i / 4][i % 4] = vdupq_n_s32(0);

@@ -48,7 +48,7 @@ void pack_tokens(const int8_t* q, int64_t stride, int64_t n_tokens, int64_t n_bl
 }
 
 // 4 tokens x 16 rows in 16 registers of 2 rows x 2 tokens, twice for the tile's 32 rows.
-void matmul_tile(const uint8_t* codes, const int8_t* packed, int64_t n_blocks, int32_t* sums) {
+void matmul_tile(const uint8_t* codes, const int8_t* packed, int64_t n_blocks, int64_t, int32_t* sums) {
   for (int64_t row = 0; row < kTileRows; row += 16) {
     int32x4_t sum[2][8];  // [token pair][row pair]
     BN_UNROLL for (int i = 0; i < 16; ++i) sum[i / 8][i % 8] = vdupq_n_s32(0);

@@ -95,7 +95,7 @@ struct MatmulKernels {
   int64_t matmul_tokens;
   int64_t matmul_min_tokens;
   void (*pack_tokens)(const int8_t* q, int64_t stride, int64_t n_tokens, int64_t n_blocks, int8_t* packed);
-  void (*matmul_tile)(const uint8_t* codes, const int8_t* packed, int64_t n_blocks, int32_t* sums);
+  void (*matmul_tile)(const uint8_t* codes, const int8_t* packed, int64_t n_blocks, int64_t n_tokens, int32_t* sums);
 };
 
 struct CpuKernels {
@@ -106,13 +106,14 @@ struct CpuKernels {
   void (*matvec_tile)(const uint8_t* tile, int64_t n_blocks, const int8_t* q, int32_t* sums);
   // The same for several tokens: a tile is unpacked once to 512 bytes a block and the tokens are packed in groups of
   // matmul_tokens, both in an order of the instruction set's own. sums [matmul_tokens, 32]. Tokens beyond n_tokens
-  // count as zeros. For fewer than matmul_min_tokens, matvec_tile on each token is faster. All of it 0 and null where
-  // that is always so. matmul_tile may read up to whole 64 columns, where activations are zero and codes anything.
+  // count as zeros, or matmul_tile leaves them out. For fewer than matmul_min_tokens, matvec_tile on each token is
+  // faster. All of it 0 and null where that is always so. matmul_tile may read up to whole 64 columns, where
+  // activations are zero and codes anything.
   int64_t matmul_tokens;
   int64_t matmul_min_tokens;
   void (*unpack_tile)(const uint8_t* tile, int64_t n_blocks, uint8_t* codes);
   void (*pack_tokens)(const int8_t* q, int64_t stride, int64_t n_tokens, int64_t n_blocks, int8_t* packed);
-  void (*matmul_tile)(const uint8_t* codes, const int8_t* packed, int64_t n_blocks, int32_t* sums);
+  void (*matmul_tile)(const uint8_t* codes, const int8_t* packed, int64_t n_blocks, int64_t n_tokens, int32_t* sums);
   // Some rows or some columns of a matrix, of any 2-bit codes.
   void (*dot_rows)(const RowDotArgs& args);
   void (*add_columns)(const ColumnSumArgs& args);
