@@ -47,7 +47,7 @@ struct ModelInfo {
   std::string weight_types;  // "I2_S 210, F32 121, F16 1"
   uint64_t file_bytes = 0;
   uint64_t memory_bytes = 0;         // of prepared weights
-  uint64_t bytes_per_token = 0;      // weights read to generate one token
+  uint64_t bytes_per_token = 0;      // weights read to generate one token, at most
   uint64_t ops_per_token = 0;        // multiplications and additions of the linear layers for one prompt token
   std::string device, kernels;       // "cpu", "avx512vnni"
   std::vector<std::string> notices;  // what a user should know: ignored tensors, replaced chat template

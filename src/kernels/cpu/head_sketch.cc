@@ -12,7 +12,7 @@ namespace bitnet {
 namespace {
 
 constexpr float kRange = 5.76f;  // of all codes, in root mean squares: near the least error of the upper levels
-constexpr float kRoundUp = 1.0f + 1e-4f;  // more than the rounding of a sum of squares in lanes loses
+constexpr float kRoundUp = 1.0f + 2e-4f;  // more than the rounding of up to kMaxCols squares in lanes loses
 constexpr int64_t kLanes = 16;
 
 }  // namespace
@@ -71,10 +71,9 @@ Result<std::unique_ptr<const HeadSketch>> HeadSketch::build(const FloatSource& s
         for (int p = 0; p <= n_levels; ++p) {
           take_codes(codes.data(), padded_cols, n_levels - p, base3, plane.data());
           if (p < 2) {
-            pack_codes(plane.data(), n_cols, base3, kBlockBytes, const_cast<uint8_t*>(sketch->tile(tile, p)) + 4 * i);
+            pack_codes(plane.data(), n_cols, base3, kBlockBytes, sketch->tile_at(tile, p) + 4 * i);
           } else {
-            pack_codes(plane.data(), n_cols, base3, 4,
-                       const_cast<uint8_t*>(sketch->rows(p - 1)) + (first + i) * sketch->row_bytes_);
+            pack_codes(plane.data(), n_cols, base3, 4, sketch->rows_at(p - 1) + (first + i) * sketch->row_bytes_);
           }
         }
       }

@@ -50,9 +50,9 @@ class HeadSketch {
   int64_t tile_bytes() const { return tile_bytes_; }  // of one plane
   int64_t n_blocks() const { return tile_bytes_ / kBlockBytes; }
   // The first digit of the codes (plane 0) or the second.
-  const uint8_t* tile(int64_t i, int plane) const { return tiles_.as<uint8_t>() + (2 * i + plane) * tile_bytes_; }
+  const uint8_t* tile(int64_t i, int plane) const { return tile_at(i, plane); }
   // The digit that a level above 0 adds, row after row.
-  const uint8_t* rows(int level) const { return rows_.as<uint8_t>() + (level - 1) * n_rows() * row_bytes_; }
+  const uint8_t* rows(int level) const { return rows_at(level); }
   int64_t row_bytes() const { return row_bytes_; }  // of one level
 
   // Each [n_rows].
@@ -61,6 +61,8 @@ class HeadSketch {
   const float* errors(int level) const { return error_[size_t(level)].data(); }  // at least |w - w~|
 
  private:
+  uint8_t* tile_at(int64_t i, int plane) const { return tiles_.as<uint8_t>() + (2 * i + plane) * tile_bytes_; }
+  uint8_t* rows_at(int level) const { return rows_.as<uint8_t>() + (level - 1) * n_rows() * row_bytes_; }
   int64_t n_rows() const { return int64_t(step_.size()); }
 
   bool base3_ = false;
