@@ -120,7 +120,7 @@ std::vector<const CpuKernels*> emulated_cpu_kernels() {
 #if defined(__x86_64__)
   static const CpuKernels emulated =
       with_matmul("amx_emulated", *usable_cpu_kernels().front(), {kMatmulTokens, kMinTokens, pack_tokens, matmul_tile});
-  if (emulated.unpack_tile != nullptr) return {&emulated};
+  if (emulated.fields.unpack_tile != nullptr) return {&emulated};
 #endif
   return {};
 }

@@ -139,7 +139,7 @@ TEST_P(Head, BestLogitsOfUnusualRowsAndInputs) {
 // above the approximate one by all of the bound, and row 1 lies just below it.
 TEST_P(Head, BoundsHoldWhereTheErrorPointsAlongTheInput) {
   constexpr int64_t kCols = 256, kRows = 40;
-  const bool base3 = GetParam()->base3 != nullptr;
+  const bool base3 = GetParam()->digits != nullptr;
   const int n_codes = base3 ? 243 : 256;
   for (const int unit : base3 ? std::vector<int>{27, 9, 3, 1} : std::vector<int>{16, 4, 1}) {
     for (uint64_t seed = 1; seed <= 20; ++seed) {
@@ -214,7 +214,7 @@ TEST_P(Head, RowsTakeEveryTwoBitCode) {
       x[i] = kind == 0 ? int8_t(rng.bits(i + 1000000)) : int8_t(kind == 1 ? 127 : -128);
     }
     int32_t sums[kRows];
-    GetParam()->dot_rows({rows.data(), kRowBytes, ids.data(), kRows, x.data(), sums});
+    GetParam()->fields.dot_rows({rows.data(), kRowBytes, ids.data(), kRows, x.data(), sums});
     for (int64_t row = 0; row < kRows; ++row) {
       int32_t want = 0;
       for (int64_t i = 0; i < 4 * kRowBytes; ++i) {
@@ -237,7 +237,7 @@ TEST_P(Head, TilesTakeEveryTwoBitCode) {
     for (size_t i = 0; i < q.size(); ++i)
       q[i] = kind == 0 ? int8_t(rng.bits(i + 1000000)) : int8_t(kind == 1 ? 127 : -128);
     int32_t sums[kTileRows];
-    GetParam()->matvec_tile(tile.data(), kBlocks, q.data(), sums);
+    GetParam()->fields.matvec_tile(tile.data(), kBlocks, q.data(), sums);
     for (int64_t row = 0; row < kTileRows; ++row) {
       int32_t want = 0;
       for (int64_t col = 0; col < kBlocks * kBlockCols; ++col) {

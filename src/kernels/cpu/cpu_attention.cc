@@ -1,4 +1,5 @@
 #include "kernels/cpu/cpu_backend.h"
+#include "kernels/cpu/cpu_matrix.h"
 #include "kernels/cpu/cpu_stream.h"
 
 #include <algorithm>
@@ -52,7 +53,7 @@ class Attention {
     const int64_t shortest = first_position_ + group.token + 1;  // positions that the first query sees
     const auto length = [&](int64_t query) { return shortest + (group.n_tokens > 1 ? query : 0); };
 
-    const size_t type = size_t(cache_type(kv_.dtype));
+    const size_t type = size_t(weight_type(kv_.dtype));
     kernels_.dot[type]({.rows = keys,
                         .row_bytes = row_bytes,
                         .n_rows = length(n - 1),

@@ -76,7 +76,7 @@ void CpuBackend::rope(Stream& stream, MatrixView x, int64_t head_dim, const Rope
 }
 
 void CpuBackend::store_kv(Stream& stream, MatrixView k, MatrixView v, const KvLayer& kv, int64_t first_position) const {
-  const auto narrow = kernels_.narrow[size_t(cache_type(kv.dtype))];
+  const auto narrow = kernels_.narrow[size_t(weight_type(kv.dtype))];
   const int64_t row_bytes = kv.row_bytes();
   const auto store = [&](const float* row, void* cache, int64_t position) {
     for (int64_t head = 0; head < kv.n_kv_heads; ++head) {

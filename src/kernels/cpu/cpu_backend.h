@@ -7,10 +7,6 @@
 
 namespace bitnet {
 
-inline WeightType cache_type(DType dtype) {
-  return dtype == DType::kF32 ? WeightType::kF32 : dtype == DType::kF16 ? WeightType::kF16 : WeightType::kQ8_0;
-}
-
 // Threads, tiling and memory around one instruction set's table.
 class CpuBackend final : public Backend {
  public:

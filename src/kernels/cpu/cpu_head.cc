@@ -205,7 +205,7 @@ class HeadSearch {
   // The upper two digits of all rows.
   int64_t sum_tiles(int64_t begin, int64_t end, int thread, Likeliest* found) const {
     int32_t* const sums = stream_.sums(thread);
-    const auto matvec_tile = sketch_.base3() ? kernels_.base3->matvec_tile : kernels_.matvec_tile;
+    const auto matvec_tile = sketch_.packing().of(kernels_).matvec_tile;
     const int32_t radix = sketch_.radix();
     for (int64_t tile = begin; tile < end; ++tile) {
       const int64_t first = tile * kTileRows, n = rows_before(tile + 1) - first;
@@ -227,12 +227,12 @@ class HeadSearch {
   // One digit more of the rows that the level before leaves open.
   int64_t refine(int level, int64_t begin, int64_t end, int thread, Likeliest* found) const {
     SparseLists& lists = stream_.lists(thread);
-    const auto dot_rows = sketch_.base3() ? kernels_.base3->dot_rows : kernels_.dot_rows;
+    const auto dot_rows = sketch_.packing().of(kernels_).dot_rows;
     int64_t n_read = 0;
     for (int64_t i = 0; i < x_.n_rows; ++i) {
       const Input& input = inputs_[size_t(i)];
       int8_t* const spread = stream_.spread(thread);
-      spread_token(input.q, quantized_stride(x_.n_cols), sketch_.base3() ? 5 : 4, sketch_.row_bytes(), spread);
+      spread_token(input.q, quantized_stride(x_.n_cols), sketch_.packing(), sketch_.row_bytes(), spread);
       for (int64_t row = rows_before(begin); row < rows_before(end);) {
         const int64_t last = std::min(row + SparseLists::kAtOnce, rows_before(end));
         int64_t n = 0;

@@ -34,18 +34,18 @@ class TernaryProduct {
  public:
   TernaryProduct(const CpuKernels& kernels, CpuStream& stream, const QuantizedView& x)
       : kernels_(kernels), stream_(stream), x_(x) {
-    if (kernels.matmul_tile == nullptr) return;
-    const int64_t rest = x.n_rows % kernels.matmul_tokens;
-    n_packed_ = x.n_rows - (rest < kernels.matmul_min_tokens ? rest : 0);
-    n_groups_ = (n_packed_ + kernels.matmul_tokens - 1) / kernels.matmul_tokens;
+    if (kernels.matmul.matmul_tile == nullptr) return;
+    const int64_t rest = x.n_rows % kernels.matmul.n_tokens;
+    n_packed_ = x.n_rows - (rest < kernels.matmul.min_tokens ? rest : 0);
+    n_groups_ = (n_packed_ + kernels.matmul.n_tokens - 1) / kernels.matmul.n_tokens;
   }
 
   int64_t n_groups() const { return n_groups_; }
 
   void pack_group(int64_t group) const {
-    const int64_t first = group * kernels_.matmul_tokens;
-    const int64_t n = std::min(kernels_.matmul_tokens, n_packed_ - first);
-    kernels_.pack_tokens(x_.codes + first * x_.stride, x_.stride, n, x_.stride / kBlockCols, packed(group));
+    const int64_t first = group * kernels_.matmul.n_tokens;
+    const int64_t n = std::min(kernels_.matmul.n_tokens, n_packed_ - first);
+    kernels_.matmul.pack_tokens(x_.codes + first * x_.stride, x_.stride, n, x_.stride / kBlockCols, packed(group));
   }
 
   // How many tokens meet a matrix tile by tile in tiles(); those after them go through sparse_product.h.
@@ -79,18 +79,16 @@ class TernaryProduct {
 
  private:
   // Tokens are packed with the columns of whole strides, whatever the blocks of a weight.
-  int8_t* packed(int64_t group) const { return stream_.packed_tokens() + group * kernels_.matmul_tokens * x_.stride; }
+  int8_t* packed(int64_t group) const { return stream_.packed_tokens() + group * kernels_.matmul.n_tokens * x_.stride; }
 
   void matvec_tile(const CpuTernaryMatrix& weight, int64_t tile, const int8_t* q, int32_t* sums) const {
-    const auto run = weight.base3() ? kernels_.base3->matvec_tile : kernels_.matvec_tile;
-    run(weight.piece(tile), weight.n_blocks(), q, sums);
+    weight.packing().of(kernels_).matvec_tile(weight.piece(tile), weight.n_blocks(), q, sums);
   }
 
   // A tile's codes for matmul_tile, which reads blocks of 16 columns.
   void unpack_tile(const CpuTernaryMatrix& weight, const uint8_t* tile, uint8_t* codes) const {
-    if (!weight.base3()) return kernels_.unpack_tile(tile, weight.n_blocks(), codes);
-    kernels_.base3->unpack_tile(tile, weight.n_blocks(), codes);
-    const int64_t written = weight.n_blocks() * kBase3BlockCols * kTileRows;
+    weight.packing().of(kernels_).unpack_tile(tile, weight.n_blocks(), codes);
+    const int64_t written = weight.n_blocks() * weight.packing().block_cols() * kTileRows;
     std::memset(codes + written, 0, size_t(weight.n_code_blocks() * kBlockCols * kTileRows - written));
   }
 
@@ -109,11 +107,11 @@ class TernaryProduct {
     }
     stream_.count_weight_bytes(n * weight.n_blocks() * kBlockBytes);
     for (int64_t group = 0; group < n_groups(); ++group) {
-      const int64_t token = group * kernels_.matmul_tokens;
-      const int64_t n_tokens = std::min(kernels_.matmul_tokens, n_packed_ - token);
+      const int64_t token = group * kernels_.matmul.n_tokens;
+      const int64_t n_tokens = std::min(kernels_.matmul.n_tokens, n_packed_ - token);
       for (int64_t i = 0; i < n; ++i) {
-        kernels_.matmul_tile(codes + i * codes_bytes, packed(group), weight.n_code_blocks(), n_tokens,
-                             stream_.sums(thread));
+        kernels_.matmul.matmul_tile(codes + i * codes_bytes, packed(group), weight.n_code_blocks(), n_tokens,
+                                    stream_.sums(thread));
         for (int64_t t = 0; t < n_tokens; ++t) {
           finish(call, weight, first + i, token + t, stream_.sums(thread) + t * kTileRows);
         }
@@ -133,7 +131,7 @@ class TernaryProduct {
         const int8_t* const q = x_.codes + t * x_.stride + block * kBlockCols;
         int32_t q_sum = 0;
         for (int64_t i = 0; i < group_blocks * kBlockCols; ++i) q_sum += q[i];
-        kernels_.matvec_tile(weight.piece(tile) + block * kBlockBytes, group_blocks, q, sums);
+        kernels_.fields.matvec_tile(weight.piece(tile) + block * kBlockBytes, group_blocks, q, sums);
         for (int64_t r = 0; r < n_rows; ++r) {
           const float part = float(sums[r] - q_sum) * weight.group_scales(tile * kTileRows + r)[g];
           total[r] = g == 0 ? part : total[r] + part;

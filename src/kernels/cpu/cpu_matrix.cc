@@ -10,18 +10,21 @@ constexpr int64_t kReadPiece_bytes = int64_t{1} << 20;
 
 }  // namespace
 
+WeightType weight_type(DType dtype) {
+  switch (dtype) {
+    case DType::kF16: return WeightType::kF16;
+    case DType::kBF16: return WeightType::kBF16;
+    case DType::kQ8_0: return WeightType::kQ8_0;
+    case DType::kQ6_K: return WeightType::kQ6_K;
+    case DType::kQ4_0: return WeightType::kQ4_0;
+    case DType::kQ4_K: return WeightType::kQ4_K;
+    default: return WeightType::kF32;
+  }
+}
+
 Result<std::unique_ptr<Matrix>> prepare_float(const FloatSource& source, const CpuKernels& kernels, ThreadPool& pool) {
   BN_ASSIGN_OR_RETURN(const int64_t row_bytes, check_source(source));
-  WeightType type = WeightType::kF32;
-  switch (source.dtype) {
-    case DType::kF16: type = WeightType::kF16; break;
-    case DType::kBF16: type = WeightType::kBF16; break;
-    case DType::kQ8_0: type = WeightType::kQ8_0; break;
-    case DType::kQ6_K: type = WeightType::kQ6_K; break;
-    case DType::kQ4_0: type = WeightType::kQ4_0; break;
-    case DType::kQ4_K: type = WeightType::kQ4_K; break;
-    default: break;
-  }
+  const WeightType type = weight_type(source.dtype);
   std::unique_ptr<const HeadSketch> sketch;
   if (source.use == TableUse::kHead && source.n_cols <= HeadSketch::kMaxCols) {
     BN_ASSIGN_OR_RETURN(sketch, HeadSketch::build(source, row_bytes, type, kernels, pool));

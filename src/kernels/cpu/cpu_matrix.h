@@ -4,6 +4,7 @@
 #include "kernels/backend.h"
 #include "kernels/cpu/head_sketch.h"
 #include "kernels/cpu/kernel_table.h"
+#include "kernels/cpu/packing.h"
 
 #include <algorithm>
 #include <atomic>
@@ -16,31 +17,26 @@ namespace bitnet {
 // Ternary weights, with 2 bits a weight or five to a byte, in one of the layouts of kernel_table.h.
 class CpuTernaryMatrix final : public Matrix {
  public:
-  CpuTernaryMatrix(const TernarySource& source, bool base3, int64_t piece_bytes, Buffer pieces)
+  CpuTernaryMatrix(const TernarySource& source, Packing packing, int64_t piece_bytes, Buffer pieces)
       : Matrix(source.n_rows, source.n_cols, true),
         scales_(source.scales),
         use_(source.use),
-        base3_(base3),
+        packing_(packing),
         piece_bytes_(piece_bytes),
         pieces_(std::move(pieces)) {}
 
   size_t size_bytes() const override { return pieces_.size_bytes() + scales_.groups.size() * sizeof(float); }
   TernaryUse use() const { return use_; }
-  bool base3() const { return base3_; }
+  Packing packing() const { return packing_; }
   // Tile i, row i (kSomeRows) or column i (kSomeColumns).
   const uint8_t* piece(int64_t i) const { return pieces_.as<uint8_t>() + i * piece_bytes_; }
   int64_t piece_bytes() const { return piece_bytes_; }
   // Tile i of any layout: in place, or put together in `scratch` [n_blocks() * kBlockBytes].
   const uint8_t* tile(int64_t i, uint8_t* scratch) const;
   int64_t rows_in_tile(int64_t i) const { return std::min(kTileRows, n_rows() - i * kTileRows); }
-  // Of a tile.
-  int64_t block_cols() const { return base3_ ? kBase3BlockCols : kBlockCols; }
-  int64_t n_blocks() const { return (n_cols() + block_cols() - 1) / block_cols(); }
-  // Of a column: what a vector of its bytes holds.
-  int64_t vector_rows() const { return n_fields() * kVectorBytes; }
-  int64_t n_fields() const { return block_cols() / 4; }  // codes a byte
+  int64_t n_blocks() const { return packing_.n_blocks(n_cols()); }  // of a tile
   // Blocks of kBlockCols columns that a tile unpacks to.
-  int64_t n_code_blocks() const { return (n_blocks() * block_cols() + kBlockCols - 1) / kBlockCols; }
+  int64_t n_code_blocks() const { return Packing{}.n_blocks(n_blocks() * packing_.block_cols()); }
 
   const TernaryScales& scales() const { return scales_; }
   int64_t n_groups() const { return scales_.groups.empty() ? 0 : n_cols() / scales_.group_cols; }
@@ -49,11 +45,11 @@ class CpuTernaryMatrix final : public Matrix {
   void widen_row(int64_t row, float* out) const;
 
  private:
-  int code(int64_t row, int64_t col) const;
+  uint8_t code(int64_t row, int64_t col) const;
 
   TernaryScales scales_;
   TernaryUse use_;
-  bool base3_;
+  Packing packing_;
   int64_t piece_bytes_;
   Buffer pieces_;
 };
@@ -92,11 +88,8 @@ class CpuFloatMatrix final : public Matrix {
   mutable std::atomic<bool> loaded_{false};
 };
 
-// One row of codes [n_cols], padded to whole blocks with code 1, as words of 2-bit fields or five ternary digits a
-// byte, `stride` bytes apart: kBlockBytes in a tile, 4 in a row.
-void pack_codes(const uint8_t* codes, int64_t n_cols, bool base3, int64_t stride, uint8_t* out);
-// 2-bit field or ternary digit j of each of n bytes.
-void take_codes(const uint8_t* bytes, int64_t n, int64_t j, bool base3, uint8_t* codes);
+// How kernels read a stored type; kF32 for those that no product takes.
+WeightType weight_type(DType dtype);
 
 Result<std::unique_ptr<Matrix>> prepare_ternary(const TernarySource& source, const CpuKernels& kernels,
                                                 ThreadPool& pool);

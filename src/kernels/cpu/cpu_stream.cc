@@ -24,7 +24,7 @@ Result<std::unique_ptr<Stream>> CpuStream::create(const StreamOptions& options, 
   }
   const int64_t cols = quantized_stride(options.max_cols);
   const int64_t scores_stride = round_up(options.n_ctx, 16);
-  const int64_t group_tokens = std::max(int64_t{1}, kernels.matmul_tokens);
+  const int64_t group_tokens = std::max(int64_t{1}, kernels.matmul.n_tokens);
   // A thread's memory; codes() and tile() are large enough for their other uses from the 320 columns on that every
   // stream has.
   constexpr int64_t kLeastCols = quantized_stride(1);

@@ -10,10 +10,7 @@ namespace bitnet {
 CpuKernels with_matmul(const char* name, const CpuKernels& kernels, const MatmulKernels& matmul) {
   CpuKernels joined = kernels;
   joined.name = name;
-  joined.matmul_tokens = matmul.matmul_tokens;
-  joined.matmul_min_tokens = matmul.matmul_min_tokens;
-  joined.pack_tokens = matmul.pack_tokens;
-  joined.matmul_tile = matmul.matmul_tile;
+  joined.matmul = matmul;
   return joined;
 }
 
@@ -24,7 +21,7 @@ std::vector<const CpuKernels*> usable_cpu_kernels() {
   static const CpuKernels avx512vbmi = [] {
     CpuKernels kernels = kAvx512VnniKernels;
     kernels.name = "avx512vbmi";
-    kernels.base3 = &kAvx512VbmiBase3;
+    kernels.digits = &kAvx512VbmiDigits;
     return kernels;
   }();
   static const CpuKernels amx = with_matmul("amx", avx512vbmi, kAmxMatmul);

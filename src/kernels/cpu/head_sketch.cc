@@ -21,13 +21,12 @@ Result<std::unique_ptr<const HeadSketch>> HeadSketch::build(const FloatSource& s
                                                             WeightType type, const CpuKernels& kernels,
                                                             ThreadPool& pool) {
   auto sketch = std::make_unique<HeadSketch>();
-  const bool base3 = sketch->base3_ = kernels.base3 != nullptr;
+  const Packing packing = sketch->packing_ = {kernels.digits != nullptr};
   const int n_levels = sketch->n_levels();
-  const int64_t n_rows = source.n_rows, n_cols = source.n_cols, block_cols = base3 ? kBase3BlockCols : kBlockCols;
-  const int64_t n_blocks = (n_cols + block_cols - 1) / block_cols;
+  const int64_t n_rows = source.n_rows, n_cols = source.n_cols;
   sketch->n_tiles_ = (n_rows + kTileRows - 1) / kTileRows;
-  sketch->tile_bytes_ = n_blocks * kBlockBytes;
-  sketch->row_bytes_ = round_up(4 * n_blocks, kVectorBytes);
+  sketch->tile_bytes_ = packing.tile_bytes(n_cols);
+  sketch->row_bytes_ = packing.row_bytes(n_cols);
   BN_ASSIGN_OR_RETURN(sketch->tiles_, Buffer::allocate(size_t(2 * sketch->n_tiles_ * sketch->tile_bytes_)));
   BN_ASSIGN_OR_RETURN(sketch->rows_, Buffer::allocate(size_t((n_levels - 1) * n_rows * sketch->row_bytes_)));
   sketch->step_.resize(size_t(n_rows));
@@ -68,12 +67,12 @@ Result<std::unique_ptr<const HeadSketch>> HeadSketch::build(const FloatSource& s
       for (int64_t i = 0; i < n; ++i) {
         kernels.widen[size_t(type)](reinterpret_cast<const uint8_t*>(stored.data()) + i * row_bytes, n_cols, w.data());
         add_row(w.data(), padded_cols, first + i, codes.data());
-        for (int p = 0; p <= n_levels; ++p) {
-          take_codes(codes.data(), padded_cols, n_levels - p, base3, plane.data());
+        for (int p = n_levels; p >= 0; --p) {
+          split_last(packing, codes.data(), padded_cols, plane.data());
           if (p < 2) {
-            pack_codes(plane.data(), n_cols, base3, kBlockBytes, sketch->tile_at(tile, p) + 4 * i);
+            pack_codes(packing, plane.data(), n_cols, kBlockBytes, sketch->tile_at(tile, p) + 4 * i);
           } else {
-            pack_codes(plane.data(), n_cols, base3, 4, sketch->rows_at(p - 1) + (first + i) * sketch->row_bytes_);
+            pack_codes(packing, plane.data(), n_cols, 4, sketch->rows_at(p - 1) + (first + i) * sketch->row_bytes_);
           }
         }
       }

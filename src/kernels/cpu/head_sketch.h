@@ -3,6 +3,7 @@
 #include "base/buffer.h"
 #include "kernels/backend.h"
 #include "kernels/cpu/kernel_table.h"
+#include "kernels/cpu/packing.h"
 
 #include <array>
 #include <cstdint>
@@ -37,10 +38,10 @@ class HeadSketch {
                                                          const CpuKernels& kernels, ThreadPool& pool);
 
   size_t size_bytes() const { return tiles_.size_bytes() + rows_.size_bytes() + step_.size() * 6 * sizeof(float); }
-  bool base3() const { return base3_; }
-  int n_levels() const { return base3_ ? 4 : 3; }
-  int32_t radix() const { return base3_ ? 3 : 4; }
-  int32_t n_codes() const { return base3_ ? 243 : 256; }
+  Packing packing() const { return packing_; }  // of each plane
+  int n_levels() const { return packing_.base3 ? 4 : 3; }
+  int32_t radix() const { return packing_.base3 ? 3 : 4; }
+  int32_t n_codes() const { return packing_.base3 ? 243 : 256; }
   int32_t unit(int level) const {
     int32_t unit = 1;
     for (int i = level + 1; i < n_levels(); ++i) unit *= radix();
@@ -65,7 +66,7 @@ class HeadSketch {
   uint8_t* rows_at(int level) const { return rows_.as<uint8_t>() + (level - 1) * n_rows() * row_bytes_; }
   int64_t n_rows() const { return int64_t(step_.size()); }
 
-  bool base3_ = false;
+  Packing packing_;
   int64_t n_tiles_ = 0;
   int64_t tile_bytes_ = 0;  // of one plane
   int64_t row_bytes_ = 0;

@@ -94,7 +94,9 @@ void matmul_tile(const uint8_t* codes, const int8_t* packed, int64_t n_blocks, i
 }  // namespace
 
 const CpuKernels kAvx2Kernels = {
-    "avx2", matvec_tile, kMatmulTokens, 5, unpack_tile, pack_tokens, matmul_tile, dot_rows, add_columns,
+    "avx2",
+    {matvec_tile, unpack_tile, dot_rows, add_columns},
+    {kMatmulTokens, 5, pack_tokens, matmul_tile},
 #include "kernels/cpu/table.inc.h"
 };
 

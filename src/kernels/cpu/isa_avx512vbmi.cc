@@ -168,6 +168,6 @@ void add_columns(const ColumnSumArgs& a) {
 
 }  // namespace
 
-const Base3Kernels kAvx512VbmiBase3 = {matvec_tile, unpack_tile, dot_rows, add_columns};
+const TernaryKernels kAvx512VbmiDigits = {matvec_tile, unpack_tile, dot_rows, add_columns};
 
 }  // namespace bitnet

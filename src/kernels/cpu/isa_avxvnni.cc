@@ -66,7 +66,9 @@ void matmul_tile(const uint8_t* codes, const int8_t* packed, int64_t n_blocks, i
 }  // namespace
 
 const CpuKernels kAvxVnniKernels = {
-    "avxvnni", matvec_tile, kMatmulTokens, 4, unpack_tile, pack_tokens, matmul_tile, dot_rows, add_columns,
+    "avxvnni",
+    {matvec_tile, unpack_tile, dot_rows, add_columns},
+    {kMatmulTokens, 4, pack_tokens, matmul_tile},
 #include "kernels/cpu/table.inc.h"
 };
 

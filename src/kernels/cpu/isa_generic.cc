@@ -54,7 +54,9 @@ void matvec_tile(const uint8_t* tile, int64_t n_blocks, const int8_t* q, int32_t
 }  // namespace
 
 const CpuKernels kGenericKernels = {
-    "generic", matvec_tile, 0, 0, nullptr, nullptr, nullptr, dot_rows, add_columns,
+    "generic",
+    {matvec_tile, nullptr, dot_rows, add_columns},
+    {},
 #include "kernels/cpu/table.inc.h"
 };
 

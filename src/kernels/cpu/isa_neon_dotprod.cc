@@ -44,7 +44,9 @@ void matmul_tile(const uint8_t* codes, const int8_t* packed, int64_t n_blocks, i
 }  // namespace
 
 const CpuKernels kNeonDotprodKernels = {
-    "neon_dotprod", matvec_tile, kMatmulTokens, 3, unpack_tile, pack_tokens, matmul_tile, dot_rows, add_columns,
+    "neon_dotprod",
+    {matvec_tile, unpack_tile, dot_rows, add_columns},
+    {kMatmulTokens, 3, pack_tokens, matmul_tile},
 #include "kernels/cpu/table.inc.h"
 };
 

@@ -80,43 +80,34 @@ struct ColumnSumArgs {
 };
 constexpr int64_t kColumnsAtOnce = 32;
 
-struct Base3Kernels {
-  // As CpuKernels::matvec_tile, in blocks of 20 columns; codes 0..2 only.
+// Ternary weights, int8 activations, with 2-bit fields or five ternary digits a byte. Fields are exact for any codes, 3
+// included (head_sketch.h); digits are 0..2.
+struct TernaryKernels {
+  // sums[r] = sum(code * q) over n_blocks blocks of one tile, r = 0..31.
   void (*matvec_tile)(const uint8_t* tile, int64_t n_blocks, const int8_t* q, int32_t* sums);
-  // As CpuKernels::unpack_tile: five column quads a block, 640 bytes, in matmul_tile's order.
+  // For MatmulKernels: 128 bytes for each column quad of a block, in the order of their matmul_tile. Null without them.
   void (*unpack_tile)(const uint8_t* tile, int64_t n_blocks, uint8_t* codes);
-  // As in CpuKernels.
+  // Some rows or some columns of a matrix.
   void (*dot_rows)(const RowDotArgs& args);
   void (*add_columns)(const ColumnSumArgs& args);
 };
 
-// CpuKernels' products of several tokens, for a table whose codes are [column quad][row: 32][4].
+// matvec_tile for several tokens: a tile is unpacked once and the tokens are packed in groups of n_tokens, both in an
+// order of the instruction set's own. For fewer than min_tokens, matvec_tile on each token is faster. All of it 0 and
+// null where that is always so.
 struct MatmulKernels {
-  int64_t matmul_tokens;
-  int64_t matmul_min_tokens;
+  int64_t n_tokens;
+  int64_t min_tokens;
   void (*pack_tokens)(const int8_t* q, int64_t stride, int64_t n_tokens, int64_t n_blocks, int8_t* packed);
+  // sums [MatmulKernels::n_tokens, 32]. Tokens beyond this n_tokens count as zeros or are left out. May read up to
+  // whole 64 columns, where activations are zero and codes anything.
   void (*matmul_tile)(const uint8_t* codes, const int8_t* packed, int64_t n_blocks, int64_t n_tokens, int32_t* sums);
 };
 
 struct CpuKernels {
   const char* name;
-
-  // Ternary weights, int8 activations. sums[r] = sum(code * q) over n_blocks blocks of one tile, r = 0..31. Exact for
-  // any 2-bit codes, 3 included (head_sketch.h).
-  void (*matvec_tile)(const uint8_t* tile, int64_t n_blocks, const int8_t* q, int32_t* sums);
-  // The same for several tokens: a tile is unpacked once to 512 bytes a block and the tokens are packed in groups of
-  // matmul_tokens, both in an order of the instruction set's own. sums [matmul_tokens, 32]. Tokens beyond n_tokens
-  // count as zeros, or matmul_tile leaves them out. For fewer than matmul_min_tokens, matvec_tile on each token is
-  // faster. All of it 0 and null where that is always so. matmul_tile may read up to whole 64 columns, where
-  // activations are zero and codes anything.
-  int64_t matmul_tokens;
-  int64_t matmul_min_tokens;
-  void (*unpack_tile)(const uint8_t* tile, int64_t n_blocks, uint8_t* codes);
-  void (*pack_tokens)(const int8_t* q, int64_t stride, int64_t n_tokens, int64_t n_blocks, int8_t* packed);
-  void (*matmul_tile)(const uint8_t* codes, const int8_t* packed, int64_t n_blocks, int64_t n_tokens, int32_t* sums);
-  // Some rows or some columns of a matrix, of any 2-bit codes.
-  void (*dot_rows)(const RowDotArgs& args);
-  void (*add_columns)(const ColumnSumArgs& args);
+  TernaryKernels fields;
+  MatmulKernels matmul;
 
   // From here on cpu/*.inc.h gives everything from an F32x16.
   // out[i] = (float(sums[i] - q_sum) * inv_scale) * alpha.
@@ -143,14 +134,14 @@ struct CpuKernels {
   void (*sketch_row)(const float* w, int64_t n, float step, float inverse_step, int32_t radix, uint8_t* codes,
                      float* errors);
 
-  const Base3Kernels* base3 = nullptr;  // null: ternary weights have 2 bits
+  const TernaryKernels* digits = nullptr;  // null: ternary weights have 2 bits
 };
 
 extern const CpuKernels kGenericKernels;
 extern const CpuKernels kAvx2Kernels;
 extern const CpuKernels kAvxVnniKernels;
 extern const CpuKernels kAvx512VnniKernels;
-extern const Base3Kernels kAvx512VbmiBase3;
+extern const TernaryKernels kAvx512VbmiDigits;
 extern const MatmulKernels kAmxMatmul;
 extern const CpuKernels kNeonKernels;
 extern const CpuKernels kNeonDotprodKernels;

@@ -34,7 +34,8 @@ void work_through(Shares& shares, SparseLists& lists, const CpuTernaryMatrix& we
 
 }  // namespace
 
-void spread_token(const int8_t* q, int64_t stride, int64_t n_fields, int64_t row_bytes, int8_t* out) {
+void spread_token(const int8_t* q, int64_t stride, Packing packing, int64_t row_bytes, int8_t* out) {
+  const int64_t n_fields = packing.n_fields();
   for (int64_t word = 0; word < row_bytes / 4; ++word) {
     int8_t* const lane = out + word / 16 * n_fields * kVectorBytes + word % 16 * 4;
     for (int64_t j = 0; j < n_fields; ++j) {
@@ -51,13 +52,13 @@ void spread_token(const int8_t* q, int64_t stride, int64_t n_fields, int64_t row
 void multiply_rows(const CpuKernels& kernels, CpuStream& stream, const LinearCall& call, const QuantizedView& x,
                    int64_t token) {
   const auto& weight = static_cast<const CpuTernaryMatrix&>(*call.weight);
-  const auto dot_rows = weight.base3() ? kernels.base3->dot_rows : kernels.dot_rows;
+  const auto dot_rows = weight.packing().of(kernels).dot_rows;
   const float* const wanted = call.wanted.data == nullptr ? nullptr : call.wanted.row(token);
   float* const out = call.out.row(token);
   Shares shares(stream, weight.n_rows(), least_share(stream, weight.n_rows()));
   stream.pool().run([&](int thread) {
     int8_t* const spread = stream.spread(thread);
-    spread_token(x.codes + token * x.stride, x.stride, weight.n_fields(), weight.piece_bytes(), spread);
+    spread_token(x.codes + token * x.stride, x.stride, weight.packing(), weight.piece_bytes(), spread);
     SparseLists& lists = stream.lists(thread);
     int64_t n_read = 0;
     const auto list = [&](int64_t begin, int64_t end) {
@@ -83,8 +84,8 @@ void multiply_columns(const CpuKernels& kernels, CpuStream& stream, const Linear
                       int64_t token) {
   const auto& weight = static_cast<const CpuTernaryMatrix&>(*call.weight);
   const int8_t* const q = x.codes + token * x.stride;
-  const auto add_columns = weight.base3() ? kernels.base3->add_columns : kernels.add_columns;
-  const int64_t n_sums = weight.n_fields() * weight.piece_bytes();  // rows in whole vectors
+  const auto add_columns = weight.packing().of(kernels).add_columns;
+  const int64_t n_sums = weight.packing().n_fields() * weight.piece_bytes();  // rows in whole vectors
   Shares shares(stream, x.n_cols, least_share(stream, x.n_cols));
   stream.pool().run([&](int thread) {
     int32_t* const sums = stream.column_sums(thread);

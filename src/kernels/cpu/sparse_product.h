@@ -6,9 +6,9 @@
 
 namespace bitnet {
 
-// A token's codes [stride] in the order in which rows of `row_bytes` with n_fields codes a byte meet them, zeros
-// behind: out [n_fields * row_bytes].
-void spread_token(const int8_t* q, int64_t stride, int64_t n_fields, int64_t row_bytes, int8_t* out);
+// A token's codes [stride] in the order in which rows of `row_bytes` meet them, zeros behind: out [n_fields *
+// row_bytes].
+void spread_token(const int8_t* q, int64_t stride, Packing packing, int64_t row_bytes, int8_t* out);
 
 // Products of one token, by all threads, that leave out what contributes nothing; the same integers as with all of it.
 

@@ -1,0 +1,84 @@
+#include "kernels/cpu/packing.h"
+
+#include <cstring>
+
+namespace bitnet {
+namespace {
+
+uint32_t load_word(const uint8_t* p) {
+  uint32_t word;
+  std::memcpy(&word, p, 4);
+  return word;
+}
+
+// Four columns' codes a word: bytes stay below 256 in both packings, so that words add without carries.
+uint32_t pack_fields(const uint8_t* c) {
+  return load_word(c) | load_word(c + 4) << 2 | load_word(c + 8) << 4 | load_word(c + 12) << 6;
+}
+uint32_t pack_digits(const uint8_t* c) {
+  return load_word(c) + 3 * load_word(c + 4) + 9 * load_word(c + 8) + 27 * load_word(c + 12) + 81 * load_word(c + 16);
+}
+
+template <int64_t kCols, uint32_t (*pack)(const uint8_t*)>
+void pack_row(const uint8_t* codes, int64_t n_cols, int64_t stride, uint8_t* out) {
+  const int64_t n_full = n_cols / kCols;
+  for (int64_t block = 0; block < n_full; ++block, out += stride, codes += kCols) {
+    const uint32_t word = pack(codes);
+    std::memcpy(out, &word, 4);
+  }
+  if (n_cols % kCols != 0) {
+    uint8_t last[kCols];
+    std::memset(last, 1, sizeof last);
+    std::memcpy(last, codes, size_t(n_cols % kCols));
+    const uint32_t word = pack(last);
+    std::memcpy(out, &word, 4);
+  }
+}
+
+// A third of a byte below 243, rounded down, within 16 bits.
+uint16_t third(uint16_t x) { return uint16_t(x * 171) >> 9; }
+template <int j>
+void take_digits(const uint8_t* bytes, int64_t n, uint8_t* codes) {
+  for (int64_t i = 0; i < n; ++i) {
+    uint16_t x = bytes[i];
+    for (int k = 0; k < j; ++k) x = third(x);
+    codes[i] = uint8_t(x - 3 * third(x));
+  }
+}
+
+}  // namespace
+
+uint8_t Packing::place(int64_t j) const {
+  constexpr uint8_t kPowers[5] = {1, 3, 9, 27, 81};
+  return base3 ? kPowers[j] : uint8_t(1 << 2 * j);
+}
+
+void pack_codes(Packing packing, const uint8_t* codes, int64_t n_cols, int64_t stride, uint8_t* out) {
+  const auto pack = packing.base3 ? pack_row<kBase3BlockCols, pack_digits> : pack_row<kBlockCols, pack_fields>;
+  pack(codes, n_cols, stride, out);
+}
+
+void take_codes(Packing packing, const uint8_t* bytes, int64_t n, int64_t j, uint8_t* codes) {
+  constexpr void (*kTake[5])(const uint8_t*, int64_t, uint8_t*) = {take_digits<0>, take_digits<1>, take_digits<2>,
+                                                                   take_digits<3>, take_digits<4>};
+  if (packing.base3) return kTake[j](bytes, n, codes);
+  const int shift = int(2 * j);
+  for (int64_t i = 0; i < n; ++i) codes[i] = uint8_t(bytes[i] >> shift & 3);
+}
+
+void split_last(Packing packing, uint8_t* bytes, int64_t n, uint8_t* last) {
+  if (packing.base3) {
+    for (int64_t i = 0; i < n; ++i) {
+      const uint16_t x = bytes[i], above = third(x);
+      last[i] = uint8_t(x - 3 * above);
+      bytes[i] = uint8_t(above);
+    }
+  } else {
+    for (int64_t i = 0; i < n; ++i) {
+      last[i] = bytes[i] & 3;
+      bytes[i] = uint8_t(bytes[i] >> 2);
+    }
+  }
+}
+
+}  // namespace bitnet
