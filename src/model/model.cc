@@ -3,13 +3,17 @@
 #include "model/checkpoint.h"
 #include "model/find_model.h"
 
+#include <algorithm>
+#include <atomic>
+#include <mutex>
+#include <optional>
 #include <utility>
 
 namespace bitnet {
 namespace {
 
-// Puts a checkpoint's weights into a model, one after the other so that little more than the weights themselves is ever
-// in memory; each is decoded and laid out by all threads.
+// Puts a checkpoint's weights into a model. Each thread decodes and lays out one weight at a time, so that little more
+// than the weights themselves is ever in memory; large tables then take all threads together.
 class Loader {
  public:
   Loader(const Checkpoint& checkpoint, const LoadOptions& options, ModelImpl& model)
@@ -20,56 +24,89 @@ class Loader {
 
   Status load() {
     model_.layers.resize(size_t(model_.config.n_layers));
-    int64_t n_values = 0, n_done = 0;
-    for (const WeightSpec& spec : checkpoint_.weights()) n_values += spec.n_values();
-    for (const WeightSpec& spec : checkpoint_.weights()) {
-      BN_RETURN_IF_ERROR(load_weight(spec));
-      n_done += spec.n_values();
-      if (options_.on_progress) options_.on_progress(double(n_done) / double(n_values));
+    for (const WeightSpec& spec : checkpoint_.weights()) model_.info.n_parameters += spec.n_values();
+    // Tables first: what is done of them here, checking their bytes, takes longest.
+    std::vector<const WeightSpec*> order;
+    for (const WeightSpec& spec : checkpoint_.weights()) order.push_back(&spec);
+    std::stable_partition(order.begin(), order.end(), [](auto* spec) { return spec->kind == WeightKind::kTable; });
+
+    std::atomic<size_t> next = 0;
+    std::atomic<bool> failed = false;
+    std::vector<std::optional<Error>> errors(order.size());
+    pool_.run([&](int) {
+      ThreadPool alone(1);
+      for (size_t i = next++; i < order.size() && !failed; i = next++) {
+        Status status = load_weight(*order[i], alone);
+        if (!status) errors[i] = std::move(status.error());
+        if (!status) failed = true;
+      }
+    });
+    for (std::optional<Error>& error : errors) {
+      if (error) return *std::move(error);
     }
-    model_.info.n_parameters = n_values;
+    for (Table& table : tables_) BN_RETURN_IF_ERROR(prepare_table(table));
     if (model_.config.tied_head) model_.info.bytes_per_token += model_.token_embedding->bytes_per_product();
     return ok();
   }
 
  private:
-  Status load_weight(const WeightSpec& spec) {
+  struct Table {
+    const WeightSpec* spec;
+    FloatSource source;
+  };
+
+  void count(const WeightSpec& spec, uint64_t memory_bytes) {
+    model_.info.memory_bytes += memory_bytes;
+    n_done_ += spec.n_values();
+    if (options_.on_progress) options_.on_progress(double(n_done_) / double(model_.info.n_parameters));
+  }
+
+  // By one thread; others load other weights meanwhile.
+  Status load_weight(const WeightSpec& spec, ThreadPool& alone) {
     switch (spec.kind) {
       case WeightKind::kVector: return load_vector(spec);
-      case WeightKind::kLinear: return load_linear(spec);
-      case WeightKind::kTable: return load_table(spec);
+      case WeightKind::kLinear: return load_linear(spec, alone);
+      case WeightKind::kTable: return open_table(spec);
     }
     return ok();
   }
 
   Status load_vector(const WeightSpec& spec) {
     BN_ASSIGN_OR_RETURN(*vector_of(spec), checkpoint_.read_vector(spec));
-    model_.info.memory_bytes += uint64_t(spec.n_values()) * sizeof(float);
+    const std::lock_guard<std::mutex> lock(counting_);
+    count(spec, uint64_t(spec.n_values()) * sizeof(float));
     return ok();
   }
 
-  Status load_linear(const WeightSpec& spec) {
+  Status load_linear(const WeightSpec& spec, ThreadPool& alone) {
     BN_ASSIGN_OR_RETURN(LinearSource source, checkpoint_.linear(spec));
     LinearLayer& layer = *linear_of(spec);
     layer.quantize_input = source.quantize_input;
     const Backend& backend = *model_.backend;
     if (auto* ternary = std::get_if<TernarySource>(&source.weight)) {
       if (model_.sparse_ffn && model_.act_quant) ternary->use = ternary_use(spec.role);
-      BN_ASSIGN_OR_RETURN(layer.weight, backend.prepare(*ternary, pool_));
+      BN_ASSIGN_OR_RETURN(layer.weight, backend.prepare(*ternary, alone));
     } else {
-      BN_ASSIGN_OR_RETURN(layer.weight, backend.prepare(*std::get_if<FloatSource>(&source.weight), pool_));
+      BN_ASSIGN_OR_RETURN(layer.weight, backend.prepare(*std::get_if<FloatSource>(&source.weight), alone));
     }
-    model_.info.memory_bytes += layer.weight->size_bytes();
+    const std::lock_guard<std::mutex> lock(counting_);
     model_.info.bytes_per_token += layer.weight->bytes_per_product();
     model_.info.ops_per_token += 2 * uint64_t(spec.n_values());
+    count(spec, layer.weight->size_bytes());
     return ok();
   }
 
-  Status load_table(const WeightSpec& spec) {
+  Status open_table(const WeightSpec& spec) {
     BN_ASSIGN_OR_RETURN(FloatSource source, checkpoint_.table(spec));
     source.use = table_use(spec);
-    BN_ASSIGN_OR_RETURN(auto matrix, model_.backend->prepare(source, pool_));
-    model_.info.memory_bytes += matrix->size_bytes();
+    const std::lock_guard<std::mutex> lock(counting_);
+    tables_.push_back({&spec, std::move(source)});
+    return ok();
+  }
+  Status prepare_table(const Table& table) {
+    const WeightSpec& spec = *table.spec;
+    BN_ASSIGN_OR_RETURN(auto matrix, model_.backend->prepare(table.source, pool_));
+    count(spec, matrix->size_bytes());
     if (spec.role == WeightRole::kOutput) model_.info.bytes_per_token += matrix->bytes_per_product();
     (spec.role == WeightRole::kOutput ? model_.output : model_.token_embedding) = std::move(matrix);
     return ok();
@@ -124,6 +161,9 @@ class Loader {
   const LoadOptions& options_;
   ModelImpl& model_;
   ThreadPool pool_;
+  std::mutex counting_;
+  int64_t n_done_ = 0;  // values
+  std::vector<Table> tables_;
 };
 
 void describe(const Checkpoint& checkpoint, ModelImpl& model) {

@@ -23,23 +23,44 @@ Status for_each_panel(const TernarySource& source, int64_t panel_rows, ThreadPoo
   });
 }
 
-// The columns' vector at `columns` from the codes of its rows: the bytes of kSquare columns first, then turned round.
+typedef uint8_t Bytes16 __attribute__((vector_size(16)));
+constexpr int64_t kSquare = 16;
+
+// Turns [16][16] bytes round: four perfect shuffles of the rows.
+void transpose(Bytes16* rows) {
+  for (int step = 0; step < 4; ++step) {
+    Bytes16 shuffled[kSquare];
+    for (int64_t i = 0; i < kSquare / 2; ++i) {
+      const Bytes16 a = rows[i], b = rows[i + kSquare / 2];
+      shuffled[2 * i] = __builtin_shufflevector(a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+      shuffled[2 * i + 1] = __builtin_shufflevector(a, b, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
+    }
+    std::memcpy(rows, shuffled, sizeof shuffled);
+  }
+}
+
+// The columns' vector at `columns` from the codes of its rows: squares of bytes, turned round.
 void pack_columns(const uint8_t* codes, int64_t n_rows, int64_t n_cols, Packing packing, int64_t column_bytes,
                   uint8_t* columns) {
-  constexpr int64_t kSquare = 64;
-  static_assert(kSquare == kVectorBytes);
   for (int64_t first = 0; first < n_cols; first += kSquare) {
     const int64_t n = std::min(kSquare, n_cols - first);
-    uint8_t bytes[kVectorBytes][kSquare] = {};
-    for (int64_t row = 0; row < n_rows; ++row) {
-      const uint8_t place = packing.place(row / kVectorBytes);
-      uint8_t* const to = bytes[row % kVectorBytes];
-      const uint8_t* const from = codes + row * n_cols + first;
-      for (int64_t i = 0; i < n; ++i) to[i] = uint8_t(to[i] + from[i] * place);
-    }
-    for (int64_t i = 0; i < n; ++i) {
-      uint8_t* const column = columns + (first + i) * column_bytes;
-      for (int64_t b = 0; b < kVectorBytes; ++b) column[b] = bytes[b][i];
+    for (int64_t byte = 0; byte < kVectorBytes; byte += kSquare) {
+      Bytes16 square[kSquare] = {};
+      for (int64_t j = packing.n_fields() - 1; j >= 0; --j) {
+        for (int64_t b = 0; b < kSquare; ++b) {
+          const int64_t row = j * kVectorBytes + byte + b;
+          Bytes16 code = {};
+          if (row < n_rows && n == kSquare) {
+            std::memcpy(&code, codes + row * n_cols + first, kSquare);
+          } else if (row < n_rows) {
+            std::memcpy(&code, codes + row * n_cols + first, size_t(n));
+          }
+          const Bytes16 twice = square[b] + square[b];
+          square[b] = (packing.base3 ? twice + square[b] : twice + twice) + code;
+        }
+      }
+      transpose(square);
+      for (int64_t i = 0; i < n; ++i) std::memcpy(columns + (first + i) * column_bytes + byte, &square[i], kSquare);
     }
   }
 }

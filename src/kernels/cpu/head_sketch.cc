@@ -34,7 +34,7 @@ Result<std::unique_ptr<const HeadSketch>> HeadSketch::build(const FloatSource& s
   for (auto& errors : sketch->error_) errors.resize(size_t(n_rows));
 
   // `w` in whole lanes. A row of zeros, or of values whose squares overflow, gets errors that say so: 0 or infinity.
-  const auto add_row = [&](const float* w, int64_t padded_cols, int64_t row, uint8_t* codes) {
+  const auto add_row = [&](const float* w, int64_t padded_cols, int64_t row, int8_t* planes) {
     float squares = 0, errors[kMaxLevels];
     kernels.dot[size_t(WeightType::kF32)]({.rows = reinterpret_cast<const uint8_t*>(w),
                                            .row_bytes = padded_cols * int64_t{sizeof(float)},
@@ -48,7 +48,7 @@ Result<std::unique_ptr<const HeadSketch>> HeadSketch::build(const FloatSource& s
     const float length = std::sqrt(squares) * kRoundUp;
     const float rms = length / std::sqrt(float(n_cols));
     const float step = std::isfinite(length) ? kRange / float(sketch->n_codes()) * rms : 0.0f;
-    kernels.sketch_row(w, padded_cols, step, step > 1e-30f ? 1.0f / step : 0.0f, sketch->radix(), codes, errors);
+    kernels.sketch_row(w, padded_cols, step, step > 1e-30f ? 1.0f / step : 0.0f, sketch->radix(), planes, errors);
     sketch->step_[size_t(row)] = step;
     sketch->length_[size_t(row)] = length;
     for (int level = 0; level < n_levels; ++level) {
@@ -56,23 +56,23 @@ Result<std::unique_ptr<const HeadSketch>> HeadSketch::build(const FloatSource& s
     }
   };
   const auto build_tiles = [&](int64_t begin, int64_t end) -> Status {
-    // Rows as stored, one row as floats (whole lanes, zeros behind it), its codes, one plane of them.
+    // Rows as stored, one row as floats (whole lanes, zeros behind it), the digits of its codes.
     const int64_t padded_cols = round_up(n_cols, kLanes);
     std::vector<std::byte> stored(size_t(kTileRows * row_bytes));
     std::vector<float> w(static_cast<size_t>(padded_cols));
-    std::vector<uint8_t> codes(static_cast<size_t>(padded_cols)), plane(codes.size());
+    std::vector<int8_t> planes(size_t(n_levels + 1) * w.size());
     for (int64_t tile = begin; tile < end; ++tile) {
       const int64_t first = tile * kTileRows, n = std::min(kTileRows, n_rows - first);
       BN_RETURN_IF_ERROR(source.read_rows(first, n, stored.data()));
       for (int64_t i = 0; i < n; ++i) {
         kernels.widen[size_t(type)](reinterpret_cast<const uint8_t*>(stored.data()) + i * row_bytes, n_cols, w.data());
-        add_row(w.data(), padded_cols, first + i, codes.data());
-        for (int p = n_levels; p >= 0; --p) {
-          split_last(packing, codes.data(), padded_cols, plane.data());
+        add_row(w.data(), padded_cols, first + i, planes.data());
+        for (int p = 0; p <= n_levels; ++p) {
+          const auto* const digits = reinterpret_cast<const uint8_t*>(planes.data()) + p * padded_cols;
           if (p < 2) {
-            pack_codes(packing, plane.data(), n_cols, kBlockBytes, sketch->tile_at(tile, p) + 4 * i);
+            pack_codes(packing, digits, n_cols, kBlockBytes, sketch->tile_at(tile, p) + 4 * i);
           } else {
-            pack_codes(packing, plane.data(), n_cols, 4, sketch->rows_at(p - 1) + (first + i) * sketch->row_bytes_);
+            pack_codes(packing, digits, n_cols, 4, sketch->rows_at(p - 1) + (first + i) * sketch->row_bytes_);
           }
         }
       }

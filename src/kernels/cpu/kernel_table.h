@@ -129,9 +129,9 @@ struct CpuKernels {
   void (*gate_relu2)(const float* gate, const float* up, int64_t n, float* out);
   void (*gate_silu)(const float* gate, const float* up, int64_t n, float* out);
   void (*add)(const float* x, int64_t n, float* y);
-  // codes[i] = w[i] * inverse_step + (n_codes - 1) / 2, rounded, in 0..n_codes - 1; n a multiple of 16. errors[level] =
-  // the sums of the squares of w - w~ (head_sketch.h).
-  void (*sketch_row)(const float* w, int64_t n, float step, float inverse_step, int32_t radix, uint8_t* codes,
+  // u[i] = w[i] * inverse_step + (n_codes - 1) / 2, rounded, in 0..n_codes - 1; n a multiple of 16. planes [n digits,
+  // n] are the digits of u, the upper first; errors[level] = the sums of the squares of w - w~ (head_sketch.h).
+  void (*sketch_row)(const float* w, int64_t n, float step, float inverse_step, int32_t radix, int8_t* planes,
                      float* errors);
 
   const TernaryKernels* digits = nullptr;  // null: ternary weights have 2 bits

@@ -66,19 +66,4 @@ void take_codes(Packing packing, const uint8_t* bytes, int64_t n, int64_t j, uin
   for (int64_t i = 0; i < n; ++i) codes[i] = uint8_t(bytes[i] >> shift & 3);
 }
 
-void split_last(Packing packing, uint8_t* bytes, int64_t n, uint8_t* last) {
-  if (packing.base3) {
-    for (int64_t i = 0; i < n; ++i) {
-      const uint16_t x = bytes[i], above = third(x);
-      last[i] = uint8_t(x - 3 * above);
-      bytes[i] = uint8_t(above);
-    }
-  } else {
-    for (int64_t i = 0; i < n; ++i) {
-      last[i] = bytes[i] & 3;
-      bytes[i] = uint8_t(bytes[i] >> 2);
-    }
-  }
-}
-
 }  // namespace bitnet

@@ -30,7 +30,5 @@ struct Packing {
 void pack_codes(Packing packing, const uint8_t* codes, int64_t n_cols, int64_t stride, uint8_t* out);
 // Field or digit j of each of n bytes.
 void take_codes(Packing packing, const uint8_t* bytes, int64_t n, int64_t j, uint8_t* codes);
-// The last field or digit of each of n bytes, which keep those above it.
-void split_last(Packing packing, uint8_t* bytes, int64_t n, uint8_t* last);
 
 }  // namespace bitnet
