@@ -73,6 +73,7 @@ struct Bench {
     options.max_tokens = n_tokens;
     options.max_cols = kFeed;
     options.n_ctx = n_ctx;
+    options.n_heads = kHeads;
     stream = *backend.new_stream(options);
     fill_random(reinterpret_cast<uint8_t*>(codes.data()), codes.size(), 2);
   }

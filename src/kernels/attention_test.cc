@@ -24,7 +24,7 @@ struct Cache {
 
 // Runs n_tokens in chunks through store_kv and attention, as a session does.
 std::vector<float> run_attention(const Backend& backend, const Shape& shape, DType dtype, int64_t n_tokens,
-                                 int64_t chunk, int n_threads) {
+                                 int64_t chunk, int n_threads, int64_t later_chunk = 0) {
   const int64_t n_ctx = n_tokens + 3, kv_cols = shape.n_kv_heads * shape.head_dim;
   Cache cache(shape, dtype, n_ctx);
   Floats q(n_tokens, shape.n_heads * shape.head_dim, 1), k(n_tokens, kv_cols, 2), v(n_tokens, kv_cols, 3);
@@ -33,8 +33,8 @@ std::vector<float> run_attention(const Backend& backend, const Shape& shape, DTy
   const auto rows = [](Floats& all, int64_t first, int64_t n) {
     return MatrixView{all.view().row(first), n, all.view().n_cols};
   };
-  for (int64_t first = 0; first < n_tokens; first += chunk) {
-    const int64_t n = std::min(chunk, n_tokens - first);
+  for (int64_t first = 0, n = 0; first < n_tokens; first += n) {
+    n = std::min(first > 0 && later_chunk > 0 ? later_chunk : chunk, n_tokens - first);
     backend.store_kv(*stream, rows(k, first, n), rows(v, first, n), cache.layer, first);
     backend.attention(*stream, rows(q, first, n), cache.layer, first, rows(out, first, n));
   }
@@ -66,6 +66,22 @@ TEST_P(AttentionOp, AttentionDoesNotDependOnThreads) {
     for (const int n_threads : {1, 2, 3, 8}) {
       for (const int64_t chunk : {1, 40}) {
         EXPECT_TRUE(same_bits(want, run_attention(cpu_, shape, dtype, 40, chunk, n_threads))) << n_threads;
+      }
+    }
+  }
+}
+
+// Beyond 512 positions threads share a single token's attention by positions and columns.
+TEST_P(AttentionOp, LongAttentionDoesNotDependOnThreads) {
+  for (const Shape& shape : {Shape{20, 5, 128}, Shape{3, 3, 96}, Shape{18, 2, 32}, Shape{4, 4, 100}}) {
+    for (const DType dtype : {DType::kF16, DType::kF32, DType::kQ8_0}) {
+      if (shape.head_dim % dtype_info(dtype).block_size != 0) continue;
+      constexpr int64_t kTokens = 515, kChunk = 511;  // one by one after that
+      std::vector<float> want;
+      for (const int n_threads : {1, 2, 5}) {
+        const auto out = run_attention(cpu_, shape, dtype, kTokens, kChunk, n_threads, 1);
+        if (want.empty()) want = out;
+        EXPECT_TRUE(same_bits(want, out)) << dtype_info(dtype).name << ", " << n_threads << " threads";
       }
     }
   }

@@ -127,6 +127,7 @@ struct StreamOptions {
   int64_t max_tokens = 1;  // rows of any MatrixView to come
   int64_t max_cols = 1;    // columns of any linear's input, rows of a matrix used by kSomeColumns
   int64_t n_ctx = 1;       // positions that attention may see
+  int64_t n_heads = 1;     // with so many queries a token
 };
 
 // One session's execution: its threads and scratch memory, all taken when it is made. One caller at a time.

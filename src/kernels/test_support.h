@@ -40,6 +40,7 @@ inline std::unique_ptr<Stream> make_stream(const Backend& backend, int n_threads
   options.max_tokens = max_tokens;
   options.max_cols = max_cols;
   options.n_ctx = n_ctx;
+  options.n_heads = 32;
   auto stream = backend.new_stream(options);
   EXPECT_TRUE(stream.has_value());
   return *std::move(stream);

@@ -53,6 +53,7 @@ StreamOptions stream_options(const SessionOptions& options, const ModelConfig& c
   s.max_tokens = options.chunk;
   s.max_cols = std::max({config.d_model, config.d_ff, config.n_heads * config.head_dim});
   s.n_ctx = options.n_ctx;
+  s.n_heads = config.n_heads;
   return s;
 }
 

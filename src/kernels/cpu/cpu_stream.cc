@@ -17,10 +17,10 @@ Result<std::unique_ptr<Stream>> CpuStream::create(const StreamOptions& options, 
     return invalid_argument("{} threads: expected 1 to {}", options.n_threads, kMaxThreads);
   }
   constexpr int64_t kLimit = int64_t{1} << 31;
-  if (options.max_tokens < 1 || options.max_cols < 1 || options.n_ctx < 1 || options.max_tokens > kLimit ||
-      options.max_cols > kLimit || options.n_ctx > kLimit) {
-    return invalid_argument("a stream for {} tokens, {} columns and {} positions: each must be 1 to 2^31",
-                            options.max_tokens, options.max_cols, options.n_ctx);
+  for (const int64_t n : {options.max_tokens, options.max_cols, options.n_ctx, options.n_heads}) {
+    if (n >= 1 && n <= kLimit) continue;
+    return invalid_argument("a stream for {} tokens, {} columns, {} positions and {} heads: each must be 1 to 2^31",
+                            options.max_tokens, options.max_cols, options.n_ctx, options.n_heads);
   }
   const int64_t cols = quantized_stride(options.max_cols);
   const int64_t scores_stride = round_up(options.n_ctx, 16);
@@ -37,10 +37,14 @@ Result<std::unique_ptr<Stream>> CpuStream::create(const StreamOptions& options, 
   const int64_t bytes_per_thread =
       round_up(scores_at + kQueriesAtOnce * scores_stride * int64_t{sizeof(float)}, kPage_bytes);
   const auto packed = checked_mul(uint64_t(round_up(options.max_tokens, group_tokens)), uint64_t(cols));
-  const auto total =
-      packed ? checked_add(*packed, uint64_t(kPage_bytes + options.n_threads * bytes_per_thread)) : packed;
-  if (!total) return make_error(ErrorCode::kResource, "scratch memory for {} tokens does not fit", options.max_tokens);
-  const int64_t shared_bytes = round_up(int64_t(*packed), kPage_bytes);
+  const auto scores = checked_mul(uint64_t(options.n_heads) * sizeof(float), uint64_t(scores_stride + 1));
+  const auto shared = packed && scores ? checked_add(*packed, *scores + 2 * kPage_bytes) : packed;
+  const auto total = shared ? checked_add(*shared, uint64_t(options.n_threads * bytes_per_thread)) : shared;
+  if (!total || !scores) {
+    return make_error(ErrorCode::kResource, "scratch memory for {} tokens does not fit", options.max_tokens);
+  }
+  const int64_t shared_scores_at = round_up(int64_t(*packed), kPage_bytes);
+  const int64_t shared_bytes = round_up(shared_scores_at + int64_t(*scores), kPage_bytes);
   BN_ASSIGN_OR_RETURN(Buffer memory, Buffer::allocate(size_t(shared_bytes + options.n_threads * bytes_per_thread)));
   auto stream = std::make_unique<CpuStream>(options.n_threads, std::move(memory));
   stream->shared_bytes_ = shared_bytes;
@@ -50,6 +54,8 @@ Result<std::unique_ptr<Stream>> CpuStream::create(const StreamOptions& options, 
   stream->sums_at_ = sums_at;
   stream->scores_at_ = scores_at;
   stream->scores_stride_ = scores_stride;
+  stream->shared_scores_at_ = shared_scores_at;
+  stream->n_heads_ = options.n_heads;
   return std::unique_ptr<Stream>(std::move(stream));
 }
 

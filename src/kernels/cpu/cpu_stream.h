@@ -69,6 +69,10 @@ class CpuStream final : public Stream {
   int32_t* sums(int thread) const { return reinterpret_cast<int32_t*>(thread_memory(thread) + sums_at_); }
   float* scores(int thread) const { return reinterpret_cast<float*>(thread_memory(thread) + scores_at_); }
   int64_t scores_stride() const { return scores_stride_; }  // [kQueriesAtOnce, n_ctx rounded up]
+  // All threads' together: [n_heads, scores_stride()] and [n_heads].
+  float* shared_scores() const { return reinterpret_cast<float*>(memory_.as<uint8_t>() + shared_scores_at_); }
+  float* shared_sums() const { return shared_scores() + n_heads_ * scores_stride_; }
+  int64_t n_heads() const { return n_heads_; }
   static constexpr int64_t kWideRows = kTilesAtOnce * kTileRows / int64_t{sizeof(float)};
 
   std::atomic<int64_t>& next_item() { return next_item_; }
@@ -90,6 +94,8 @@ class CpuStream final : public Stream {
   int64_t sums_at_ = 0;
   int64_t scores_at_ = 0;
   int64_t scores_stride_ = 0;
+  int64_t shared_scores_at_ = 0;
+  int64_t n_heads_ = 0;
   alignas(64) std::atomic<int64_t> next_item_{0};
   alignas(64) std::atomic<uint64_t> weight_bytes_{0};
 };

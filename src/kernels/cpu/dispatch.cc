@@ -25,8 +25,8 @@ std::vector<const CpuKernels*> usable_cpu_kernels() {
     return kernels;
   }();
   static const CpuKernels amx = with_matmul("amx", avx512vbmi, kAmxMatmul);
+  if (features.amx_int8) usable.push_back(&amx);
   if (features.avx512_vbmi) usable.push_back(&avx512vbmi);
-  if (features.amx_int8) usable.push_back(&amx);  // behind: only emulated so far, so it wants to be named
   if (features.avx512_vnni) usable.push_back(&kAvx512VnniKernels);
   if (features.avx_vnni) usable.push_back(&kAvxVnniKernels);
   if (features.avx2) usable.push_back(&kAvx2Kernels);

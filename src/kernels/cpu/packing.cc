@@ -35,14 +35,17 @@ void pack_row(const uint8_t* codes, int64_t n_cols, int64_t stride, uint8_t* out
   }
 }
 
-// A third of a byte below 243, rounded down, within 16 bits.
-uint16_t third(uint16_t x) { return uint16_t(x * 171) >> 9; }
+// x / 3^j, rounded down, of x below 243, within 16 bits.
+template <int j>
+uint16_t without_digits(uint16_t x) {
+  constexpr int kFactor[5] = {1, 171, 57, 19, 203}, kShift[5] = {0, 9, 9, 9, 14};
+  return uint16_t(uint16_t(x * kFactor[j]) >> kShift[j]);
+}
 template <int j>
 void take_digits(const uint8_t* bytes, int64_t n, uint8_t* codes) {
   for (int64_t i = 0; i < n; ++i) {
-    uint16_t x = bytes[i];
-    for (int k = 0; k < j; ++k) x = third(x);
-    codes[i] = uint8_t(x - 3 * third(x));
+    const uint16_t x = without_digits<j>(bytes[i]);
+    codes[i] = uint8_t(x - 3 * without_digits<1>(x));
   }
 }
 

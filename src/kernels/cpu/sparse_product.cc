@@ -111,13 +111,18 @@ void multiply_columns(const CpuKernels& kernels, CpuStream& stream, const Linear
     work_through(shares, lists, weight, list, work);
     stream.count_weight_bytes(n_read * weight.piece_bytes());
   });
+  // All threads add up their sums: with many, one alone would wait for all the others' caches.
+  constexpr int64_t kRowsAtOnce = 64;
   int32_t* const total = stream.column_sums(0);
-  for (int thread = 1; thread < stream.pool().n_threads(); ++thread) {
-    const int32_t* const sums = stream.column_sums(thread);
-    for (int64_t i = 0; i < n_sums; ++i) total[i] += sums[i];
-  }
-  kernels.scale_sums(total, weight.n_rows(), x.sums[token], x.inv_scales[token], weight.scales().tensor,
-                     call.out.row(token));
+  stream.pool().parallel_for((weight.n_rows() + kRowsAtOnce - 1) / kRowsAtOnce, [&](int64_t begin, int64_t end, int) {
+    const int64_t first = begin * kRowsAtOnce, last = std::min(end * kRowsAtOnce, weight.n_rows());
+    for (int thread = 1; thread < stream.pool().n_threads(); ++thread) {
+      const int32_t* const sums = stream.column_sums(thread);
+      for (int64_t i = first; i < last; ++i) total[i] += sums[i];
+    }
+    kernels.scale_sums(total + first, last - first, x.sums[token], x.inv_scales[token], weight.scales().tensor,
+                       call.out.row(token) + first);
+  });
 }
 
 }  // namespace bitnet
