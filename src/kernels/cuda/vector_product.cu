@@ -1,0 +1,201 @@
+#include "kernels/cuda/decode_ops.h"
+#include "kernels/cuda/fragment_layout.h"
+#include "kernels/cuda/normed_row.cuh"
+#include "kernels/cuda/tensor_core.cuh"
+
+// One token's products with ternary weights. A block has a few row tiles, whose codes it fetches to shared memory before
+// it waits for the kernel in front of it; its warps share the columns.
+namespace bitnet::cuda {
+namespace {
+
+constexpr int kWarps = 10;
+constexpr int kThreads = kWarps * 32;
+constexpr size_t kMaxShared_bytes = 110 * 1024;  // two blocks on a multiprocessor
+
+// Where a block's arrays lie in its shared memory.
+struct Places {
+  size_t row, squares, codes, total;
+};
+__host__ __device__ inline Places places(int n_cols, int n_col_tiles, int n_tiles) {
+  Places p;
+  p.row = size_t(n_tiles) * n_col_tiles * kTileBytes;
+  p.squares = p.row + (size_t(n_cols) * 4 + 15) / 16 * 16;
+  p.codes = p.squares;  // the squares are summed before there are codes
+  const size_t squares = squares_bytes(n_cols), codes = size_t(n_col_tiles) * kTileCols;
+  p.total = p.squares + (squares > codes ? squares : codes);
+  return p;
+}
+
+template <int kTiles>
+__global__ void __launch_bounds__(kThreads) vector_product_kernel(const __grid_constant__ VectorProduct call, int n_tiles) {
+  extern __shared__ __align__(128) uint8_t memory[];
+  __shared__ int partial[kTiles * 16 * (kWarps + 1)];
+  __shared__ float maxima[kWarps];
+  __shared__ int sums[kWarps];
+  const bool gate = call.epilogue == Epilogue::kGateRelu2 || call.epilogue == Epilogue::kGateSilu;
+  const int tid = int(threadIdx.x), warp = tid / 32, lane = tid % 32, g = lane / 4, t = lane % 4;
+  const Places place = places(call.n_cols, call.n_col_tiles, kTiles);
+  uint4* const tiles = reinterpret_cast<uint4*>(memory);
+  uint32_t* const codes = reinterpret_cast<uint32_t*>(memory + place.codes);
+  float* const row = reinterpret_cast<float*>(memory + place.row);
+  float* const squares = reinterpret_cast<float*>(memory + place.squares);
+  const int first = int(blockIdx.x) * kTiles, n_mine = min(kTiles, n_tiles - first);
+
+  // Tile i of all: with a gate, tiles of both segments in turn; else one segment after the other.
+  const auto segment_of = [&](int i, int& tile) {
+    if (gate) {
+      tile = i / 2;
+      return i % 2;
+    }
+    int segment = 0;
+    while (i >= call.segments[segment].n_row_tiles) i -= call.segments[segment++].n_row_tiles;
+    tile = i;
+    return segment;
+  };
+  const auto source_of = [&](int i) {
+    int tile;
+    const int segment = segment_of(first + i, tile);
+    return call.segments[segment].tiles + size_t(tile) * call.n_col_tiles * 32;
+  };
+  const uint32_t tile_bytes = uint32_t(call.n_col_tiles) * kTileBytes;
+#if __CUDA_ARCH__ >= 900
+  __shared__ __align__(8) uint64_t arrived;
+  if (tid == 0) {
+    barrier_init(&arrived, 1);
+    barrier_init_fence();
+    barrier_expect(&arrived, uint32_t(n_mine) * tile_bytes);
+    for (int i = 0; i < n_mine; ++i) bulk_copy(memory + i * tile_bytes, source_of(i), tile_bytes, &arrived);
+  }
+#else
+  for (int i = 0; i < n_mine; ++i) {
+    const uint4* const from = source_of(i);
+    for (int j = tid; j < call.n_col_tiles * 32; j += kThreads) async_copy16(tiles + i * call.n_col_tiles * 32 + j, from + j);
+  }
+  async_commit();
+#endif
+  launch_dependents();
+  wait_for_dependencies();
+
+  load_normed_row(call.x, call.norm, call.eps, call.n_cols, row, squares);
+  const int n_fours = call.n_cols / 4;
+  float absmax = 0.0f;
+  for (int i = tid; i < n_fours; i += kThreads) {
+    const float4 v = reinterpret_cast<const float4*>(row)[i];
+    absmax = fmaxf(absmax, fmaxf(fmaxf(fabsf(v.x), fabsf(v.y)), fmaxf(fabsf(v.z), fabsf(v.w))));
+  }
+  for (int step = 16; step > 0; step /= 2) absmax = fmaxf(absmax, __shfl_xor_sync(kFullWarp, absmax, step));
+  if (lane == 0) maxima[warp] = absmax;
+  __syncthreads();
+  absmax = maxima[0];
+#pragma unroll
+  for (int i = 1; i < kWarps; ++i) absmax = fmaxf(absmax, maxima[i]);
+  const float scale = quantizing_scale(absmax), inv_scale = 1.0f / scale;
+  int sum = 0;
+  for (int i = tid; i < call.n_col_tiles * 32; i += kThreads) {
+    uint32_t word = 0;
+    if (i < n_fours) {
+      const float4 v = reinterpret_cast<const float4*>(row)[i];
+      word = uint32_t(uint8_t(int(quantized(v.x, scale)))) | uint32_t(uint8_t(int(quantized(v.y, scale)))) << 8 |
+             uint32_t(uint8_t(int(quantized(v.z, scale)))) << 16 | uint32_t(uint8_t(int(quantized(v.w, scale)))) << 24;
+    }
+    codes[i / 32 * 32 + fragment_word(i % 32)] = word;
+    sum = __dp4a(int(word), 0x01010101, sum);
+  }
+  sum = __reduce_add_sync(kFullWarp, sum);
+  if (lane == 0) sums[warp] = sum;
+  __syncthreads();
+#if __CUDA_ARCH__ >= 900
+  barrier_wait(&arrived, 0);
+#else
+  async_wait<0>();
+  __syncthreads();
+#endif
+
+  int acc[kTiles][4] = {};
+  for (int k = warp; k < call.n_col_tiles; k += kWarps) {
+    const uint4 low = *reinterpret_cast<const uint4*>(codes + k * 32 + t * 8);
+    const uint4 high = *reinterpret_cast<const uint4*>(codes + k * 32 + t * 8 + 4);
+#pragma unroll
+    for (int i = 0; i < kTiles; ++i) {
+      if (i >= n_mine) break;
+      const uint4 w = tiles[(i * call.n_col_tiles + k) * 32 + lane];
+      dp4a_codes(acc[i], w.x, low.x, low.y);
+      dp4a_codes(acc[i], w.y, low.z, low.w);
+      dp4a_codes(acc[i], w.z, high.x, high.y);
+      dp4a_codes(acc[i], w.w, high.z, high.w);
+    }
+  }
+#pragma unroll
+  for (int i = 0; i < kTiles; ++i) {
+    int upper = acc[i][0] + (acc[i][2] >> 4), lower = (acc[i][1] >> 2) + (acc[i][3] >> 6);
+    upper += __shfl_xor_sync(kFullWarp, upper, 1);
+    lower += __shfl_xor_sync(kFullWarp, lower, 1);
+    upper += __shfl_xor_sync(kFullWarp, upper, 2);
+    lower += __shfl_xor_sync(kFullWarp, lower, 2);
+    if (t == 0) {
+      partial[(i * 16 + g) * (kWarps + 1) + warp] = upper;
+      partial[(i * 16 + 8 + g) * (kWarps + 1) + warp] = lower;
+    }
+  }
+  __syncthreads();
+
+  sum = 0;
+#pragma unroll
+  for (int i = 0; i < kWarps; ++i) sum += sums[i];
+  const auto value = [&](int i, float alpha) {
+    int total = 0;
+#pragma unroll
+    for (int j = 0; j < kWarps; ++j) total += partial[i * (kWarps + 1) + j];
+    return (float(total - sum) * inv_scale) * alpha;
+  };
+  const int n_outputs = gate ? n_mine * 8 : n_mine * 16;
+  for (int i = tid; i < n_outputs; i += kThreads) {
+    int tile;
+    const int segment = segment_of(first + (gate ? i / 16 * 2 : i / 16), tile), out = tile * 16 + i % 16;
+    const Segment& s = call.segments[segment];
+    if (out >= s.n_rows) continue;
+    if (gate) {
+      const int at = i / 16 * 32 + i % 16;
+      s.out[out] = gated(call.epilogue == Epilogue::kGateRelu2, value(at, s.alpha), value(at + 16, call.segments[1].alpha));
+    } else if (call.epilogue == Epilogue::kAdd) {
+      s.out[out] = load1(s.out + out) + value(i, s.alpha);
+    } else {
+      s.out[out] = value(i, s.alpha);
+    }
+  }
+}
+
+template <int kTiles>
+cudaError_t launch(const Launcher& launcher, const VectorProduct& call, int n_tiles) {
+  const size_t n_bytes = places(call.n_cols, call.n_col_tiles, kTiles).total;
+  if (const cudaError_t error = cudaFuncSetAttribute(
+          vector_product_kernel<kTiles>, cudaFuncAttributeMaxDynamicSharedMemorySize, int(n_bytes));
+      error != cudaSuccess) {
+    return error;
+  }
+  return launch_kernel(launcher, dim3(unsigned((n_tiles + kTiles - 1) / kTiles)), dim3(kThreads), n_bytes,
+                       vector_product_kernel<kTiles>, call, n_tiles);
+}
+
+}  // namespace
+
+bool vector_product_takes(const TernaryWeights& w) {
+  return w.groups == nullptr && w.n_cols % 16 == 0 && w.n_cols <= (int64_t{1} << 18) && w.n_rows < (int64_t{1} << 30) &&
+         places(int(w.n_cols), int(w.n_col_tiles), 2).total <= kMaxShared_bytes;
+}
+
+cudaError_t vector_product(const Launcher& launcher, const VectorProduct& call) {
+  const bool gate = call.epilogue == Epilogue::kGateRelu2 || call.epilogue == Epilogue::kGateSilu;
+  int n_tiles = 0;
+  for (int i = 0; i < call.n_segments; ++i) n_tiles += call.segments[i].n_row_tiles;
+  // As few blocks as fill the device once, as far as a block's shared memory goes. Two small blocks beside each other
+  // are better than half of the multiprocessors without one.
+  const int wanted = (4 * n_tiles + launcher.n_multiprocessors) / (5 * launcher.n_multiprocessors) + 1;
+  const auto fits = [&](int k) { return places(call.n_cols, call.n_col_tiles, k).total <= kMaxShared_bytes; };
+  if (wanted > 4 && fits(8)) return launch<8>(launcher, call, n_tiles);
+  if (wanted > 2 && fits(4)) return launch<4>(launcher, call, n_tiles);
+  if ((wanted > 1 || gate) && (gate || fits(2))) return launch<2>(launcher, call, n_tiles);
+  return launch<1>(launcher, call, n_tiles);
+}
+
+}  // namespace bitnet::cuda
