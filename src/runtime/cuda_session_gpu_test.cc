@@ -9,9 +9,10 @@
 namespace bitnet {
 namespace {
 
-Result<Model> load_on(const std::string& path, const std::string& device) {
+Result<Model> load_on(const std::string& path, const std::string& device, HeadMode head = HeadMode::kAuto) {
   LoadOptions options;
   options.device = device;
+  options.head = head;
   return Model::load(path, options);
 }
 
@@ -25,8 +26,11 @@ class CudaSession : public testing::Test {
 
 // Steps that continue greedily, that leave the greedy path, that go back, and that want other logits.
 TEST_F(CudaSession, AnyWalkGivesTheLogitsOfTheCpu) {
-  for (const char* name : {"bitnet-packed", "bitnet-odd-shapes", "llama-divide", "llama-wide-heads"}) {
-    const auto cpu = load_on(tiny_path(name), "cpu"), gpu = load_on(tiny_path(name), "cuda");
+  for (const char* name : {"bitnet-packed", "bitnet-odd-shapes", "llama-divide", "llama-wide-heads", "certified"}) {
+    const bool certified = std::string_view(name) == "certified";
+    const std::string path = tiny_path(certified ? "bitnet-odd-shapes" : name);
+    const auto cpu = load_on(path, "cpu");
+    const auto gpu = load_on(path, "cuda", certified ? HeadMode::kCertified : HeadMode::kAuto);
     ASSERT_TRUE(cpu && gpu);
     Session a = new_session(*cpu, 256, 1, KvType::kF16, 200), b = new_session(*gpu, 256, 1, KvType::kF16, 200);
     const CounterRng rng(3);

@@ -24,19 +24,22 @@ cuda::Segment segment(const Matrix* matrix, float* out) {
 
 struct CudaFused::State final : FusedState {
   ~State() override {
-    if (graph != nullptr) (void)cudaGraphExecDestroy(graph);
+    for (cudaGraphExec_t graph : graphs) {
+      if (graph != nullptr) (void)cudaGraphExecDestroy(graph);
+    }
     for (cudaEvent_t event : done) {
       if (event != nullptr) (void)cudaEventDestroy(event);
     }
   }
   Buffer memory, results;
   float *x = nullptr, *q = nullptr, *k = nullptr, *v = nullptr, *attn = nullptr, *act = nullptr, *logits = nullptr;
+  float* normed = nullptr;
   cuda::StepControl* control = nullptr;  // on the device
   cuda::StepResult* result = nullptr;    // [2], the host's, by parity of the position
   cuda::StepControl* start = nullptr;    // the host's, on its way to `control`
   cudaEvent_t done[2] = {};              // the step of a position of that parity
-  cudaGraphExec_t graph = nullptr;
-  const void *graph_kv = nullptr, *graph_rope = nullptr;  // what the graph was captured with
+  cudaGraphExec_t graphs[2] = {};                         // a token's: with all logits, with the best only
+  const void *graph_kv = nullptr, *graph_rope = nullptr;  // what the graphs were captured with
   int64_t last_position = -1;                             // of the last token, and the best token after it
   int32_t last_best = -1;
   bool ahead = false;  // the step of last_best is on the stream already
@@ -70,6 +73,7 @@ Result<std::unique_ptr<FusedState>> CudaFused::new_state(const StreamOptions&) c
     place(state->attn, d_q());
     place(state->act, graph_.d_ff);
     place(state->logits, graph_.vocab_size);
+    place(state->normed, graph_.d_model);
   };
   lay_out(nullptr);
   BN_ASSIGN_OR_RETURN(state->memory, backend_.allocate(n_floats * sizeof(float) + sizeof(cuda::StepControl)));
@@ -102,15 +106,16 @@ Status CudaFused::token_step(CudaStream& stream, State& state, const SequencePar
   const int32_t id = part.ids[0];
   const int64_t position = part.first_position;
   const bool follows = position == state.last_position + 1 && id == state.last_best;
-  if (state.graph == nullptr || state.graph_kv != part.kv[0].k || state.graph_rope != rope.cos) {
+  if (state.graph_kv != part.kv[0].k || state.graph_rope != rope.cos) {
     BN_RETURN_IF_ERROR(capture(stream, state, part.kv, rope));
   }
+  cudaGraphExec_t const graph = state.graphs[n_best == 1];
   const auto launch = [&](int64_t at) -> Status {
-    BN_CUDA_RETURN_IF_ERROR(cudaGraphLaunch(state.graph, stream.get()), "starting a token's graph");
+    BN_CUDA_RETURN_IF_ERROR(cudaGraphLaunch(graph, stream.get()), "starting a token's graph");
     BN_CUDA_RETURN_IF_ERROR(cudaEventRecord(state.done[at % 2], stream.get()), "recording an event");
     return ok();
   };
-  if (!(follows && state.ahead)) {
+  if (!(follows && state.ahead && n_best == 1)) {
     // What may still run with the last start has taken it: its result was waited for.
     state.start->token = id;
     state.start->position = int32_t(position);
@@ -135,23 +140,27 @@ Status CudaFused::token_step(CudaStream& stream, State& state, const SequencePar
 }
 
 Status CudaFused::capture(CudaStream& stream, State& state, std::span<const KvLayer> kv, const RopeTable& rope) const {
-  if (state.graph != nullptr) (void)cudaGraphExecDestroy(std::exchange(state.graph, nullptr));
-  BN_CUDA_RETURN_IF_ERROR(cudaStreamBeginCapture(stream.get(), cudaStreamCaptureModeThreadLocal), "recording a graph");
-  const Status launched = launch_token(stream, state, kv, rope);
-  cudaGraph_t recorded = nullptr;
-  const cudaError_t ended = cudaStreamEndCapture(stream.get(), &recorded);
-  BN_RETURN_IF_ERROR(Status(launched));
-  BN_CUDA_RETURN_IF_ERROR(ended, "recording a graph");
-  const cudaError_t made = cudaGraphInstantiate(&state.graph, recorded, 0);
-  (void)cudaGraphDestroy(recorded);
-  BN_CUDA_RETURN_IF_ERROR(made, "making a graph");
+  state.graph_kv = nullptr;
+  for (const bool best_only : {false, true}) {
+    cudaGraphExec_t& graph = state.graphs[best_only];
+    if (graph != nullptr) (void)cudaGraphExecDestroy(std::exchange(graph, nullptr));
+    BN_CUDA_RETURN_IF_ERROR(cudaStreamBeginCapture(stream.get(), cudaStreamCaptureModeThreadLocal), "recording a graph");
+    Status launched = launch_token(stream, state, kv, rope, best_only);
+    cudaGraph_t recorded = nullptr;
+    const cudaError_t ended = cudaStreamEndCapture(stream.get(), &recorded);
+    BN_RETURN_IF_ERROR(std::move(launched));
+    BN_CUDA_RETURN_IF_ERROR(ended, "recording a graph");
+    const cudaError_t made = cudaGraphInstantiate(&graph, recorded, 0);
+    (void)cudaGraphDestroy(recorded);
+    BN_CUDA_RETURN_IF_ERROR(made, "making a graph");
+  }
   state.graph_kv = kv[0].k;
   state.graph_rope = rope.cos;
   return ok();
 }
 
 Status CudaFused::launch_token(CudaStream& stream, State& state, std::span<const KvLayer> kv,
-                               const RopeTable& rope) const {
+                               const RopeTable& rope, bool best_only) const {
   const cuda::Launcher launcher{stream.get(), backend_.hopper(), backend_.n_multiprocessors()};
   const auto product = [&](const float* x, const float* norm, cuda::Epilogue epilogue,
                            std::initializer_list<cuda::Segment> segments, const Matrix* first) {
@@ -200,9 +209,12 @@ Status CudaFused::launch_token(CudaStream& stream, State& state, std::span<const
   head.norm = graph_.output_norm;
   head.eps = graph_.rms_eps;
   head.logits = state.logits;
+  head.normed = state.normed;
+  head.sketch = static_cast<const CudaFloatMatrix*>(graph_.head)->sketch();
   head.control = state.control;
   head.result = state.result;
-  BN_CUDA_RETURN_IF_ERROR(cuda::token_head(launcher, head), kDoing);
+  const bool by_sketch = best_only && head.sketch.codes != nullptr;
+  BN_CUDA_RETURN_IF_ERROR(by_sketch ? cuda::token_best(launcher, head) : cuda::token_head(launcher, head), kDoing);
   return ok();
 }
 

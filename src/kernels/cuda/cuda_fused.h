@@ -27,7 +27,8 @@ class CudaFused final : public FusedModel {
   Status token_step(CudaStream& stream, State& state, const SequencePart& part, const RopeTable& rope, int64_t n_best,
                     MatrixView logits) const;
   // Puts a token's kernels on the stream.
-  Status launch_token(CudaStream& stream, State& state, std::span<const KvLayer> kv, const RopeTable& rope) const;
+  Status launch_token(CudaStream& stream, State& state, std::span<const KvLayer> kv, const RopeTable& rope,
+                      bool best_only) const;
   Status capture(CudaStream& stream, State& state, std::span<const KvLayer> kv, const RopeTable& rope) const;
   int64_t d_q() const { return graph_.n_heads * graph_.head_dim; }
   int64_t d_kv() const { return graph_.n_kv_heads * graph_.head_dim; }

@@ -24,6 +24,7 @@ struct StepControl {
   int32_t position = 0;
   unsigned long long best = 0;  // of the head: ordered logit and inverted id
   unsigned int n_blocks_done = 0;
+  unsigned int floor = 0;  // of the sketch: the ordered greatest lower bound
 };
 // In the host's memory.
 struct StepResult {
@@ -78,17 +79,31 @@ cudaError_t token_attention(const Launcher& launcher, const TokenAttention& call
 // x = the table's row control->token.
 cudaError_t token_embedding(const Launcher& launcher, const FloatTable& table, const StepControl* control, float* x);
 
+// A coarse copy of the head (head_sketch.cu); null where there is none.
+struct Sketch {
+  const int8_t* codes = nullptr;  // [n_rows, n_cols]
+  const float* steps = nullptr;   // [n_rows] each
+  const float* errors = nullptr;
+  const float* lengths = nullptr;
+};
+void build_sketch(cudaStream_t stream, const FloatTable& table, int8_t* codes, float* steps, float* errors,
+                  float* lengths);
+
 // All logits of norm(x), the best of them, and the control's next step: that token at the next position.
 struct TokenHead {
   FloatTable table;
   const float* x = nullptr;
   const float* norm = nullptr;
   float eps = 0;
-  float* logits = nullptr;  // [n_rows]
+  float* logits = nullptr;  // [n_rows]; with token_best() something else
+  float* normed = nullptr;  // [n_cols], for token_best()
+  Sketch sketch;
   StepControl* control = nullptr;
   StepResult* result = nullptr;  // two, used in turn by position
 };
 bool token_head_takes(const FloatTable& table);
 cudaError_t token_head(const Launcher& launcher, const TokenHead& call);
+// The best only, by the sketch.
+cudaError_t token_best(const Launcher& launcher, const TokenHead& call);
 
 }  // namespace bitnet::cuda

@@ -62,9 +62,18 @@ __device__ inline void async_wait() {
   asm volatile("cp.async.wait_group %0;" ::"n"(kPending) : "memory");
 }
 
+// All kernels of a step want the same split of a multiprocessor's memory: changing it would make each wait until the
+// one in front of it has left.
 template <class... Parameters, class... Arguments>
 cudaError_t launch_kernel(const Launcher& launcher, dim3 grid, dim3 block, size_t shared_bytes,
                           void (*kernel)(Parameters...), const Arguments&... arguments) {
+  const void* const function = reinterpret_cast<const void*>(kernel);
+  cudaError_t error = cudaFuncSetAttribute(function, cudaFuncAttributePreferredSharedMemoryCarveout,
+                                           cudaSharedmemCarveoutMaxShared);
+  if (error == cudaSuccess && shared_bytes > 0) {
+    error = cudaFuncSetAttribute(function, cudaFuncAttributeMaxDynamicSharedMemorySize, int(shared_bytes));
+  }
+  if (error != cudaSuccess) return error;
   cudaLaunchConfig_t config = {};
   config.gridDim = grid;
   config.blockDim = block;
@@ -77,6 +86,8 @@ cudaError_t launch_kernel(const Launcher& launcher, dim3 grid, dim3 block, size_
   config.numAttrs = launcher.dependent ? 1 : 0;
   return cudaLaunchKernelEx(&config, kernel, Parameters(arguments)...);
 }
+
+__device__ inline void prefetch(const void* global) { asm volatile("prefetch.global.L2 [%0];" ::"l"(global)); }
 
 // Loads of what another kernel wrote a moment ago: never through the read-only cache.
 __device__ inline float4 load4(const float* p) {

@@ -10,52 +10,69 @@ namespace bitnet::cuda {
 __device__ inline int square_stride(int n_cols) { return (n_cols / 16 + 3) / 4 * 4 + 4; }
 __host__ __device__ constexpr size_t squares_bytes(int n_cols) { return size_t(16 * ((n_cols / 16 + 3) / 4 * 4 + 4)) * 4; }
 
-// Reads x [n_cols] to shared memory `row`; with norm weights it becomes (x * r) * weight (numerics.md 5). `squares` has
-// squares_bytes(). A thread may then read the groups of four that it wrote, i = 4 (threadIdx.x + k blockDim.x); others
-// want a barrier.
-__device__ inline void load_normed_row(const float* x, const float* norm, float eps, int n_cols, float* row,
-                                       float* squares) {
+// The squares of columns 4i to 4i + 3.
+__device__ inline void put_squares(const float4& v, int i, int stride, float* squares) {
+  float* const to = squares + i % 4 * 4 * stride + i / 4;
+  to[0] = v.x * v.x;
+  to[stride] = v.y * v.y;
+  to[2 * stride] = v.z * v.z;
+  to[3 * stride] = v.w * v.w;
+}
+
+// 1 / sqrt(lane sum of the squares / n_cols + eps) (numerics.md 5), for all threads. A barrier before it.
+__device__ inline float row_factor(const float* squares, int stride, int n_cols, float eps) {
   __shared__ float shared_r;
-  const int n_fours = n_cols / 4, stride = square_stride(n_cols);
-  for (int i = int(threadIdx.x); i < n_fours; i += int(blockDim.x)) {
-    const float4 v = load4(x + 4 * i);
-    reinterpret_cast<float4*>(row)[i] = v;
-    if (norm == nullptr) continue;
-    float* const to = squares + i % 4 * 4 * stride + i / 4;
-    to[0] = v.x * v.x;
-    to[stride] = v.y * v.y;
-    to[2 * stride] = v.z * v.z;
-    to[3 * stride] = v.w * v.w;
-  }
-  if (norm == nullptr) return;
-  __syncthreads();
   if (threadIdx.x < 32) {
     const float* const from = squares + threadIdx.x % 16 * stride;
-    const int n = n_cols / 16;
+    const int n = n_cols / 16, last = n / 4 * 4;
     float lane = 0.0f;
+    // Each addition waits for the one before it; the loads are kept 16 values ahead of them.
+    constexpr int kAhead = 4;
+    float4 next[kAhead];
+#pragma unroll
+    for (int j = 0; j < kAhead; ++j) next[j] = *reinterpret_cast<const float4*>(from + min(4 * j, last));
     int i = 0;
-#pragma unroll 4
-    for (; i + 4 <= n; i += 4) {
-      const float4 v = *reinterpret_cast<const float4*>(from + i);
-      lane += v.x;
-      lane += v.y;
-      lane += v.z;
-      lane += v.w;
+    for (; i + 4 * kAhead <= n; i += 4 * kAhead) {
+      float4 now[kAhead];
+#pragma unroll
+      for (int j = 0; j < kAhead; ++j) {
+        now[j] = next[j];
+        next[j] = *reinterpret_cast<const float4*>(from + min(i + 4 * (kAhead + j), last));
+      }
+#pragma unroll
+      for (int j = 0; j < kAhead; ++j) {
+        lane += now[j].x;
+        lane += now[j].y;
+        lane += now[j].z;
+        lane += now[j].w;
+      }
     }
     for (; i < n; ++i) lane += from[i];
     const float mean = sum_lanes(lane) / float(n_cols);
     if (threadIdx.x == 0) shared_r = 1.0f / sqrtf(mean + eps);
   }
   __syncthreads();
-  const float r = shared_r;
+  return shared_r;
+}
+
+__device__ inline float4 scaled(const float4& v, float r, const float4& w) {
+  return make_float4((v.x * r) * w.x, (v.y * r) * w.y, (v.z * r) * w.z, (v.w * r) * w.w);
+}
+
+// Reads norm(x) [n_cols] to shared memory `row`; `squares` has squares_bytes(). A barrier has to follow.
+__device__ inline void load_normed_row(const float* x, const float* norm, float eps, int n_cols, float* row,
+                                       float* squares) {
+  const int n_fours = n_cols / 4, stride = square_stride(n_cols);
   for (int i = int(threadIdx.x); i < n_fours; i += int(blockDim.x)) {
-    float4 v = reinterpret_cast<float4*>(row)[i];
-    const float4 w = __ldg(reinterpret_cast<const float4*>(norm) + i);
-    v.x = (v.x * r) * w.x;
-    v.y = (v.y * r) * w.y;
-    v.z = (v.z * r) * w.z;
-    v.w = (v.w * r) * w.w;
+    const float4 v = load4(x + 4 * i);
     reinterpret_cast<float4*>(row)[i] = v;
+    put_squares(v, i, stride, squares);
+  }
+  __syncthreads();
+  const float r = row_factor(squares, stride, n_cols, eps);
+  for (int i = int(threadIdx.x); i < n_fours; i += int(blockDim.x)) {
+    const float4 w = __ldg(reinterpret_cast<const float4*>(norm) + i);
+    reinterpret_cast<float4*>(row)[i] = scaled(reinterpret_cast<const float4*>(row)[i], r, w);
   }
 }
 

@@ -93,8 +93,19 @@ Result<std::unique_ptr<Matrix>> CudaBackend::prepare(const FloatSource& source, 
   table.row_bytes = row_bytes;
   table.n_rows = source.n_rows;
   table.n_cols = source.n_cols;
-  return std::unique_ptr<Matrix>(
-      std::make_unique<CudaFloatMatrix>(source.n_rows, source.n_cols, std::move(rows), table));
+  Buffer memory;
+  cuda::Sketch sketch;
+  if (source.use == TableUse::kHead && cuda::token_head_takes(table)) {
+    const size_t n = size_t(source.n_rows), codes_bytes = n * size_t(source.n_cols);
+    BN_ASSIGN_OR_RETURN(memory, allocate(codes_bytes + 3 * n * sizeof(float)));
+    auto* const codes = memory.as<int8_t>();
+    auto* const steps = reinterpret_cast<float*>(codes + codes_bytes);
+    cuda::build_sketch(cudaStreamLegacy, table, codes, steps, steps + n, steps + 2 * n);
+    BN_CUDA_RETURN_IF_ERROR(cudaStreamSynchronize(cudaStreamLegacy), "copying the head coarsely");
+    sketch = {codes, steps, steps + n, steps + 2 * n};
+  }
+  return std::unique_ptr<Matrix>(std::make_unique<CudaFloatMatrix>(source.n_rows, source.n_cols, std::move(rows), table,
+                                                                   std::move(memory), sketch));
 }
 
 }  // namespace bitnet

@@ -6,9 +6,9 @@
 namespace bitnet::cuda {
 namespace {
 
-constexpr int kThreads = 256;
+constexpr int kThreads = 512;
 constexpr int kChunk = 64;   // positions whose values lie in shared memory together
-constexpr int kStages = 3;
+constexpr int kStages = 8;
 constexpr int kMaxHeadDim = 256;
 constexpr size_t kMaxShared_bytes = 200 * 1024;
 
@@ -73,6 +73,9 @@ __global__ void __launch_bounds__(kThreads) token_attention_kernel(const __grid_
     async_commit();
   };
   for (int chunk = 0; chunk < kStages - 1; ++chunk) fetch(chunk);
+  for (int64_t i = tid * 128; i < int64_t(position) * d * int64_t(sizeof(T)); i += kThreads * 128) {
+    prefetch(reinterpret_cast<const uint8_t*>(keys) + i);
+  }
   launch_dependents();
   wait_for_dependencies();
 
@@ -145,8 +148,15 @@ __global__ void __launch_bounds__(kThreads) token_attention_kernel(const __grid_
     if (tid < d) {
       const int n = min(kChunk, n_seen - chunk * kChunk);
       const float* const e = scores + chunk * kChunk;
-#pragma unroll 8
-      for (int p = 0; p < n; ++p) sum += e[p] * to_float(there[p * d + tid]);
+      int p = 0;
+      for (; p + 16 <= n; p += 16) {
+        float terms[16];
+#pragma unroll
+        for (int j = 0; j < 16; ++j) terms[j] = e[p + j] * to_float(there[(p + j) * d + tid]);
+#pragma unroll
+        for (int j = 0; j < 16; ++j) sum += terms[j];
+      }
+      for (; p < n; ++p) sum += e[p] * to_float(there[p * d + tid]);
     }
   }
   __syncthreads();
@@ -156,11 +166,6 @@ __global__ void __launch_bounds__(kThreads) token_attention_kernel(const __grid_
 template <class T>
 cudaError_t launch(const Launcher& launcher, const TokenAttention& call) {
   const size_t n_bytes = token_attention_bytes(call.cache);
-  if (const cudaError_t error = cudaFuncSetAttribute(token_attention_kernel<T>,
-                                                     cudaFuncAttributeMaxDynamicSharedMemorySize, int(n_bytes));
-      error != cudaSuccess) {
-    return error;
-  }
   return launch_kernel(launcher, dim3(unsigned(call.n_heads)), dim3(kThreads), n_bytes, token_attention_kernel<T>, call);
 }
 

@@ -1,4 +1,4 @@
-#include "kernels/cuda/decode_ops.h"
+#include "kernels/cuda/best_token.cuh"
 #include "kernels/cuda/normed_row.cuh"
 
 // The ends of a token's step: embedding, and the head with the choice of the best token.
@@ -52,25 +52,12 @@ struct Eight<TableType::kF32> {
   }
 };
 
-// Orders logits like Sampler::largest() and puts one that is not finite first, so that it is seen.
-__device__ inline unsigned long long ordered(float logit, int id) {
-  uint32_t bits = __float_as_uint(logit);
-  if ((bits & 0x7f800000u) == 0x7f800000u) {
-    bits = 0xffffffffu;
-  } else {
-    if (bits == 0x80000000u) bits = 0;  // -0 equals 0
-    bits = bits >> 31 ? ~bits : bits | 0x80000000u;
-  }
-  return static_cast<unsigned long long>(bits) << 32 | uint32_t(~id);
-}
-
 template <TableType kType>
 __global__ void __launch_bounds__(kThreads) token_head_kernel(const __grid_constant__ TokenHead call) {
   extern __shared__ __align__(16) float memory[];
-  __shared__ unsigned long long bests[kThreads / 32];
   constexpr int kAhead = 8;
   const FloatTable& table = call.table;
-  const int n_cols = int(table.n_cols), tid = int(threadIdx.x), lane = tid % 32, half = tid % 2;
+  const int n_cols = int(table.n_cols), tid = int(threadIdx.x), half = tid % 2;
   float* const x = memory;
   const int n_steps = n_cols / 16, step_bytes = 2 * Eight<kType>::kBytes;
   const int64_t n_rows = table.n_rows, stride = int64_t(gridDim.x) * (kThreads / 2);
@@ -113,41 +100,17 @@ __global__ void __launch_bounds__(kThreads) token_head_kernel(const __grid_const
     }
     if (row < n_rows && half == 0) {
       call.logits[row] = lanes[0];
-      best = max(best, ordered(lanes[0], int(row)));
+      const unsigned long long key = ordered_logit(lanes[0], int(row));
+      best = key > best ? key : best;
     }
   }
-  for (int step = 16; step > 0; step /= 2) best = max(best, __shfl_xor_sync(kFullWarp, best, step));
-  if (lane == 0) bests[tid / 32] = best;
-  __syncthreads();
-  if (tid > 0) return;
-  for (int i = 1; i < kThreads / 32; ++i) best = max(best, bests[i]);
-  StepControl* const control = call.control;
-  atomicMax(&control->best, best);
-  __threadfence();
-  if (atomicAdd(&control->n_blocks_done, 1u) + 1 != gridDim.x) return;
-  // The last block: every other one's best is in.
-  __threadfence();
-  best = atomicExch(&control->best, 0ull);
-  control->n_blocks_done = 0;
-  const int id = int(~uint32_t(best));
-  const uint32_t bits = uint32_t(best >> 32);
-  StepResult* const result = call.result + control->position % 2;
-  result->id = id;
-  result->logit = __uint_as_float(bits == 0xffffffffu ? 0x7fc00000u : bits >> 31 ? bits & 0x7fffffffu : ~bits);
-  control->token = id;
-  control->position += 1;
-  __threadfence_system();
+  finish_best(call, best);
 }
 
 template <TableType kType>
 cudaError_t launch(const Launcher& launcher, const TokenHead& call) {
   const int n_cols = int(call.table.n_cols);
   const size_t n_bytes = size_t(n_cols) * 4 + squares_bytes(n_cols);
-  if (const cudaError_t error = cudaFuncSetAttribute(
-          token_head_kernel<kType>, cudaFuncAttributeMaxDynamicSharedMemorySize, int(n_bytes));
-      error != cudaSuccess) {
-    return error;
-  }
   const int64_t wanted = (call.table.n_rows + kThreads / 2 - 1) / (kThreads / 2);
   const int64_t most = 4 * launcher.n_multiprocessors;
   return launch_kernel(launcher, dim3(unsigned(wanted < most ? wanted : most)), dim3(kThreads), n_bytes,

@@ -10,23 +10,25 @@ namespace {
 
 constexpr int kWarps = 10;
 constexpr int kThreads = kWarps * 32;
-constexpr size_t kMaxShared_bytes = 110 * 1024;  // two blocks on a multiprocessor
+constexpr int kMaxFours = 18;
+constexpr size_t kMaxShared_bytes = 112 * 1024;  // two blocks on a multiprocessor
 
 // Where a block's arrays lie in its shared memory.
 struct Places {
-  size_t row, squares, codes, total;
+  size_t norm, squares, codes, total;
 };
 __host__ __device__ inline Places places(int n_cols, int n_col_tiles, int n_tiles) {
   Places p;
-  p.row = size_t(n_tiles) * n_col_tiles * kTileBytes;
-  p.squares = p.row + (size_t(n_cols) * 4 + 15) / 16 * 16;
+  p.norm = size_t(n_tiles) * n_col_tiles * kTileBytes;
+  p.squares = p.norm + (size_t(n_cols) * 4 + 15) / 16 * 16;
   p.codes = p.squares;  // the squares are summed before there are codes
   const size_t squares = squares_bytes(n_cols), codes = size_t(n_col_tiles) * kTileCols;
   p.total = p.squares + (squares > codes ? squares : codes);
   return p;
 }
 
-template <int kTiles>
+// A thread has kFours times four columns of the input.
+template <int kTiles, int kFours>
 __global__ void __launch_bounds__(kThreads) vector_product_kernel(const __grid_constant__ VectorProduct call, int n_tiles) {
   extern __shared__ __align__(128) uint8_t memory[];
   __shared__ int partial[kTiles * 16 * (kWarps + 1)];
@@ -37,7 +39,7 @@ __global__ void __launch_bounds__(kThreads) vector_product_kernel(const __grid_c
   const Places place = places(call.n_cols, call.n_col_tiles, kTiles);
   uint4* const tiles = reinterpret_cast<uint4*>(memory);
   uint32_t* const codes = reinterpret_cast<uint32_t*>(memory + place.codes);
-  float* const row = reinterpret_cast<float*>(memory + place.row);
+  float* const norm = reinterpret_cast<float*>(memory + place.norm);
   float* const squares = reinterpret_cast<float*>(memory + place.squares);
   const int first = int(blockIdx.x) * kTiles, n_mine = min(kTiles, n_tiles - first);
 
@@ -58,30 +60,72 @@ __global__ void __launch_bounds__(kThreads) vector_product_kernel(const __grid_c
     return call.segments[segment].tiles + size_t(tile) * call.n_col_tiles * 32;
   };
   const uint32_t tile_bytes = uint32_t(call.n_col_tiles) * kTileBytes;
+  const uint32_t norm_bytes = call.norm == nullptr ? 0 : uint32_t(call.n_cols) * 4;
 #if __CUDA_ARCH__ >= 900
-  __shared__ __align__(8) uint64_t arrived;
+  // The norm's weights come first: they are wanted long before the codes.
+  __shared__ __align__(8) uint64_t norm_arrived, arrived;
   if (tid == 0) {
+    barrier_init(&norm_arrived, 1);
     barrier_init(&arrived, 1);
     barrier_init_fence();
+    barrier_expect(&norm_arrived, norm_bytes);
+    if (norm_bytes > 0) bulk_copy(norm, call.norm, norm_bytes, &norm_arrived);
     barrier_expect(&arrived, uint32_t(n_mine) * tile_bytes);
     for (int i = 0; i < n_mine; ++i) bulk_copy(memory + i * tile_bytes, source_of(i), tile_bytes, &arrived);
   }
 #else
+  for (int i = tid; i < int(norm_bytes / 16); i += kThreads) async_copy16(norm + 4 * i, call.norm + 4 * i);
+  async_commit();
   for (int i = 0; i < n_mine; ++i) {
     const uint4* const from = source_of(i);
-    for (int j = tid; j < call.n_col_tiles * 32; j += kThreads) async_copy16(tiles + i * call.n_col_tiles * 32 + j, from + j);
+    for (int j = tid; j < call.n_col_tiles * 32; j += kThreads) {
+      async_copy16(tiles + i * call.n_col_tiles * 32 + j, from + j);
+    }
   }
   async_commit();
 #endif
+  // What this thread puts out, if anything.
+  const int n_outputs = gate ? n_mine * 8 : n_mine * 16;
+  int out_tile = 0;
+  const int out_segment = segment_of(first + min(gate ? tid / 16 * 2 : tid / 16, n_mine - 1), out_tile);
+  const Segment& out_of = call.segments[out_segment];
+  const int out_row = out_tile * 16 + tid % 16;
+  const bool writes = tid < n_outputs && out_row < out_of.n_rows;
   launch_dependents();
   wait_for_dependencies();
 
-  load_normed_row(call.x, call.norm, call.eps, call.n_cols, row, squares);
   const int n_fours = call.n_cols / 4;
+  float4 v[kFours];
+#pragma unroll
+  for (int i = 0; i < kFours; ++i) {
+    v[i] = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+    if (tid + i * kThreads < n_fours) v[i] = load4(call.x + 4 * (tid + i * kThreads));
+  }
+  float residual = 0.0f;
+  if (writes && call.epilogue == Epilogue::kAdd) residual = load1(out_of.out + out_row);
+  if (call.norm != nullptr) {
+#if __CUDA_ARCH__ < 900
+    async_wait<1>();
+#endif
+    const int stride = square_stride(call.n_cols);
+#pragma unroll
+    for (int i = 0; i < kFours; ++i) {
+      if (tid + i * kThreads < n_fours) put_squares(v[i], tid + i * kThreads, stride, squares);
+    }
+    __syncthreads();
+#if __CUDA_ARCH__ >= 900
+    barrier_wait(&norm_arrived, 0);
+#endif
+    const float r = row_factor(squares, stride, call.n_cols, call.eps);
+#pragma unroll
+    for (int i = 0; i < kFours; ++i) {
+      if (tid + i * kThreads < n_fours) v[i] = scaled(v[i], r, reinterpret_cast<const float4*>(norm)[tid + i * kThreads]);
+    }
+  }
   float absmax = 0.0f;
-  for (int i = tid; i < n_fours; i += kThreads) {
-    const float4 v = reinterpret_cast<const float4*>(row)[i];
-    absmax = fmaxf(absmax, fmaxf(fmaxf(fabsf(v.x), fabsf(v.y)), fmaxf(fabsf(v.z), fabsf(v.w))));
+#pragma unroll
+  for (int i = 0; i < kFours; ++i) {
+    absmax = fmaxf(absmax, fmaxf(fmaxf(fabsf(v[i].x), fabsf(v[i].y)), fmaxf(fabsf(v[i].z), fabsf(v[i].w))));
   }
   for (int step = 16; step > 0; step /= 2) absmax = fmaxf(absmax, __shfl_xor_sync(kFullWarp, absmax, step));
   if (lane == 0) maxima[warp] = absmax;
@@ -91,14 +135,14 @@ __global__ void __launch_bounds__(kThreads) vector_product_kernel(const __grid_c
   for (int i = 1; i < kWarps; ++i) absmax = fmaxf(absmax, maxima[i]);
   const float scale = quantizing_scale(absmax), inv_scale = 1.0f / scale;
   int sum = 0;
-  for (int i = tid; i < call.n_col_tiles * 32; i += kThreads) {
-    uint32_t word = 0;
-    if (i < n_fours) {
-      const float4 v = reinterpret_cast<const float4*>(row)[i];
-      word = uint32_t(uint8_t(int(quantized(v.x, scale)))) | uint32_t(uint8_t(int(quantized(v.y, scale)))) << 8 |
-             uint32_t(uint8_t(int(quantized(v.z, scale)))) << 16 | uint32_t(uint8_t(int(quantized(v.w, scale)))) << 24;
-    }
-    codes[i / 32 * 32 + fragment_word(i % 32)] = word;
+#pragma unroll
+  for (int i = 0; i < kFours; ++i) {
+    const int at = tid + i * kThreads;
+    if (at >= call.n_col_tiles * 32) break;
+    const uint32_t word =
+        uint32_t(uint8_t(int(quantized(v[i].x, scale)))) | uint32_t(uint8_t(int(quantized(v[i].y, scale)))) << 8 |
+        uint32_t(uint8_t(int(quantized(v[i].z, scale)))) << 16 | uint32_t(uint8_t(int(quantized(v[i].w, scale)))) << 24;
+    codes[at / 32 * 32 + fragment_word(at % 32)] = word;
     sum = __dp4a(int(word), 0x01010101, sum);
   }
   sum = __reduce_add_sync(kFullWarp, sum);
@@ -148,39 +192,36 @@ __global__ void __launch_bounds__(kThreads) vector_product_kernel(const __grid_c
     for (int j = 0; j < kWarps; ++j) total += partial[i * (kWarps + 1) + j];
     return (float(total - sum) * inv_scale) * alpha;
   };
-  const int n_outputs = gate ? n_mine * 8 : n_mine * 16;
-  for (int i = tid; i < n_outputs; i += kThreads) {
-    int tile;
-    const int segment = segment_of(first + (gate ? i / 16 * 2 : i / 16), tile), out = tile * 16 + i % 16;
-    const Segment& s = call.segments[segment];
-    if (out >= s.n_rows) continue;
-    if (gate) {
-      const int at = i / 16 * 32 + i % 16;
-      s.out[out] = gated(call.epilogue == Epilogue::kGateRelu2, value(at, s.alpha), value(at + 16, call.segments[1].alpha));
-    } else if (call.epilogue == Epilogue::kAdd) {
-      s.out[out] = load1(s.out + out) + value(i, s.alpha);
-    } else {
-      s.out[out] = value(i, s.alpha);
-    }
+  if (!writes) return;
+  float* const out = out_of.out + out_row;
+  if (gate) {
+    const int at = tid / 16 * 32 + tid % 16;
+    *out = gated(call.epilogue == Epilogue::kGateRelu2, value(at, out_of.alpha), value(at + 16, call.segments[1].alpha));
+  } else {
+    const float y = value(tid, out_of.alpha);
+    *out = call.epilogue == Epilogue::kAdd ? residual + y : y;
   }
+}
+
+template <int kTiles, int kFours>
+cudaError_t launch(const Launcher& launcher, const VectorProduct& call, int n_tiles) {
+  return launch_kernel(launcher, dim3(unsigned((n_tiles + kTiles - 1) / kTiles)), dim3(kThreads),
+                       places(call.n_cols, call.n_col_tiles, kTiles).total, vector_product_kernel<kTiles, kFours>, call,
+                       n_tiles);
 }
 
 template <int kTiles>
 cudaError_t launch(const Launcher& launcher, const VectorProduct& call, int n_tiles) {
-  const size_t n_bytes = places(call.n_cols, call.n_col_tiles, kTiles).total;
-  if (const cudaError_t error = cudaFuncSetAttribute(
-          vector_product_kernel<kTiles>, cudaFuncAttributeMaxDynamicSharedMemorySize, int(n_bytes));
-      error != cudaSuccess) {
-    return error;
-  }
-  return launch_kernel(launcher, dim3(unsigned((n_tiles + kTiles - 1) / kTiles)), dim3(kThreads), n_bytes,
-                       vector_product_kernel<kTiles>, call, n_tiles);
+  const int fours = (call.n_col_tiles * 32 + kThreads - 1) / kThreads;
+  if (fours <= 2) return launch<kTiles, 2>(launcher, call, n_tiles);
+  if (fours <= 6) return launch<kTiles, 6>(launcher, call, n_tiles);
+  return launch<kTiles, kMaxFours>(launcher, call, n_tiles);
 }
 
 }  // namespace
 
 bool vector_product_takes(const TernaryWeights& w) {
-  return w.groups == nullptr && w.n_cols % 16 == 0 && w.n_cols <= (int64_t{1} << 18) && w.n_rows < (int64_t{1} << 30) &&
+  return w.groups == nullptr && w.n_cols % 16 == 0 && w.n_col_tiles * 32 <= kThreads * kMaxFours && w.n_rows < (int64_t{1} << 30) &&
          places(int(w.n_cols), int(w.n_col_tiles), 2).total <= kMaxShared_bytes;
 }
 
@@ -190,7 +231,7 @@ cudaError_t vector_product(const Launcher& launcher, const VectorProduct& call) 
   for (int i = 0; i < call.n_segments; ++i) n_tiles += call.segments[i].n_row_tiles;
   // As few blocks as fill the device once, as far as a block's shared memory goes. Two small blocks beside each other
   // are better than half of the multiprocessors without one.
-  const int wanted = (4 * n_tiles + launcher.n_multiprocessors) / (5 * launcher.n_multiprocessors) + 1;
+  const int wanted = (2 * n_tiles + 3 * launcher.n_multiprocessors - 1) / (3 * launcher.n_multiprocessors);
   const auto fits = [&](int k) { return places(call.n_cols, call.n_col_tiles, k).total <= kMaxShared_bytes; };
   if (wanted > 4 && fits(8)) return launch<8>(launcher, call, n_tiles);
   if (wanted > 2 && fits(4)) return launch<4>(launcher, call, n_tiles);
