@@ -1,52 +1,16 @@
 #include "kernels/cuda/cuda_fused.h"
 
 #include "kernels/cuda/cuda_error.h"
-#include "kernels/cuda/cuda_matrix.h"
+#include "kernels/cuda/cuda_fused_state.h"
 
 #include <algorithm>
-#include <cmath>
-#include <limits>
+#include <utility>
 
 namespace bitnet {
-namespace {
-
-const cuda::TernaryWeights& weights_of(const Matrix* matrix) {
-  return static_cast<const CudaTernaryMatrix*>(matrix)->weights();
-}
-const cuda::FloatTable& table_of(const Matrix* matrix) { return static_cast<const CudaFloatMatrix*>(matrix)->table(); }
-
-cuda::Segment segment(const Matrix* matrix, float* out) {
-  const cuda::TernaryWeights& w = weights_of(matrix);
-  return {reinterpret_cast<const uint4*>(w.words), w.alpha, out, int(w.n_rows), int(w.n_row_tiles)};
-}
-
-}  // namespace
-
-struct CudaFused::State final : FusedState {
-  ~State() override {
-    for (cudaGraphExec_t graph : graphs) {
-      if (graph != nullptr) (void)cudaGraphExecDestroy(graph);
-    }
-    for (cudaEvent_t event : done) {
-      if (event != nullptr) (void)cudaEventDestroy(event);
-    }
-  }
-  Buffer memory, results;
-  float *x = nullptr, *q = nullptr, *k = nullptr, *v = nullptr, *attn = nullptr, *act = nullptr, *logits = nullptr;
-  float* normed = nullptr;
-  cuda::StepControl* control = nullptr;  // on the device
-  cuda::StepResult* result = nullptr;    // [2], the host's, by parity of the position
-  cuda::StepControl* start = nullptr;    // the host's, on its way to `control`
-  cudaEvent_t done[2] = {};              // the step of a position of that parity
-  cudaGraphExec_t graphs[2] = {};                         // a token's: with all logits, with the best only
-  const void *graph_kv = nullptr, *graph_rope = nullptr;  // what the graphs were captured with
-  int64_t last_position = -1;                             // of the last token, and the best token after it
-  int32_t last_best = -1;
-  bool ahead = false;  // the step of last_best is on the stream already
-};
-
 std::unique_ptr<CudaFused> CudaFused::create(const CudaBackend& backend, const ModelGraph& graph) {
-  const auto takes = [](const Matrix* matrix) { return cuda::vector_product_takes(weights_of(matrix)); };
+  const auto takes = [](const Matrix* matrix) {
+    return cuda::vector_product_takes(weights_of(matrix)) && cuda::normed_codes_takes(matrix->n_cols());
+  };
   for (const LayerGraph& layer : graph.layers) {
     if (!takes(layer.q) || !takes(layer.k) || !takes(layer.v) || !takes(layer.o) || !takes(layer.gate) ||
         !takes(layer.up) || !takes(layer.down)) {
@@ -57,8 +21,9 @@ std::unique_ptr<CudaFused> CudaFused::create(const CudaBackend& backend, const M
   return std::unique_ptr<CudaFused>(new CudaFused(backend, graph));
 }
 
-Result<std::unique_ptr<FusedState>> CudaFused::new_state(const StreamOptions&) const {
+Result<std::unique_ptr<FusedState>> CudaFused::new_state(const StreamOptions& options) const {
   auto state = std::make_unique<State>();
+  state->max_tokens = options.max_tokens;
   size_t n_floats = 0;
   const auto lay_out = [&](float* base) {
     n_floats = 0;
@@ -74,6 +39,18 @@ Result<std::unique_ptr<FusedState>> CudaFused::new_state(const StreamOptions&) c
     place(state->act, graph_.d_ff);
     place(state->logits, graph_.vocab_size);
     place(state->normed, graph_.d_model);
+    const int64_t n = state->max_tokens, blocks = cuda::n_tiles(n, cuda::kTokenBlock);
+    const int64_t widest = std::max({graph_.d_model, d_q(), graph_.d_ff});
+    place(state->xs, n * graph_.d_model);
+    place(state->qs, n * d_q());
+    place(state->ks, n * d_kv());
+    place(state->vs, n * d_kv());
+    place(state->attns, n * d_q());
+    place(state->acts, n * graph_.d_ff);
+    place(state->q_halves, n * d_q() / 2 + 1);
+    place(state->codes, blocks * cuda::kTokenBlock * cuda::n_tiles(widest, cuda::kTileCols) * cuda::kTileCols / 4);
+    place(state->inv_scales, n);
+    place(state->sums, n);
   };
   lay_out(nullptr);
   BN_ASSIGN_OR_RETURN(state->memory, backend_.allocate(n_floats * sizeof(float) + sizeof(cuda::StepControl)));
@@ -89,16 +66,18 @@ Result<std::unique_ptr<FusedState>> CudaFused::new_state(const StreamOptions&) c
   return std::unique_ptr<FusedState>(std::move(state));
 }
 
-bool CudaFused::takes(std::span<const SequencePart> parts) const {
-  if (parts.size() != 1 || parts[0].ids.size() != 1) return false;
-  return cuda::token_attention_takes(cuda_cache(parts[0].kv[0]), {nullptr, nullptr, graph_.head_dim / 2});
-}
+bool CudaFused::takes(std::span<const SequencePart> parts) const { return parts.size() == 1; }
 
 Status CudaFused::step(Stream& stream, std::span<const SequencePart> parts, const RopeTable& rope, int64_t n_best,
                        MatrixView logits) const {
   BN_RETURN_IF_ERROR(backend_.enter());
   CudaStream& cuda_stream = static_cast<CudaStream&>(stream);
-  return token_step(cuda_stream, static_cast<State&>(*cuda_stream.fused), parts[0], rope, n_best, logits);
+  State& state = static_cast<State&>(*cuda_stream.fused);
+  const SequencePart& part = parts[0];
+  const bool alone = part.ids.size() == 1 &&
+                     cuda::token_attention_takes(cuda_cache(part.kv[0]), {rope.cos, rope.sin, rope.n_pairs});
+  return alone ? token_step(cuda_stream, state, part, rope, n_best, logits)
+               : prompt_step(cuda_stream, state, part, rope, n_best, logits);
 }
 
 Status CudaFused::token_step(CudaStream& stream, State& state, const SequencePart& part, const RopeTable& rope,
@@ -132,8 +111,7 @@ Status CudaFused::token_step(CudaStream& stream, State& state, const SequencePar
   state.last_best = result.id;
   if (logits.n_rows == 0) return ok();
   if (n_best == 1) {
-    std::fill_n(logits.data, logits.n_cols, -std::numeric_limits<float>::infinity());
-    logits.data[result.id] = result.logit;
+    put_best(result, logits.data, logits.n_cols);
     return ok();
   }
   return backend_.fetch(stream, state.logits, std::as_writable_bytes(std::span(logits.data, size_t(logits.n_cols))));
@@ -203,9 +181,13 @@ Status CudaFused::launch_token(CudaStream& stream, State& state, std::span<const
         product(state.act, layer.ffn_sub_norm, cuda::Epilogue::kAdd, {segment(layer.down, state.x)}, layer.down),
         kDoing);
   }
+  return launch_head(launcher, state, state.x, best_only);
+}
+
+Status CudaFused::launch_head(const cuda::Launcher& launcher, State& state, const float* x, bool best_only) const {
   cuda::TokenHead head;
   head.table = table_of(graph_.head);
-  head.x = state.x;
+  head.x = x;
   head.norm = graph_.output_norm;
   head.eps = graph_.rms_eps;
   head.logits = state.logits;
@@ -214,7 +196,8 @@ Status CudaFused::launch_token(CudaStream& stream, State& state, std::span<const
   head.control = state.control;
   head.result = state.result;
   const bool by_sketch = best_only && head.sketch.codes != nullptr;
-  BN_CUDA_RETURN_IF_ERROR(by_sketch ? cuda::token_best(launcher, head) : cuda::token_head(launcher, head), kDoing);
+  BN_CUDA_RETURN_IF_ERROR(by_sketch ? cuda::token_best(launcher, head) : cuda::token_head(launcher, head),
+                          "starting a kernel");
   return ok();
 }
 

@@ -26,6 +26,11 @@ class CudaFused final : public FusedModel {
   CudaFused(const CudaBackend& backend, const ModelGraph& graph) : backend_(backend), graph_(graph) {}
   Status token_step(CudaStream& stream, State& state, const SequencePart& part, const RopeTable& rope, int64_t n_best,
                     MatrixView logits) const;
+  Status prompt_step(CudaStream& stream, State& state, const SequencePart& part, const RopeTable& rope, int64_t n_best,
+                     MatrixView logits) const;
+  Status launch_layer(CudaStream& stream, State& state, const LayerGraph& layer, const KvLayer& kv,
+                      const SequencePart& part, const RopeTable& rope) const;
+  Status launch_head(const cuda::Launcher& launcher, State& state, const float* x, bool best_only) const;
   // Puts a token's kernels on the stream.
   Status launch_token(CudaStream& stream, State& state, std::span<const KvLayer> kv, const RopeTable& rope,
                       bool best_only) const;
