@@ -4,6 +4,8 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cmath>
+#include <cstdio>
 
 // Sessions on the GPU: the same tokens as on the CPU, whatever is asked for in between.
 namespace bitnet {
@@ -73,27 +75,38 @@ TEST_F(CudaSession, GreedyTextOfTheStorytellerIsTheCpus) {
   }
 }
 
-// Prompts of several tokens at once: their attention may round otherwise (numerics.md 12), so the texts may part where
-// the CPU's best two logits lie within 0.01.
-TEST_F(CudaSession, PromptsLeadToTheSameTokenWhereTheCpuIsSure) {
+// Prompts of several tokens at once: with a float32 cache their logits are the CPU's. With half floats tensor cores
+// compute their attention (numerics.md 12), which moves some activations to the next int8 level, as rounding the cache
+// does: the limits are those of golden_test.cc for that.
+TEST_F(CudaSession, PromptsGiveTheLogitsOfTheCpu) {
   const std::string path = BITNET_SOURCE_DIR "/models/storyteller-29m.gguf";
   const auto cpu = load_on(path, "cpu"), gpu = load_on(path, "cuda");
   ASSERT_TRUE(cpu && gpu);
-  const int64_t vocab_size = cpu->info().vocab_size;
-  int n_sure = 0, n_differ = 0;
+  double difference = 0, norm = 0;
   for (uint64_t i = 0; i < 50; ++i) {
-    const auto ids = random_ids(int64_t(5 + 7 * i), vocab_size, i);
-    Session a = new_session(*cpu, 256, 8, KvType::kF16, 512), b = new_session(*gpu, 256, 1, KvType::kF16, 512);
-    ASSERT_TRUE(a.append(ids));
-    ASSERT_TRUE(b.append(ids));
-    std::vector<float> sorted = copy(a.logits());
-    std::partial_sort(sorted.begin(), sorted.begin() + 2, sorted.end(), std::greater<>());
-    if (sorted[0] - sorted[1] <= 0.01f) continue;
-    ++n_sure;
-    n_differ += argmax(a.logits()) != argmax(b.logits());
+    const auto ids = random_ids(int64_t(5 + 7 * i), cpu->info().vocab_size, i);
+    for (const KvType kv_type : {KvType::kF32, KvType::kQ8_0, KvType::kF16}) {
+      Session a = new_session(*cpu, 256, 8, kv_type, 512), b = new_session(*gpu, 256, 1, kv_type, 512);
+      ASSERT_TRUE(a.append(ids));
+      ASSERT_TRUE(b.append(ids));
+      const std::vector<float> expected = copy(a.logits()), found = copy(b.logits());
+      if (kv_type != KvType::kF16) {
+        ASSERT_EQ(expected, found) << "prompt " << i;
+        continue;
+      }
+      for (size_t k = 0; k < expected.size(); ++k) {
+        difference += std::pow(double(found[k]) - double(expected[k]), 2);
+        norm += std::pow(double(expected[k]), 2);
+      }
+      std::vector<float> sorted = expected;
+      std::partial_sort(sorted.begin(), sorted.begin() + 2, sorted.end(), std::greater<>());
+      if (sorted[0] - sorted[1] > 0.1f) {
+        EXPECT_EQ(argmax(expected), argmax(found)) << "prompt " << i;
+      }
+    }
   }
-  EXPECT_GT(n_sure, 40);
-  EXPECT_EQ(n_differ, 0);
+  std::printf("f16 cache: relative RMS of the logits %.3g\n", std::sqrt(difference / norm));
+  EXPECT_LE(std::sqrt(difference / norm), 3e-2);
 }
 
 TEST_F(CudaSession, ADeviceThatIsNotThereIsAnError) {

@@ -60,7 +60,8 @@ Status CudaFused::launch_layer(CudaStream& stream, State& state, const LayerGrap
     for (const cuda::Segment& s : segments) call.segments[call.n_segments++] = s;
     call.epilogue = epilogue;
     const cudaError_t error = cuda::normed_codes(launcher, x, norm, graph_.rms_eps, call.x);
-    return error == cudaSuccess ? cuda::prompt_product(launcher, call) : error;
+    if (error != cudaSuccess) return error;
+    return backend_.hopper() ? cuda::prompt_wgmma(launcher, call) : cuda::prompt_mma(launcher, call);
   };
   BN_CUDA_RETURN_IF_ERROR(
       product(state.xs, layer.attn_norm, cuda::Epilogue::kStore,

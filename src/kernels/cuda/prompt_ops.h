@@ -35,7 +35,8 @@ struct PromptProduct {
   Segment segments[3];
   Epilogue epilogue = Epilogue::kStore;
 };
-cudaError_t prompt_product(const Launcher& launcher, const PromptProduct& call);
+cudaError_t prompt_mma(const Launcher& launcher, const PromptProduct& call);    // every device
+cudaError_t prompt_wgmma(const Launcher& launcher, const PromptProduct& call);  // compute capability 9.0 only
 
 // Rotates q, which becomes f16 times log2(e) / sqrt(head_dim), and k; appends k and v to an f16 cache.
 struct PromptRope {

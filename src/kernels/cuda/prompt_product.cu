@@ -2,6 +2,7 @@
 #include "kernels/cuda/fragment_layout.h"
 #include "kernels/cuda/hopper.cuh"
 #include "kernels/cuda/prompt_ops.h"
+#include "kernels/cuda/row_block.cuh"
 #include "kernels/cuda/tensor_core.cuh"
 
 // Products of many tokens with mma.sync. A block has 8 row tiles, two a warp, and 128 tokens, half of them a warp; with
@@ -13,23 +14,9 @@ constexpr int kThreads = 256;
 constexpr int kStages = 4;
 constexpr int kStage_bytes = kTokenBlock * kTileCols;
 
-// Where row tiles of a block lie: the segment, and its first tile.
-struct RowBlock {
-  int segment, tile;
-};
-__device__ inline RowBlock row_block(const PromptProduct& call, int block, int tiles_per_block) {
-  int segment = 0;
-  while (true) {
-    const int n = (call.segments[segment].n_row_tiles + tiles_per_block - 1) / tiles_per_block;
-    if (block < n) return {segment, block * tiles_per_block};
-    block -= n;
-    ++segment;
-  }
-}
-
 __global__ void __launch_bounds__(kThreads, 2) prompt_product_kernel(const __grid_constant__ PromptProduct call) {
   extern __shared__ __align__(128) uint8_t memory[];
-  const bool gate = call.epilogue == Epilogue::kGateRelu2 || call.epilogue == Epilogue::kGateSilu;
+  const bool gate = is_gate(call.epilogue);
   const int tid = int(threadIdx.x), warp = tid / 32, lane = tid % 32, g = lane / 4, t = lane % 4;
   const int row_warp = warp % 4, token_warp = warp / 4, n_col_tiles = call.x.n_col_tiles;
   const RowBlock block = row_block(call, int(blockIdx.y), gate ? 4 : 8);
@@ -123,14 +110,9 @@ __global__ void __launch_bounds__(kThreads, 2) prompt_product_kernel(const __gri
 
 }  // namespace
 
-cudaError_t prompt_product(const Launcher& launcher, const PromptProduct& call) {
-  const bool gate = call.epilogue == Epilogue::kGateRelu2 || call.epilogue == Epilogue::kGateSilu;
-  int n_blocks = 0;
-  for (int i = 0; i < (gate ? 1 : call.n_segments); ++i) {
-    const int per_block = gate ? 4 : 8;
-    n_blocks += (call.segments[i].n_row_tiles + per_block - 1) / per_block;
-  }
-  const dim3 grid(unsigned((call.x.n_tokens + kTokenBlock - 1) / kTokenBlock), unsigned(n_blocks));
+cudaError_t prompt_mma(const Launcher& launcher, const PromptProduct& call) {
+  const dim3 grid(unsigned((call.x.n_tokens + kTokenBlock - 1) / kTokenBlock),
+                  unsigned(n_row_blocks(call, is_gate(call.epilogue) ? 4 : 8)));
   return launch_kernel(launcher, grid, dim3(kThreads), size_t(kStages) * kStage_bytes, prompt_product_kernel, call);
 }
 

@@ -127,7 +127,8 @@ __global__ void __launch_bounds__(kThreads) vector_product_kernel(const __grid_c
   for (int i = 0; i < kFours; ++i) {
     absmax = fmaxf(absmax, fmaxf(fmaxf(fabsf(v[i].x), fabsf(v[i].y)), fmaxf(fabsf(v[i].z), fabsf(v[i].w))));
   }
-  for (int step = 16; step > 0; step /= 2) absmax = fmaxf(absmax, __shfl_xor_sync(kFullWarp, absmax, step));
+  // Not negative and no NaN, so ordered like their bits.
+  absmax = __uint_as_float(__reduce_max_sync(kFullWarp, __float_as_uint(absmax)));
   if (lane == 0) maxima[warp] = absmax;
   __syncthreads();
   absmax = maxima[0];
@@ -147,7 +148,7 @@ __global__ void __launch_bounds__(kThreads) vector_product_kernel(const __grid_c
   }
   sum = __reduce_add_sync(kFullWarp, sum);
   if (lane == 0) sums[warp] = sum;
-  __syncthreads();
+  __syncwarp();  // a warp multiplies the columns that it has quantised
 #if __CUDA_ARCH__ >= 900
   barrier_wait(&arrived, 0);
 #else
