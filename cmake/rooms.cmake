@@ -75,7 +75,8 @@ macro(bitnet_cuda)
   set(BITNET_CUDA_LIBRARIES ${BITNET_CUDA_LIBRARIES} PARENT_SCOPE)
 endmacro()
 
-# src/**/*_gpu_test.cc become one program that wants a GPU; without one its tests are skipped and say so.
+# src/**/*_gpu_test.cc become one program that wants a GPU; without one its tests are skipped and say so. It runs in the
+# folder of any checkout, so that it can be carried to a machine with a GPU.
 function(bitnet_gpu_tests)
   file(GLOB_RECURSE tests CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/src/*_gpu_test.cc)
   add_executable(gpu_test ${tests} ${PROJECT_SOURCE_DIR}/src/model/run_model_test.cc)
@@ -84,10 +85,10 @@ function(bitnet_gpu_tests)
   endforeach()
   target_sources(gpu_test PRIVATE ${BITNET_ISA_OBJECTS})
   target_include_directories(gpu_test PRIVATE ${PROJECT_SOURCE_DIR}/src ${PROJECT_SOURCE_DIR}/include)
-  target_compile_definitions(gpu_test PRIVATE BITNET_SOURCE_DIR="${PROJECT_SOURCE_DIR}")
+  target_compile_definitions(gpu_test PRIVATE BITNET_SOURCE_DIR=".")
   target_link_libraries(gpu_test PRIVATE bitnet_options bitnet_headers Threads::Threads GTest::gtest_main
                         ${BITNET_CUDA_LIBRARIES})
-  gtest_discover_tests(gpu_test DISCOVERY_TIMEOUT 60 PROPERTIES LABELS gpu TIMEOUT 600)
+  gtest_discover_tests(gpu_test DISCOVERY_TIMEOUT 60 WORKING_DIRECTORY ${PROJECT_SOURCE_DIR} PROPERTIES LABELS gpu TIMEOUT 600)
 endfunction()
 
 # One instruction set of the CPU back end: src/kernels/cpu/isa_NAME.cc alone is built with its flags, and ctest checks

@@ -127,10 +127,10 @@ struct ModelGraph;
 
 struct StreamOptions {
   int n_threads = 1;
-  int64_t max_tokens = 1;  // rows of any MatrixView to come
-  int64_t max_cols = 1;    // columns of any linear's input, rows of a matrix used by kSomeColumns
-  int64_t n_ctx = 1;       // positions that attention may see
-  int64_t n_heads = 1;     // with so many queries a token
+  int64_t max_tokens = 1;             // rows of any MatrixView to come
+  int64_t max_cols = 1;               // columns of any linear's input, rows of a matrix used by kSomeColumns
+  int64_t n_ctx = 1;                  // positions that attention may see
+  int64_t n_heads = 1;                // with so many queries a token
   const FusedModel* fused = nullptr;  // whose steps are to run on the stream, if any
 };
 
@@ -145,7 +145,8 @@ class Stream {
 
 // All operations are deterministic and allocate nothing. Shapes are the caller's duty (model/forward.cc), so that only
 // reading a file can fail; linear() wants the rows of a table loaded.
-// Weights of norms and rotation tables lie in allocate()'s memory. Const and thread-safe as long as each thread uses a Stream of its own.
+// Weights of norms and rotation tables lie in allocate()'s memory. Const and thread-safe as long as each thread uses a
+// Stream of its own.
 class Backend {
  public:
   virtual ~Backend() = default;

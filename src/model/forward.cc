@@ -96,8 +96,8 @@ class ForwardPass {
       const int64_t n = std::min(ws_.logit_rows_, logits.n_rows - row);
       const MatrixView out{ws_.logits_, n, logits.n_cols};
       BN_RETURN_IF_ERROR(products({h.row(row), n, h.n_cols}, wanted.n_best, out));
-      BN_RETURN_IF_ERROR(
-          backend_.fetch(stream_, out.data, std::as_writable_bytes(std::span(logits.row(row), size_t(n * out.n_cols)))));
+      BN_RETURN_IF_ERROR(backend_.fetch(stream_, out.data,
+                                        std::as_writable_bytes(std::span(logits.row(row), size_t(n * out.n_cols)))));
     }
     return ok();
   }

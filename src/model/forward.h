@@ -39,8 +39,8 @@ struct RopeTables {
 };
 Result<RopeTables> make_rope_tables(const Backend& backend, const ModelConfig& config, int64_t n_positions);
 
-// The logits that forward() is to compute, in the host's memory: of the last out.n_rows tokens (0, some or all), [n, vocab_size]. With
-// n_best > 0 they hold only those that Backend::best_logits() promises.
+// The logits that forward() is to compute, in the host's memory: of the last out.n_rows tokens (0, some or all), [n,
+// vocab_size]. With n_best > 0 they hold only those that Backend::best_logits() promises.
 struct WantedLogits {
   MatrixView out;
   int64_t n_best = 0;

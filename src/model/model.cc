@@ -177,18 +177,26 @@ bool fits_graph(const LinearLayer& linear) {
 Status fuse(ModelImpl& model) {
   const ModelConfig& c = model.config;
   if (!model.act_quant) return ok();
-  ModelGraph graph{c.d_model,    c.d_ff,    c.n_heads,         c.n_kv_heads,
-                   c.head_dim,   c.vocab_size, c.rms_eps, c.gate_activation,
-                   model.token_embedding.get(), model.output ? model.output.get() : model.token_embedding.get(),
-                   model.output_norm.data(), {}};
+  ModelGraph graph{c.d_model,
+                   c.d_ff,
+                   c.n_heads,
+                   c.n_kv_heads,
+                   c.head_dim,
+                   c.vocab_size,
+                   c.rms_eps,
+                   c.gate_activation,
+                   model.token_embedding.get(),
+                   model.output ? model.output.get() : model.token_embedding.get(),
+                   model.output_norm.data(),
+                   {}};
   for (const LayerWeights& layer : model.layers) {
     for (const LinearLayer* linear : {&layer.q, &layer.k, &layer.v, &layer.o, &layer.gate, &layer.up, &layer.down}) {
       if (!fits_graph(*linear)) return ok();
     }
     graph.layers.push_back({layer.attn_norm.data(), layer.attn_sub_norm.data(), layer.ffn_norm.data(),
-                            layer.ffn_sub_norm.data(), layer.q.weight.get(), layer.k.weight.get(),
-                            layer.v.weight.get(), layer.o.weight.get(), layer.gate.weight.get(),
-                            layer.up.weight.get(), layer.down.weight.get()});
+                            layer.ffn_sub_norm.data(), layer.q.weight.get(), layer.k.weight.get(), layer.v.weight.get(),
+                            layer.o.weight.get(), layer.gate.weight.get(), layer.up.weight.get(),
+                            layer.down.weight.get()});
   }
   BN_ASSIGN_OR_RETURN(model.fused, model.backend->fuse(graph));
   return ok();
@@ -236,6 +244,10 @@ Result<Model> load_model(const std::string& path, const LoadOptions& options, Me
   model->config = checkpoint.config();
   model->sparse_ffn = options.sparse_ffn && model->config.gate_activation == GateActivation::kRelu2;
   if (measuring.gate_density > 0) {
+    if (!model->backend->host_memory()) {
+      return unsupported("densities are imposed on the host's memory, which {} does not work on",
+                         model->backend->name());
+    }
     constexpr uint64_t kSeed = 1;
     model->imposed.emplace(measuring.gate_density, measuring.down_density, model->config.d_ff, kSeed);
   }

@@ -23,8 +23,8 @@ struct Vector {
 
 struct LinearLayer {
   std::unique_ptr<Matrix> weight;
-  Vector input_norm;  // [n_cols] or empty
-  bool quantize_input = true;     // false: a layer that the file keeps in floats, inputs too
+  Vector input_norm;           // [n_cols] or empty
+  bool quantize_input = true;  // false: a layer that the file keeps in floats, inputs too
 };
 
 struct LayerWeights {

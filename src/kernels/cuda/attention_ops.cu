@@ -5,8 +5,8 @@ namespace {
 
 constexpr int kThreads = 256;
 
-// numerics.md 8 in its order: a half warp a score, a half warp for the sum, a thread a value of the output. A block does
-// one token of one head after the other.
+// numerics.md 8 in its order: a half warp a score, a half warp for the sum, a thread a value of the output. A block
+// does one token of one head after the other.
 __global__ void attention_kernel(Rows q, Cache cache, int64_t first_position, float* all_scores, float* out) {
   __shared__ float shared[kThreads / 32];
   __shared__ float shared_inverse;
@@ -24,7 +24,8 @@ __global__ void attention_kernel(Rows q, Cache cache, int64_t first_position, fl
       const int64_t p = round * (kThreads / 16) + threadIdx.x / 16;
       float lane = 0.0f;
       if (p < n_seen) {
-        for (int64_t i = threadIdx.x % 16; i < d; i += 16) lane += widen(cache.type, keys + p * cache.row_bytes, i) * query[i];
+        for (int64_t i = threadIdx.x % 16; i < d; i += 16)
+          lane += widen(cache.type, keys + p * cache.row_bytes, i) * query[i];
       }
       const float score = fold_lanes(lane) * scale;
       if (p < n_seen && threadIdx.x % 16 == 0) {
@@ -54,9 +55,8 @@ __global__ void attention_kernel(Rows q, Cache cache, int64_t first_position, fl
 }  // namespace
 
 void attention(cudaStream_t stream, Rows q, const Cache& cache, int64_t first_position, float* scores, float* out) {
-  const int64_t n = q.n_rows * (q.n_cols / cache.head_dim);
-  attention_kernel<<<unsigned(n < kAttentionBlocks ? n : kAttentionBlocks), kThreads, 0, stream>>>(
-      q, cache, first_position, scores, out);
+  const unsigned n_blocks = unsigned(min(q.n_rows * (q.n_cols / cache.head_dim), int64_t{kAttentionBlocks}));
+  attention_kernel<<<n_blocks, kThreads, 0, stream>>>(q, cache, first_position, scores, out);
 }
 
 }  // namespace bitnet::cuda

@@ -5,6 +5,7 @@
 #include "kernels/cuda/cuda_matrix.h"
 #include "kernels/cuda/cuda_ops.h"
 #include "kernels/cuda/cuda_stream.h"
+#include "kernels/cuda/prompt_ops.h"
 #include "kernels/fused_model.h"
 
 namespace bitnet {
@@ -37,7 +38,7 @@ cuda::Cache cuda_cache(const KvLayer& kv) {
 CudaBackend::CudaBackend(int device, const cudaDeviceProp& properties)
     : device_(device),
       n_multiprocessors_(properties.multiProcessorCount),
-      hopper_(properties.major == 9),
+      hopper_(properties.major == 9 && cuda::hopper_code()),
       kernels_(fmt::format("sm_{}{}", properties.major, properties.minor)) {}
 
 Status CudaBackend::enter() const {
@@ -53,8 +54,9 @@ Result<Buffer> CudaBackend::allocate(size_t size_bytes) const {
     (void)cudaGetLastError();
     size_t free_bytes = 0, total_bytes = 0;
     (void)cudaMemGetInfo(&free_bytes, &total_bytes);
-    return make_error(ErrorCode::kResource, "cuda:{} cannot give {:.2f} GiB: {:.2f} of its {:.2f} GiB are free", device_,
-                      double(size_bytes) * 0x1p-30, double(free_bytes) * 0x1p-30, double(total_bytes) * 0x1p-30);
+    return make_error(ErrorCode::kResource, "cuda:{} cannot give {:.2f} GiB: {:.2f} of its {:.2f} GiB are free",
+                      device_, double(size_bytes) * 0x1p-30, double(free_bytes) * 0x1p-30,
+                      double(total_bytes) * 0x1p-30);
   } else if (error != cudaSuccess) {
     return cuda_error(error, "taking memory");
   }

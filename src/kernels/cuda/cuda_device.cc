@@ -19,9 +19,10 @@ Result<int> count_devices() {
   (void)cudaGetLastError();
   (void)cudaDriverGetVersion(&driver);
   if (driver == 0) {
-    return unsupported("no CUDA device: this machine has no NVIDIA driver (libcuda.so.1 was not found); this build "
-                       "wants one for CUDA {}",
-                       version(CUDART_VERSION));
+    return unsupported(
+        "no CUDA device: this machine has no NVIDIA driver (libcuda.so.1 was not found); this build "
+        "wants one for CUDA {}",
+        version(CUDART_VERSION));
   }
   if (error == cudaErrorInsufficientDriver) {
     return unsupported("no CUDA device: the NVIDIA driver supports CUDA {}, this build wants {}", version(driver),

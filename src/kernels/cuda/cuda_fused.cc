@@ -74,8 +74,8 @@ Status CudaFused::step(Stream& stream, std::span<const SequencePart> parts, cons
   CudaStream& cuda_stream = static_cast<CudaStream&>(stream);
   State& state = static_cast<State&>(*cuda_stream.fused);
   const SequencePart& part = parts[0];
-  const bool alone = part.ids.size() == 1 &&
-                     cuda::token_attention_takes(cuda_cache(part.kv[0]), {rope.cos, rope.sin, rope.n_pairs});
+  const bool alone =
+      part.ids.size() == 1 && cuda::token_attention_takes(cuda_cache(part.kv[0]), {rope.cos, rope.sin, rope.n_pairs});
   return alone ? token_step(cuda_stream, state, part, rope, n_best, logits)
                : prompt_step(cuda_stream, state, part, rope, n_best, logits);
 }
@@ -98,9 +98,9 @@ Status CudaFused::token_step(CudaStream& stream, State& state, const SequencePar
     // What may still run with the last start has taken it: its result was waited for.
     state.start->token = id;
     state.start->position = int32_t(position);
-    BN_CUDA_RETURN_IF_ERROR(cudaMemcpyAsync(state.control, state.start, 2 * sizeof(int32_t), cudaMemcpyHostToDevice,
-                                            stream.get()),
-                            "copying a token to the device");
+    BN_CUDA_RETURN_IF_ERROR(
+        cudaMemcpyAsync(state.control, state.start, 2 * sizeof(int32_t), cudaMemcpyHostToDevice, stream.get()),
+        "copying a token to the device");
     BN_RETURN_IF_ERROR(launch(position));
   }
   state.ahead = follows && n_best == 1 && position + 1 < part.kv[0].n_ctx;
@@ -122,7 +122,8 @@ Status CudaFused::capture(CudaStream& stream, State& state, std::span<const KvLa
   for (const bool best_only : {false, true}) {
     cudaGraphExec_t& graph = state.graphs[best_only];
     if (graph != nullptr) (void)cudaGraphExecDestroy(std::exchange(graph, nullptr));
-    BN_CUDA_RETURN_IF_ERROR(cudaStreamBeginCapture(stream.get(), cudaStreamCaptureModeThreadLocal), "recording a graph");
+    BN_CUDA_RETURN_IF_ERROR(cudaStreamBeginCapture(stream.get(), cudaStreamCaptureModeThreadLocal),
+                            "recording a graph");
     Status launched = launch_token(stream, state, kv, rope, best_only);
     cudaGraph_t recorded = nullptr;
     const cudaError_t ended = cudaStreamEndCapture(stream.get(), &recorded);
@@ -137,8 +138,8 @@ Status CudaFused::capture(CudaStream& stream, State& state, std::span<const KvLa
   return ok();
 }
 
-Status CudaFused::launch_token(CudaStream& stream, State& state, std::span<const KvLayer> kv,
-                               const RopeTable& rope, bool best_only) const {
+Status CudaFused::launch_token(CudaStream& stream, State& state, std::span<const KvLayer> kv, const RopeTable& rope,
+                               bool best_only) const {
   const cuda::Launcher launcher{stream.get(), backend_.hopper(), backend_.n_multiprocessors()};
   const auto product = [&](const float* x, const float* norm, cuda::Epilogue epilogue,
                            std::initializer_list<cuda::Segment> segments, const Matrix* first) {
@@ -154,8 +155,8 @@ Status CudaFused::launch_token(CudaStream& stream, State& state, std::span<const
   };
   constexpr const char* kDoing = "starting a kernel";
   BN_CUDA_RETURN_IF_ERROR(cuda::token_embedding(launcher, table_of(graph_.embedding), state.control, state.x), kDoing);
-  const cuda::Epilogue gate = graph_.gate_activation == GateActivation::kRelu2 ? cuda::Epilogue::kGateRelu2
-                                                                               : cuda::Epilogue::kGateSilu;
+  const cuda::Epilogue gate =
+      graph_.gate_activation == GateActivation::kRelu2 ? cuda::Epilogue::kGateRelu2 : cuda::Epilogue::kGateSilu;
   for (size_t i = 0; i < graph_.layers.size(); ++i) {
     const LayerGraph& layer = graph_.layers[i];
     BN_CUDA_RETURN_IF_ERROR(

@@ -27,9 +27,9 @@ Status CudaFused::prompt_step(CudaStream& stream, State& state, const SequencePa
     // Whatever read the last start is done: its result was waited for.
     state.start->token = part.ids[size_t(token)];
     state.start->position = int32_t(position);
-    BN_CUDA_RETURN_IF_ERROR(cudaMemcpyAsync(state.control, state.start, 2 * sizeof(int32_t), cudaMemcpyHostToDevice,
-                                            stream.get()),
-                            "copying a token to the device");
+    BN_CUDA_RETURN_IF_ERROR(
+        cudaMemcpyAsync(state.control, state.start, 2 * sizeof(int32_t), cudaMemcpyHostToDevice, stream.get()),
+        "copying a token to the device");
     BN_RETURN_IF_ERROR(launch_head(launcher, state, state.xs + token * d, n_best == 1));
     const std::span<float> out(logits.row(row), size_t(logits.n_cols));
     if (n_best == 1) {
@@ -51,12 +51,9 @@ Status CudaFused::launch_layer(CudaStream& stream, State& state, const LayerGrap
   const auto product = [&](const float* x, const float* norm, cuda::Epilogue epilogue,
                            std::initializer_list<cuda::Segment> segments, const Matrix* weight) {
     cuda::PromptProduct call;
-    call.x = {reinterpret_cast<int8_t*>(state.codes),
-              state.inv_scales,
-              reinterpret_cast<int32_t*>(state.sums),
-              n,
-              int(weights_of(weight).n_cols),
-              int(weights_of(weight).n_col_tiles)};
+    call.x = {reinterpret_cast<int8_t*>(state.codes), state.inv_scales,
+              reinterpret_cast<int32_t*>(state.sums), n,
+              int(weights_of(weight).n_cols),         int(weights_of(weight).n_col_tiles)};
     for (const cuda::Segment& s : segments) call.segments[call.n_segments++] = s;
     call.epilogue = epilogue;
     const cudaError_t error = cuda::normed_codes(launcher, x, norm, graph_.rms_eps, call.x);
@@ -71,11 +68,11 @@ Status CudaFused::launch_layer(CudaStream& stream, State& state, const LayerGrap
   const cuda::Rope angles{rope.cos, rope.sin, rope.n_pairs};
   if (cuda::prompt_attention_takes(cache)) {
     __half* const q = reinterpret_cast<__half*>(state.q_halves);
-    BN_CUDA_RETURN_IF_ERROR(cuda::prompt_rope(launcher, {state.qs, state.ks, state.vs, q, cache, angles, n,
-                                                         int(graph_.n_heads), first}),
-                            kDoing);
     BN_CUDA_RETURN_IF_ERROR(
-        cuda::prompt_attention(launcher, {q, cache, n, int(graph_.n_heads), first, state.attns}), kDoing);
+        cuda::prompt_rope(launcher, {state.qs, state.ks, state.vs, q, cache, angles, n, int(graph_.n_heads), first}),
+        kDoing);
+    BN_CUDA_RETURN_IF_ERROR(cuda::prompt_attention(launcher, {q, cache, n, int(graph_.n_heads), first, state.attns}),
+                            kDoing);
   } else {
     cuda::rope(stream.get(), {state.qs, n, d_q()}, graph_.head_dim, angles, first);
     cuda::rope(stream.get(), {state.ks, n, d_kv()}, graph_.head_dim, angles, first);
@@ -84,8 +81,8 @@ Status CudaFused::launch_layer(CudaStream& stream, State& state, const LayerGrap
   }
   BN_CUDA_RETURN_IF_ERROR(
       product(state.attns, layer.attn_sub_norm, cuda::Epilogue::kAdd, {segment(layer.o, state.xs)}, layer.o), kDoing);
-  const cuda::Epilogue gate = graph_.gate_activation == GateActivation::kRelu2 ? cuda::Epilogue::kGateRelu2
-                                                                               : cuda::Epilogue::kGateSilu;
+  const cuda::Epilogue gate =
+      graph_.gate_activation == GateActivation::kRelu2 ? cuda::Epilogue::kGateRelu2 : cuda::Epilogue::kGateSilu;
   BN_CUDA_RETURN_IF_ERROR(product(state.xs, layer.ffn_norm, gate,
                                   {segment(layer.gate, state.acts), segment(layer.up, state.acts)}, layer.gate),
                           kDoing);

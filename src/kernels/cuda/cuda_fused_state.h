@@ -1,8 +1,8 @@
 #pragma once
 
 #include "kernels/cuda/cuda_fused.h"
-#include "kernels/cuda/fragment_layout.h"
 #include "kernels/cuda/cuda_matrix.h"
+#include "kernels/cuda/fragment_layout.h"
 #include "kernels/cuda/prompt_ops.h"
 
 #include <algorithm>
@@ -13,7 +13,9 @@ namespace bitnet {
 inline const cuda::TernaryWeights& weights_of(const Matrix* matrix) {
   return static_cast<const CudaTernaryMatrix*>(matrix)->weights();
 }
-inline const cuda::FloatTable& table_of(const Matrix* matrix) { return static_cast<const CudaFloatMatrix*>(matrix)->table(); }
+inline const cuda::FloatTable& table_of(const Matrix* matrix) {
+  return static_cast<const CudaFloatMatrix*>(matrix)->table();
+}
 
 inline cuda::Segment segment(const Matrix* matrix, float* out) {
   const cuda::TernaryWeights& w = weights_of(matrix);
@@ -44,10 +46,10 @@ struct CudaFused::State final : FusedState {
   float* q_halves = nullptr;  // f16
   float* codes = nullptr;     // int8, cuda::TiledCodes
   float *inv_scales = nullptr, *sums = nullptr;
-  cuda::StepControl* control = nullptr;  // on the device
-  cuda::StepResult* result = nullptr;    // [2], the host's, by parity of the position
-  cuda::StepControl* start = nullptr;    // the host's, on its way to `control`
-  cudaEvent_t done[2] = {};              // the step of a position of that parity
+  cuda::StepControl* control = nullptr;                   // on the device
+  cuda::StepResult* result = nullptr;                     // [2], the host's, by parity of the position
+  cuda::StepControl* start = nullptr;                     // the host's, on its way to `control`
+  cudaEvent_t done[2] = {};                               // the step of a position of that parity
   cudaGraphExec_t graphs[2] = {};                         // a token's: with all logits, with the best only
   const void *graph_kv = nullptr, *graph_rope = nullptr;  // what the graphs were captured with
   int64_t last_position = -1;                             // of the last token, and the best token after it

@@ -25,7 +25,8 @@ struct Weights {
   Weights(int64_t n_rows, int64_t n_cols, Fill fill, TernaryScales scales = {}) : codes(size_t(n_rows * n_cols)) {
     const CounterRng rng(uint64_t(n_rows * 31 + n_cols));
     for (size_t i = 0; i < codes.size(); ++i) {
-      codes[i] = fill == Fill::kRandom ? uint8_t(rng.bits(i) % 3) : uint8_t(fill == Fill::kHighest ? 2 : fill == Fill::kZero);
+      codes[i] =
+          fill == Fill::kRandom ? uint8_t(rng.bits(i) % 3) : uint8_t(fill == Fill::kHighest ? 2 : fill == Fill::kZero);
     }
     source.n_rows = n_rows;
     source.n_cols = n_cols;
@@ -127,7 +128,8 @@ TEST_F(CudaOps, GroupedScalesAndFloatActivations) {
 }
 
 std::vector<std::byte> table_bytes(DType dtype, int64_t n_rows, int64_t n_cols) {
-  if (dtype != DType::kQ4_0 && dtype != DType::kQ4_K) return *quantize(dtype, random_floats(n_rows * n_cols, 31), n_rows, n_cols);
+  if (dtype != DType::kQ4_0 && dtype != DType::kQ4_K)
+    return *quantize(dtype, random_floats(n_rows * n_cols, 31), n_rows, n_cols);
   const DTypeInfo& info = dtype_info(dtype);
   const CounterRng rng(8);
   std::vector<std::byte> bytes(size_t(n_rows * n_cols / info.block_size * info.block_bytes));
@@ -142,7 +144,8 @@ std::vector<std::byte> table_bytes(DType dtype, int64_t n_rows, int64_t n_cols) 
 }
 
 TEST_F(CudaOps, FloatTablesOfEveryType) {
-  for (const DType dtype : {DType::kF32, DType::kF16, DType::kBF16, DType::kQ8_0, DType::kQ4_0, DType::kQ6_K, DType::kQ4_K}) {
+  for (const DType dtype :
+       {DType::kF32, DType::kF16, DType::kBF16, DType::kQ8_0, DType::kQ4_0, DType::kQ6_K, DType::kQ4_K}) {
     for (const int64_t n_cols : {1, 15, 100, 256, 2560}) {
       if (n_cols % dtype_info(dtype).block_size != 0) continue;
       const auto bytes = table_bytes(dtype, 37, n_cols);

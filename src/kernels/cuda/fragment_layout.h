@@ -12,8 +12,8 @@
 // each, so that one 16-byte load a lane brings what four mma.m16n8k32 (or wgmma m64nNk32) instructions take as their A
 // fragment. Lane 4g + t has in its word s (columns 32s to 32s + 31) the codes of rows g and g + 8: plane p, the bits
 // 8b + 2p, is row g + 8 (p & 1), column 32s + 16 (p >> 1) + 4t + b. Tiles lie row tile after row tile, in each one
-// column tile after the other. Rows and columns that a matrix does not have are code 0; their sums are never used, their
-// activations are 0.
+// column tile after the other. Rows and columns that a matrix does not have are code 0; their sums are never used,
+// their activations are 0.
 namespace bitnet::cuda {
 
 constexpr int kTileRows = 16;

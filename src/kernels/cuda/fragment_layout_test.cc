@@ -17,7 +17,8 @@ TEST(FragmentLayout, PackedWordsHoldEachCodeWhereCodePlaceSays) {
       for (size_t i = 0; i < codes.size(); ++i) codes[i] = uint8_t(rng.bits(i) % 3);
       const int64_t n_col_tiles = n_tiles(n_cols, kTileCols);
       std::vector<uint32_t> words(size_t(n_tiles(n_rows, kTileRows) * n_col_tiles * kTileWords));
-      for (size_t i = 0; i < words.size(); ++i) words[i] = pack_word(codes.data(), n_rows, n_cols, n_col_tiles, int64_t(i));
+      for (size_t i = 0; i < words.size(); ++i)
+        words[i] = pack_word(codes.data(), n_rows, n_cols, n_col_tiles, int64_t(i));
       uint64_t want = 0, found = 0;
       for (int64_t row = 0; row < n_rows; ++row) {
         for (int64_t col = 0; col < n_cols; ++col) {
@@ -53,7 +54,8 @@ TEST(FragmentLayout, AWarpMultipliesWhatBelongsTogether) {
         const uint32_t word = pack_word(codes.data(), kRows, kCols, 2, (tile * 32 + lane) * 4 + s);
         for (int p = 0; p < 4; ++p) {
           const uint32_t first = fragments[lane % 4 * 8 + 2 * s + p / 2];
-          for (int b = 0; b < 4; ++b) sums[lane / 4 + 8 * (p % 2)] += int(word >> (8 * b + 2 * p) & 3) * x[first + size_t(b)];
+          for (int b = 0; b < 4; ++b)
+            sums[lane / 4 + 8 * (p % 2)] += int(word >> (8 * b + 2 * p) & 3) * x[first + size_t(b)];
         }
       }
     }

@@ -1,8 +1,8 @@
 #include "kernels/cuda/best_token.cuh"
 #include "kernels/cuda/normed_row.cuh"
 
-// The best token without reading the whole head (numerics.md 10). Each row w has a copy w~ = step * int8 code, the input
-// x a copy x~ = (256 high + low) / scale in 16 bits. As in kernels/cpu/head_sketch.h, the exact product is within
+// The best token without reading the whole head (numerics.md 10). Each row w has a copy w~ = step * int8 code, the
+// input x a copy x~ = (256 high + low) / scale in 16 bits. As in kernels/cpu/head_sketch.h, the exact product is within
 //   bound = |w - w~| (|x| + |x - x~|) + |w| (|x - x~| + slack |x|)
 // of the integers' product; slack, (n_cols / 16 + 64) 2^-24, covers the rounding of the exact product's lane sum and of
 // what is computed here, and lengths are enlarged by more than their own rounding. Rows whose upper bound reaches the
@@ -125,8 +125,9 @@ __global__ void __launch_bounds__(kThreads) bound_kernel(const __grid_constant__
     if (lane < kRowsAtOnce && row + lane < n_rows) {
       const int64_t at = row + lane;
       const float about = (product * inv_scale) * call.sketch.steps[at];
-      const float bound = (call.sketch.errors[at] * (x_length + x_error) +
-                           call.sketch.lengths[at] * (x_error + slack * x_length)) * kEnlarged;
+      const float bound =
+          (call.sketch.errors[at] * (x_length + x_error) + call.sketch.lengths[at] * (x_error + slack * x_length)) *
+          kEnlarged;
       call.logits[at] = about + bound;
       floor = fmaxf(floor, about - bound);
     }
@@ -154,7 +155,8 @@ __global__ void __launch_bounds__(kThreads) choose_kernel(const __grid_constant_
       const int64_t row = first + __ffs(int(left)) - 1;
       const uint4* const from = reinterpret_cast<const uint4*>(call.table.data + row * call.table.row_bytes);
 #pragma unroll 10
-      for (int j = lane; j < call.table.row_bytes / 16; j += 32) reinterpret_cast<uint4*>(row_bytes)[j] = __ldg(from + j);
+      for (int j = lane; j < call.table.row_bytes / 16; j += 32)
+        reinterpret_cast<uint4*>(row_bytes)[j] = __ldg(from + j);
       __syncwarp();
       float sum = 0.0f;
 #pragma unroll 8
@@ -178,8 +180,8 @@ void build_sketch(cudaStream_t stream, const FloatTable& table, int8_t* codes, f
 cudaError_t token_best(const Launcher& launcher, const TokenHead& call) {
   const size_t n_cols = size_t(call.table.n_cols), squares = squares_bytes(int(n_cols));
   const size_t bound_bytes = n_cols * 4 + (squares > 2 * n_cols ? squares : 2 * n_cols);
-  const cudaError_t error =
-      launch_kernel(launcher, dim3(unsigned(3 * launcher.n_multiprocessors)), dim3(kThreads), bound_bytes, bound_kernel, call);
+  const cudaError_t error = launch_kernel(launcher, dim3(unsigned(3 * launcher.n_multiprocessors)), dim3(kThreads),
+                                          bound_bytes, bound_kernel, call);
   if (error != cudaSuccess) return error;
   return launch_kernel(launcher, dim3(unsigned(launcher.n_multiprocessors)), dim3(kThreads),
                        n_cols * 4 + kThreads / 32 * size_t(call.table.row_bytes), choose_kernel, call);

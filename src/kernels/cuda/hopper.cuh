@@ -37,11 +37,10 @@ __device__ inline void barrier_arrive(uint64_t* barrier) {
 __device__ inline void barrier_wait(uint64_t* barrier, uint32_t parity) {
   uint32_t done = 0;
   while (done == 0) {
-    asm volatile(
-        "{.reg .pred p; mbarrier.try_wait.parity.shared::cta.b64 p, [%1], %2; selp.u32 %0, 1, 0, p;}"
-        : "=r"(done)
-        : "r"(shared_address(barrier)), "r"(parity)
-        : "memory");
+    asm volatile("{.reg .pred p; mbarrier.try_wait.parity.shared::cta.b64 p, [%1], %2; selp.u32 %0, 1, 0, p;}"
+                 : "=r"(done)
+                 : "r"(shared_address(barrier)), "r"(parity)
+                 : "memory");
   }
 }
 // Sizes and addresses in multiples of 16 bytes.
@@ -68,8 +67,8 @@ template <class... Parameters, class... Arguments>
 cudaError_t launch_kernel(const Launcher& launcher, dim3 grid, dim3 block, size_t shared_bytes,
                           void (*kernel)(Parameters...), const Arguments&... arguments) {
   const void* const function = reinterpret_cast<const void*>(kernel);
-  cudaError_t error = cudaFuncSetAttribute(function, cudaFuncAttributePreferredSharedMemoryCarveout,
-                                           cudaSharedmemCarveoutMaxShared);
+  cudaError_t error =
+      cudaFuncSetAttribute(function, cudaFuncAttributePreferredSharedMemoryCarveout, cudaSharedmemCarveoutMaxShared);
   if (error == cudaSuccess && shared_bytes > 0) {
     error = cudaFuncSetAttribute(function, cudaFuncAttributeMaxDynamicSharedMemorySize, int(shared_bytes));
   }
@@ -92,7 +91,10 @@ __device__ inline void prefetch(const void* global) { asm volatile("prefetch.glo
 // Loads of what another kernel wrote a moment ago: never through the read-only cache.
 __device__ inline float4 load4(const float* p) {
   float4 v;
-  asm volatile("ld.global.v4.f32 {%0,%1,%2,%3}, [%4];" : "=f"(v.x), "=f"(v.y), "=f"(v.z), "=f"(v.w) : "l"(p) : "memory");
+  asm volatile("ld.global.v4.f32 {%0,%1,%2,%3}, [%4];"
+               : "=f"(v.x), "=f"(v.y), "=f"(v.z), "=f"(v.w)
+               : "l"(p)
+               : "memory");
   return v;
 }
 __device__ inline float load1(const float* p) {

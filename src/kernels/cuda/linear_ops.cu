@@ -80,9 +80,8 @@ __global__ void ternary_float_kernel(TernaryWeights w, Rows x, float* out) {
 
 template <TableType kType>
 __global__ void float_kernel(FloatTable w, Rows x, float* out) {
-  lane_products(w.n_rows, x, out, 1.0f, [&](int64_t row, int64_t i, float v) {
-    return widen(kType, w.data + row * w.row_bytes, i) * v;
-  });
+  lane_products(w.n_rows, x, out, 1.0f,
+                [&](int64_t row, int64_t i, float v) { return widen(kType, w.data + row * w.row_bytes, i) * v; });
 }
 
 template <TableType kType>

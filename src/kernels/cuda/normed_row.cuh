@@ -8,7 +8,9 @@ namespace bitnet::cuda {
 // Squares of a row of n values, each lane of its lane sum in a row of its own, which a lane reads by fours without bank
 // conflicts: n / 16 + 4 floats apart.
 __device__ inline int square_stride(int n_cols) { return (n_cols / 16 + 3) / 4 * 4 + 4; }
-__host__ __device__ constexpr size_t squares_bytes(int n_cols) { return size_t(16 * ((n_cols / 16 + 3) / 4 * 4 + 4)) * 4; }
+__host__ __device__ constexpr size_t squares_bytes(int n_cols) {
+  return size_t(16 * ((n_cols / 16 + 3) / 4 * 4 + 4)) * 4;
+}
 
 // The squares of columns 4i to 4i + 3.
 __device__ inline void put_squares(const float4& v, int i, int stride, float* squares) {
@@ -19,37 +21,43 @@ __device__ inline void put_squares(const float4& v, int i, int stride, float* sq
   to[3 * stride] = v.w * v.w;
 }
 
-// 1 / sqrt(lane sum of the squares / n_cols + eps) (numerics.md 5), for all threads. A barrier before it.
+// 1 / sqrt(lane sum of the squares / n_cols + eps) (numerics.md 5), by a whole warp. A barrier before it.
+__device__ inline float square_factor(const float* squares, int stride, int n_cols, float eps) {
+  const float* const from = squares + threadIdx.x % 16 * stride;
+  const int n = n_cols / 16, last = n / 4 * 4;
+  float lane = 0.0f;
+  // Each addition waits for the one before it; the loads are kept 16 values ahead of them.
+  constexpr int kAhead = 4;
+  float4 next[kAhead];
+#pragma unroll
+  for (int j = 0; j < kAhead; ++j) next[j] = *reinterpret_cast<const float4*>(from + min(4 * j, last));
+  int i = 0;
+  for (; i + 4 * kAhead <= n; i += 4 * kAhead) {
+    float4 now[kAhead];
+#pragma unroll
+    for (int j = 0; j < kAhead; ++j) {
+      now[j] = next[j];
+      next[j] = *reinterpret_cast<const float4*>(from + min(i + 4 * (kAhead + j), last));
+    }
+#pragma unroll
+    for (int j = 0; j < kAhead; ++j) {
+      lane += now[j].x;
+      lane += now[j].y;
+      lane += now[j].z;
+      lane += now[j].w;
+    }
+  }
+  for (; i < n; ++i) lane += from[i];
+  const float mean = sum_lanes(lane) / float(n_cols);
+  return 1.0f / sqrtf(mean + eps);
+}
+
+// The same for all threads of the block.
 __device__ inline float row_factor(const float* squares, int stride, int n_cols, float eps) {
   __shared__ float shared_r;
   if (threadIdx.x < 32) {
-    const float* const from = squares + threadIdx.x % 16 * stride;
-    const int n = n_cols / 16, last = n / 4 * 4;
-    float lane = 0.0f;
-    // Each addition waits for the one before it; the loads are kept 16 values ahead of them.
-    constexpr int kAhead = 4;
-    float4 next[kAhead];
-#pragma unroll
-    for (int j = 0; j < kAhead; ++j) next[j] = *reinterpret_cast<const float4*>(from + min(4 * j, last));
-    int i = 0;
-    for (; i + 4 * kAhead <= n; i += 4 * kAhead) {
-      float4 now[kAhead];
-#pragma unroll
-      for (int j = 0; j < kAhead; ++j) {
-        now[j] = next[j];
-        next[j] = *reinterpret_cast<const float4*>(from + min(i + 4 * (kAhead + j), last));
-      }
-#pragma unroll
-      for (int j = 0; j < kAhead; ++j) {
-        lane += now[j].x;
-        lane += now[j].y;
-        lane += now[j].z;
-        lane += now[j].w;
-      }
-    }
-    for (; i < n; ++i) lane += from[i];
-    const float mean = sum_lanes(lane) / float(n_cols);
-    if (threadIdx.x == 0) shared_r = 1.0f / sqrtf(mean + eps);
+    const float r = square_factor(squares, stride, n_cols, eps);
+    if (threadIdx.x == 0) shared_r = r;
   }
   __syncthreads();
   return shared_r;

@@ -71,8 +71,8 @@ Result<std::unique_ptr<Matrix>> CudaBackend::prepare(const TernarySource& source
   }
   BN_CUDA_RETURN_IF_ERROR(cudaGetLastError(), "packing weights");
   weights.words = words.as<uint32_t>();
-  return std::unique_ptr<Matrix>(std::make_unique<CudaTernaryMatrix>(source.n_rows, source.n_cols, std::move(words),
-                                                                     std::move(groups), weights));
+  return std::unique_ptr<Matrix>(
+      std::make_unique<CudaTernaryMatrix>(source.n_rows, source.n_cols, std::move(words), std::move(groups), weights));
 }
 
 Result<std::unique_ptr<Matrix>> CudaBackend::prepare(const FloatSource& source, ThreadPool& pool) const {

@@ -174,9 +174,9 @@ __global__ void __launch_bounds__(kThreads) prompt_attention_kernel(const __grid
     async_commit();
 #pragma unroll
     for (int i = 0; i < kKeys / 16; ++i) {
-      const uint32_t p[4] = {half_pair(scores[2 * i][0], scores[2 * i][1]), half_pair(scores[2 * i][2], scores[2 * i][3]),
-                             half_pair(scores[2 * i + 1][0], scores[2 * i + 1][1]),
-                             half_pair(scores[2 * i + 1][2], scores[2 * i + 1][3])};
+      const uint32_t p[4] = {
+          half_pair(scores[2 * i][0], scores[2 * i][1]), half_pair(scores[2 * i][2], scores[2 * i][3]),
+          half_pair(scores[2 * i + 1][0], scores[2 * i + 1][1]), half_pair(scores[2 * i + 1][2], scores[2 * i + 1][3])};
 #pragma unroll
       for (int j = 0; j < kDim / 16; ++j) {
         uint32_t b[4];

@@ -56,8 +56,8 @@ __global__ void __launch_bounds__(kThreads)
         uint32_t(uint8_t(int(quantized(v[i].x, scale)))) | uint32_t(uint8_t(int(quantized(v[i].y, scale)))) << 8 |
         uint32_t(uint8_t(int(quantized(v[i].z, scale)))) << 16 | uint32_t(uint8_t(int(quantized(v[i].w, scale)))) << 24;
     const int piece = at % 32 / 4 ^ (row & 7);
-    *reinterpret_cast<uint32_t*>(block + at / 32 * (kTokenBlock * kTileCols) + row * kTileCols + piece * 16 + at % 4 * 4) =
-        word;
+    *reinterpret_cast<uint32_t*>(block + at / 32 * (kTokenBlock * kTileCols) + row * kTileCols + piece * 16 +
+                                 at % 4 * 4) = word;
     sum = __dp4a(int(word), 0x01010101, sum);
   }
   sum = block_sum(sum, shared_sum);
@@ -70,7 +70,8 @@ __global__ void __launch_bounds__(kThreads)
 
 bool normed_codes_takes(int64_t n_cols) { return n_cols % 16 == 0 && n_cols <= kMaxFours * kThreads * 4; }
 
-cudaError_t normed_codes(const Launcher& launcher, const float* x, const float* norm, float eps, const TiledCodes& out) {
+cudaError_t normed_codes(const Launcher& launcher, const float* x, const float* norm, float eps,
+                         const TiledCodes& out) {
   const int fours = (out.n_col_tiles * 32 + kThreads - 1) / kThreads;
   const auto launch = [&](auto kernel) {
     return launch_kernel(launcher, dim3(unsigned(out.n_tokens)), dim3(kThreads), squares_bytes(out.n_cols), kernel, x,

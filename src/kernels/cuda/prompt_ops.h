@@ -37,6 +37,9 @@ struct PromptProduct {
 };
 cudaError_t prompt_mma(const Launcher& launcher, const PromptProduct& call);    // every device
 cudaError_t prompt_wgmma(const Launcher& launcher, const PromptProduct& call);  // compute capability 9.0 only
+// Whether the current device runs code that was compiled for 9.0; not so where it was compiled from PTX (another
+// device, or CUDA_FORCE_PTX_JIT=1).
+bool hopper_code();
 
 // Rotates q, which becomes f16 times log2(e) / sqrt(head_dim), and k; appends k and v to an f16 cache.
 struct PromptRope {

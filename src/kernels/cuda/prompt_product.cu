@@ -43,6 +43,12 @@ __global__ void __launch_bounds__(kThreads, 2) prompt_product_kernel(const __gri
   };
   for (int k = 0; k < kStages - 1; ++k) fetch(k);
 
+  __shared__ float inv_scales[kTokenBlock];
+  __shared__ int sums[kTokenBlock];
+  if (const int token = int(blockIdx.x) * kTokenBlock + tid; tid < kTokenBlock && token < call.x.n_tokens) {
+    inv_scales[tid] = load1(call.x.inv_scales + token);
+    sums[tid] = __float_as_int(load1(reinterpret_cast<const float*>(call.x.sums) + token));
+  }
   int acc[2][8][4] = {};
   for (int k = 0; k < n_col_tiles; ++k) {
     async_wait<kStages - 2>();
@@ -82,17 +88,17 @@ __global__ void __launch_bounds__(kThreads, 2) prompt_product_kernel(const __gri
     for (int e = 0; e < 2; ++e) {
       const int token = int(blockIdx.x) * kTokenBlock + token_warp * 64 + j * 8 + 2 * t + e;
       if (token >= call.x.n_tokens) continue;
-      const float inv_scale = call.x.inv_scales[token];
-      const int codes_sum = call.x.sums[token];
+      const float inv_scale = inv_scales[token % kTokenBlock];
+      const int codes_sum = sums[token % kTokenBlock];
 #pragma unroll
       for (int half = 0; half < 2; ++half) {
         const int at = 2 * half + e;
         if (gate) {
           const int row = tile0 * 16 + g + 8 * half;
           if (row >= first.n_rows) continue;
-          first.out[size_t(token) * first.n_rows + row] =
-              gated(call.epilogue == Epilogue::kGateRelu2, value(acc[0][j][at], half, inv_scale, codes_sum, first.alpha),
-                    value(acc[1][j][at], half, inv_scale, codes_sum, second.alpha));
+          first.out[size_t(token) * first.n_rows + row] = gated(
+              call.epilogue == Epilogue::kGateRelu2, value(acc[0][j][at], half, inv_scale, codes_sum, first.alpha),
+              value(acc[1][j][at], half, inv_scale, codes_sum, second.alpha));
           continue;
         }
 #pragma unroll

@@ -6,8 +6,8 @@
 #include "kernels/cuda/wgmma.cuh"
 
 // Products of many tokens on Hopper. Two warpgroups have kA times 64 rows each, unpack their codes in registers and
-// multiply them with 128 tokens' activations, which one thread has copied to shared memory. While one warpgroup unpacks,
-// the other keeps the tensor cores busy.
+// multiply them with 128 tokens' activations, which one thread has copied to shared memory. While one warpgroup
+// unpacks, the other keeps the tensor cores busy.
 namespace bitnet::cuda {
 namespace {
 
@@ -21,6 +21,8 @@ __global__ void __launch_bounds__(kThreads, kA == 1 ? 2 : 1) wgmma_kernel(const 
   extern __shared__ __align__(1024) uint8_t raw[];
   constexpr int kStages = stages(kA);
   __shared__ __align__(8) uint64_t full[kStages], empty[kStages];
+  __shared__ float inv_scales[kTokenBlock];
+  __shared__ int sums[kTokenBlock];
   uint8_t* const memory = raw + (1024 - shared_address(raw) % 1024) % 1024;
   const bool gate = is_gate(call.epilogue);
   const int tid = int(threadIdx.x), warp = tid / 32, lane = tid % 32, g = lane / 4, t = lane % 4;
@@ -58,6 +60,11 @@ __global__ void __launch_bounds__(kThreads, kA == 1 ? 2 : 1) wgmma_kernel(const 
   if (tid == 0) {
     for (int k = 0; k < kStages; ++k) fetch(k);
   }
+  if (const int token = int(blockIdx.x) * kTokenBlock + tid; tid < kTokenBlock && token < call.x.n_tokens) {
+    inv_scales[tid] = load1(call.x.inv_scales + token);
+    sums[tid] = __float_as_int(load1(reinterpret_cast<const float*>(call.x.sums) + token));
+  }
+  __syncthreads();
   int acc[kA][64];
 #pragma unroll
   for (int a = 0; a < kA; ++a) {
@@ -104,37 +111,35 @@ __global__ void __launch_bounds__(kThreads, kA == 1 ? 2 : 1) wgmma_kernel(const 
     }
   }
 
-  const auto value = [&](int sum, float inv_scale, int codes_sum, float alpha) {
-    return (float(sum - codes_sum) * inv_scale) * alpha;
-  };
+  // Four columns of tokens at a time: what is added to is read before anything is written.
+  const bool adds = call.epilogue == Epilogue::kAdd;
 #pragma unroll
-  for (int j = 0; j < 16; ++j) {
+  for (int group = 0; group < 4; ++group) {
+    float before[kA][16];
+    const auto each = [&](const auto& visit) {
 #pragma unroll
-    for (int e = 0; e < 2; ++e) {
-      const int token = int(blockIdx.x) * kTokenBlock + j * 8 + 2 * t + e;
-      if (token >= call.x.n_tokens) continue;
-      const float inv_scale = call.x.inv_scales[token];
-      const int codes_sum = call.x.sums[token];
-      float* const out = first.out + size_t(token) * first.n_rows;
+      for (int i = 0; i < 16; ++i) {
+        const int at = group * 16 + i, column = at / 4 * 8 + 2 * t + i % 2;
+        const int token = int(blockIdx.x) * kTokenBlock + column;
+        if (token >= call.x.n_tokens) continue;
+        float* const out = first.out + size_t(token) * first.n_rows;
 #pragma unroll
-      for (int half = 0; half < 2; ++half) {
-        const int at = 4 * j + 2 * half + e;
-        if (gate) {
-          const int row = tile[0] * 16 + g + 8 * half;
-          if (row >= first.n_rows) continue;
-          out[row] = gated(call.epilogue == Epilogue::kGateRelu2, value(acc[0][at], inv_scale, codes_sum, first.alpha),
-                           value(acc[kA - 1][at], inv_scale, codes_sum, call.segments[1].alpha));
-          continue;
-        }
-#pragma unroll
-        for (int a = 0; a < kA; ++a) {
-          const int row = tile[a] * 16 + g + 8 * half;
-          if (row >= first.n_rows) continue;
-          const float y = value(acc[a][at], inv_scale, codes_sum, first.alpha);
-          out[row] = call.epilogue == Epilogue::kAdd ? out[row] + y : y;
+        for (int a = 0; a < (kA == 2 && gate ? 1 : kA); ++a) {
+          const int row = tile[a] * 16 + g + i / 2 % 2 * 8;
+          if (row < first.n_rows) visit(a, i, at, column, out[row]);
         }
       }
-    }
+    };
+    if (adds) each([&](int a, int i, int, int, const float& out) { before[a][i] = out; });
+    each([&](int a, int i, int at, int column, float& out) {
+      const float y = (float(acc[a][at] - sums[column]) * inv_scales[column]) * first.alpha;
+      if (gate) {
+        const float up = (float(acc[kA - 1][at] - sums[column]) * inv_scales[column]) * call.segments[1].alpha;
+        out = gated(call.epilogue == Epilogue::kGateRelu2, y, up);
+      } else {
+        out = adds ? before[a][i] + y : y;
+      }
+    });
   }
 #endif
 }
@@ -143,10 +148,18 @@ template <int kA>
 cudaError_t launch(const Launcher& launcher, const PromptProduct& call) {
   const dim3 grid(unsigned((call.x.n_tokens + kTokenBlock - 1) / kTokenBlock),
                   unsigned(n_row_blocks(call, is_gate(call.epilogue) ? 8 : 8 * kA)));
-  return launch_kernel(launcher, grid, dim3(kThreads), size_t(stages(kA)) * kStage_bytes + 1024, wgmma_kernel<kA>, call);
+  return launch_kernel(launcher, grid, dim3(kThreads), size_t(stages(kA)) * kStage_bytes + 1024, wgmma_kernel<kA>,
+                       call);
 }
 
 }  // namespace
+
+bool hopper_code() {
+  cudaFuncAttributes attributes = {};
+  const cudaError_t error = cudaFuncGetAttributes(&attributes, wgmma_kernel<1>);
+  (void)cudaGetLastError();
+  return error == cudaSuccess && attributes.ptxVersion >= 90;
+}
 
 cudaError_t prompt_wgmma(const Launcher& launcher, const PromptProduct& call) {
   return is_gate(call.epilogue) ? launch<2>(launcher, call) : launch<1>(launcher, call);

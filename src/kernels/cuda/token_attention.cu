@@ -7,7 +7,7 @@ namespace bitnet::cuda {
 namespace {
 
 constexpr int kThreads = 512;
-constexpr int kChunk = 64;   // positions whose values lie in shared memory together
+constexpr int kChunk = 64;  // positions whose values lie in shared memory together
 constexpr int kStages = 8;
 constexpr int kMaxHeadDim = 256;
 constexpr size_t kMaxShared_bytes = 200 * 1024;
@@ -29,20 +29,28 @@ __device__ inline void rotate(float* row, const Rope& rope, int position, int th
 
 // Eight consecutive values: lanes of a lane sum that follow each other.
 template <class T>
-__device__ inline void load_eight(const T* p, float (&v)[8]) {
-  if constexpr (sizeof(T) == 2) {
-    const uint4 raw = *reinterpret_cast<const uint4*>(p);
-    const uint32_t words[4] = {raw.x, raw.y, raw.z, raw.w};
-#pragma unroll
-    for (int i = 0; i < 4; ++i) {
-      v[2 * i] = __half2float(__ushort_as_half((unsigned short)(words[i] & 0xffffu)));
-      v[2 * i + 1] = __half2float(__ushort_as_half((unsigned short)(words[i] >> 16)));
-    }
-  } else {
-    const float4 a = reinterpret_cast<const float4*>(p)[0], b = reinterpret_cast<const float4*>(p)[1];
-    v[0] = a.x, v[1] = a.y, v[2] = a.z, v[3] = a.w, v[4] = b.x, v[5] = b.y, v[6] = b.z, v[7] = b.w;
+struct Eight;
+template <>
+struct Eight<__half> {
+  uint4 raw;
+  __device__ void load(const __half* p) { raw = *reinterpret_cast<const uint4*>(p); }
+  __device__ float at(int i) const {
+    const uint32_t word = i < 2 ? raw.x : i < 4 ? raw.y : i < 6 ? raw.z : raw.w;
+    return __half2float(__ushort_as_half((unsigned short)(i % 2 == 0 ? word & 0xffffu : word >> 16)));
   }
-}
+};
+template <>
+struct Eight<float> {
+  float4 low, high;
+  __device__ void load(const float* p) {
+    low = reinterpret_cast<const float4*>(p)[0];
+    high = reinterpret_cast<const float4*>(p)[1];
+  }
+  __device__ float at(int i) const {
+    const float4& v = i < 4 ? low : high;
+    return i % 4 == 0 ? v.x : i % 4 == 1 ? v.y : i % 4 == 2 ? v.z : v.w;
+  }
+};
 
 template <class T>
 __global__ void __launch_bounds__(kThreads) token_attention_kernel(const __grid_constant__ TokenAttention call) {
@@ -106,13 +114,22 @@ __global__ void __launch_bounds__(kThreads) token_attention_kernel(const __grid_
     float lanes[8] = {};
     if (p < n_seen) {
       const T* const key = p == position ? new_key : keys + int64_t(p) * d;
-#pragma unroll 8
-      for (int i = half * 8; i < d; i += 16) {
-        float k[8], qs[8];
-        load_eight(key + i, k);
-        load_eight(q + i, qs);
+      // Loads together, then sums in order.
+      constexpr int kTogether = 8;
+      for (int base = half * 8; base < d; base += 16 * kTogether) {
+        Eight<T> k[kTogether];
 #pragma unroll
-        for (int e = 0; e < 8; ++e) lanes[e] += k[e] * qs[e];
+        for (int j = 0; j < kTogether; ++j) {
+          if (base + 16 * j < d) k[j].load(key + base + 16 * j);
+        }
+#pragma unroll
+        for (int j = 0; j < kTogether; ++j) {
+          if (base + 16 * j >= d) break;
+          Eight<float> qs;
+          qs.load(q + base + 16 * j);
+#pragma unroll
+          for (int e = 0; e < 8; ++e) lanes[e] += k[j].at(e) * qs.at(e);
+        }
       }
     }
 #pragma unroll
@@ -166,7 +183,8 @@ __global__ void __launch_bounds__(kThreads) token_attention_kernel(const __grid_
 template <class T>
 cudaError_t launch(const Launcher& launcher, const TokenAttention& call) {
   const size_t n_bytes = token_attention_bytes(call.cache);
-  return launch_kernel(launcher, dim3(unsigned(call.n_heads)), dim3(kThreads), n_bytes, token_attention_kernel<T>, call);
+  return launch_kernel(launcher, dim3(unsigned(call.n_heads)), dim3(kThreads), n_bytes, token_attention_kernel<T>,
+                       call);
 }
 
 }  // namespace

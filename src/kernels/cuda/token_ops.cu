@@ -130,8 +130,8 @@ unsigned n_blocks(int64_t n) { return unsigned((n + kThreads - 1) / kThreads); }
 
 void pack_tiles(cudaStream_t stream, const uint8_t* codes, int64_t n_rows, int64_t n_cols, uint32_t* words) {
   const int64_t n_words = n_tiles(n_rows, kTileRows) * n_tiles(n_cols, kTileCols) * kTileWords;
-  const unsigned blocks = n_blocks(n_words);
-  pack_tiles_kernel<<<blocks < 65536 ? blocks : 65536, kThreads, 0, stream>>>(codes, n_rows, n_cols, n_words, words);
+  const unsigned blocks = min(n_blocks(n_words), 65536u);
+  pack_tiles_kernel<<<blocks, kThreads, 0, stream>>>(codes, n_rows, n_cols, n_words, words);
 }
 
 void embed(cudaStream_t stream, const FloatTable& table, const int32_t* ids, Rows out) {
