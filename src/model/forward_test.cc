@@ -126,7 +126,7 @@ TEST(ForwardTest, StopsAndReportsNumericErrors) {
   std::vector<float> cache(4 * 2 * 8 * 64);
   const KvLayer kv[2] = {{cache.data(), cache.data() + 1024, DType::kF32, 2, 8, 64},
                          {cache.data() + 2048, cache.data() + 3072, DType::kF32, 2, 8, 64}};
-  const RopeTables rope = make_rope_tables(impl.config, 8);
+  const RopeTables rope = *make_rope_tables(*impl.backend, impl.config, 8);
   std::vector<float> logits(48);
   const int32_t ids[] = {1, 2};
   const std::atomic<bool> stop{true};

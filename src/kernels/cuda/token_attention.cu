@@ -190,7 +190,7 @@ cudaError_t launch(const Launcher& launcher, const TokenAttention& call) {
 }  // namespace
 
 size_t token_attention_bytes(const Cache& cache) {
-  return size_t(kStages * kChunk * cache.row_bytes) + size_t(cache.n_ctx) * sizeof(float);
+  return size_t(kStages * kChunk * cache.row_bytes) + size_t(cache.n_ctx + 16) * sizeof(float);
 }
 
 bool token_attention_takes(const Cache& cache, const Rope& rope) {
