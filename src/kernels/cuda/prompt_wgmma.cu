@@ -12,15 +12,14 @@ namespace bitnet::cuda {
 namespace {
 
 constexpr int kThreads = 256;
-constexpr int kCodes_bytes = kTokenBlock * kTileCols;
-__host__ __device__ constexpr int stage_bytes(int a) { return kCodes_bytes + 8 * a * kTileBytes; }
+constexpr int kStage_bytes = kTokenBlock * kTileCols;
 __host__ __device__ constexpr int stages(int a) { return a == 1 ? 5 : 8; }
 
 template <int kA>
 __global__ void __launch_bounds__(kThreads, kA == 1 ? 2 : 1) wgmma_kernel(const __grid_constant__ PromptProduct call) {
 #if BN_HAS_WGMMA
   extern __shared__ __align__(1024) uint8_t raw[];
-  constexpr int kStages = stages(kA), kStage_bytes = stage_bytes(kA);
+  constexpr int kStages = stages(kA);
   __shared__ __align__(8) uint64_t full[kStages], empty[kStages];
   __shared__ float inv_scales[kTokenBlock];
   __shared__ int sums[kTokenBlock];
@@ -37,29 +36,28 @@ __global__ void __launch_bounds__(kThreads, kA == 1 ? 2 : 1) wgmma_kernel(const 
   }
   __syncthreads();
   launch_dependents();
-  const RowBlock block = row_block(call, int(blockIdx.y), gate ? 8 : 8 * kA);
-  const Segment& first = call.segments[block.segment];
-  const auto tile_of = [&](int w, int a) { return block.tile + (gate ? w : w / 4 * 4 * kA + a * 4 + w % 4); };
-  int tile[kA];
-#pragma unroll
-  for (int a = 0; a < kA; ++a) tile[a] = tile_of(warp, a);
-  // The first warp's lanes fetch a row tile each, and the first of them the activations.
-  const int8_t* const codes = call.x.codes + size_t(blockIdx.x) * n_col_tiles * kCodes_bytes;
-  const Segment& fetched = gate && lane % kA == 1 ? call.segments[1] : first;
-  const uint4* const rows =
-      fetched.tiles + size_t(min(tile_of(lane / kA % 8, lane % kA), fetched.n_row_tiles - 1)) * n_col_tiles * 32;
+  const int8_t* const codes = call.x.codes + size_t(blockIdx.x) * n_col_tiles * kStage_bytes;
   const auto fetch = [&](int k) {
     if (k >= n_col_tiles) return;
-    uint8_t* const to = memory + k % kStages * kStage_bytes;
-    uint64_t* const barrier = &full[k % kStages];
-    if (lane == 0) {
-      barrier_expect(barrier, kStage_bytes);
-      bulk_copy(to, codes + size_t(k) * kCodes_bytes, kCodes_bytes, barrier);
-    }
-    if (lane < 8 * kA) bulk_copy(to + kCodes_bytes + lane * kTileBytes, rows + k * 32, kTileBytes, barrier);
+    barrier_expect(&full[k % kStages], kStage_bytes);
+    bulk_copy(memory + k % kStages * kStage_bytes, codes + size_t(k) * kStage_bytes, kStage_bytes, &full[k % kStages]);
   };
+
+  const RowBlock block = row_block(call, int(blockIdx.y), gate ? 8 : 8 * kA);
+  const Segment& first = call.segments[block.segment];
+  int tile[kA];
+  const uint4* from[kA];
+  uint4 next[kA], after[kA];
+#pragma unroll
+  for (int a = 0; a < kA; ++a) {
+    const Segment& s = gate && a == 1 ? call.segments[1] : first;
+    tile[a] = block.tile + (gate ? warp : warp / 4 * 4 * kA + a * 4 + warp % 4);
+    from[a] = s.tiles + size_t(min(tile[a], s.n_row_tiles - 1)) * n_col_tiles * 32 + lane;
+    next[a] = __ldg(from[a]);
+    after[a] = __ldg(from[a] + min(1, n_col_tiles - 1) * 32);
+  }
   wait_for_dependencies();
-  if (warp == 0) {
+  if (tid == 0) {
     for (int k = 0; k < kStages; ++k) fetch(k);
   }
   if (const int token = int(blockIdx.x) * kTokenBlock + tid; tid < kTokenBlock && token < call.x.n_tokens) {
@@ -75,20 +73,20 @@ __global__ void __launch_bounds__(kThreads, kA == 1 ? 2 : 1) wgmma_kernel(const 
   }
   for (int k = 0; k < n_col_tiles; ++k) {
     const int stage = k % kStages;
-    uint8_t* const there = memory + stage * kStage_bytes;
-    barrier_wait(&full[stage], uint32_t(k / kStages & 1));
     uint32_t planes[kA][4][4];
 #pragma unroll
     for (int a = 0; a < kA; ++a) {
-      const uint4 w = reinterpret_cast<const uint4*>(there + kCodes_bytes)[(warp * kA + a) * 32 + lane];
-      const uint32_t words[4] = {w.x, w.y, w.z, w.w};
+      const uint32_t words[4] = {next[a].x, next[a].y, next[a].z, next[a].w};
 #pragma unroll
       for (int s = 0; s < 4; ++s) {
 #pragma unroll
         for (int p = 0; p < 4; ++p) planes[a][s][p] = words[s] >> (2 * p) & 0x03030303u;
       }
+      next[a] = after[a];
+      after[a] = __ldg(from[a] + min(k + 2, n_col_tiles - 1) * 32);
     }
-    const uint64_t descriptor = swizzled_descriptor(shared_address(there));
+    barrier_wait(&full[stage], uint32_t(k / kStages & 1));
+    const uint64_t descriptor = swizzled_descriptor(shared_address(memory) + uint32_t(stage * kStage_bytes));
     wgmma_fence();
 #pragma unroll
     for (int s = 0; s < 4; ++s) {
@@ -107,7 +105,7 @@ __global__ void __launch_bounds__(kThreads, kA == 1 ? 2 : 1) wgmma_kernel(const 
     }
     if (lane == 0) barrier_arrive(&empty[stage]);
     // The stage before this one is free, or nearly: the other warpgroup is at most a product behind.
-    if (warp == 0 && k > 0) {
+    if (tid == 0 && k > 0) {
       barrier_wait(&empty[(k - 1) % kStages], uint32_t((k - 1) / kStages & 1));
       fetch(k - 1 + kStages);
     }
@@ -150,8 +148,8 @@ template <int kA>
 cudaError_t launch(const Launcher& launcher, const PromptProduct& call) {
   const dim3 grid(unsigned((call.x.n_tokens + kTokenBlock - 1) / kTokenBlock),
                   unsigned(n_row_blocks(call, is_gate(call.epilogue) ? 8 : 8 * kA)));
-  return launch_kernel(launcher, grid, dim3(kThreads), size_t(stages(kA)) * size_t(stage_bytes(kA)) + 1024,
-                       wgmma_kernel<kA>, call);
+  return launch_kernel(launcher, grid, dim3(kThreads), size_t(stages(kA)) * kStage_bytes + 1024, wgmma_kernel<kA>,
+                       call);
 }
 
 }  // namespace
