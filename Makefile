@@ -34,7 +34,7 @@ lint:
 	scripts/lint.sh
 
 format:
-	git ls-files '*.h' '*.cc' | xargs clang-format -i
+	git ls-files '*.h' '*.cc' '*.cu' '*.cuh' | xargs clang-format -i
 
 bench: | build-dir
 	@scripts/install_deps.sh test

@@ -1,5 +1,6 @@
 set(BITNET_ROOMS "")
 set(BITNET_ISA_OBJECTS "")
+set(BITNET_CUDA_LIBRARIES "")
 
 # src/NAME/**.cc without *_test.cc become an object library; the *_test.cc one test program that links this room and
 # those below it.
@@ -9,6 +10,11 @@ function(bitnet_room name)
   list(FILTER tests INCLUDE REGEX "_test\\.cc$")
   list(FILTER sources EXCLUDE REGEX "_test\\.cc$")
   list(FILTER sources EXCLUDE REGEX "/kernels/cpu/isa_.*\\.cc$")
+  list(FILTER sources EXCLUDE REGEX "/kernels/cuda/")
+  list(FILTER tests EXCLUDE REGEX "_gpu_test\\.cc$")
+  if(NOT BITNET_HAVE_CUDA)
+    list(FILTER tests EXCLUDE REGEX "/kernels/cuda/")
+  endif()
   add_library(bitnet_${name} OBJECT ${sources})
   target_include_directories(bitnet_${name} PRIVATE ${PROJECT_SOURCE_DIR}/src ${PROJECT_SOURCE_DIR}/include)
   target_link_libraries(bitnet_${name} PRIVATE bitnet_options bitnet_headers Threads::Threads)
@@ -19,6 +25,9 @@ function(bitnet_room name)
   set(BITNET_ROOMS ${BITNET_ROOMS} PARENT_SCOPE)
   if(name STREQUAL "kernels")
     bitnet_isas()
+    if(BITNET_HAVE_CUDA)
+      bitnet_cuda()
+    endif()
     set(BITNET_ISA_OBJECTS ${BITNET_ISA_OBJECTS} PARENT_SCOPE)
   endif()
   if(BITNET_TESTS AND tests)
@@ -29,9 +38,57 @@ function(bitnet_room name)
     target_sources(${name}_test PRIVATE ${BITNET_ISA_OBJECTS})
     target_include_directories(${name}_test PRIVATE ${PROJECT_SOURCE_DIR}/src ${PROJECT_SOURCE_DIR}/include)
     target_compile_definitions(${name}_test PRIVATE BITNET_SOURCE_DIR="${PROJECT_SOURCE_DIR}")
-    target_link_libraries(${name}_test PRIVATE bitnet_options bitnet_headers Threads::Threads GTest::gtest_main)
+    target_link_libraries(${name}_test PRIVATE bitnet_options bitnet_headers Threads::Threads GTest::gtest_main
+                          ${BITNET_CUDA_LIBRARIES})
     gtest_discover_tests(${name}_test DISCOVERY_TIMEOUT 60 PROPERTIES LABELS unit TIMEOUT 600)
   endif()
+endfunction()
+
+# The CUDA back end: kernels in .cu files that include no library header, host code around them in .cc files. As with
+# the instruction sets, every object that wants the kernels room takes these too. The runtime is linked statically, so
+# that a program starts where there is no GPU and no driver.
+macro(bitnet_cuda)
+  file(GLOB cuda_sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/src/kernels/cuda/*.cc)
+  list(FILTER cuda_sources EXCLUDE REGEX "_test\\.cc$")
+  add_library(bitnet_cuda OBJECT ${cuda_sources})
+  target_include_directories(bitnet_cuda PRIVATE ${PROJECT_SOURCE_DIR}/src ${PROJECT_SOURCE_DIR}/include)
+  target_include_directories(bitnet_cuda SYSTEM PRIVATE ${BITNET_CUDA_INCLUDE})
+  target_link_libraries(bitnet_cuda PRIVATE bitnet_options bitnet_headers Threads::Threads)
+  target_compile_definitions(bitnet_kernels PRIVATE BITNET_CUDA=1)
+  set(BITNET_ISA_OBJECTS ${BITNET_ISA_OBJECTS} $<TARGET_OBJECTS:bitnet_cuda>)
+  # nvcc directly: this CMake's CUDA support knows no C++20 for compilers newer than itself.
+  file(GLOB kernel_sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/src/kernels/cuda/*.cu)
+  set(kernel_objects "")
+  foreach(source IN LISTS kernel_sources)
+    get_filename_component(stem ${source} NAME_WE)
+    set(object ${PROJECT_BINARY_DIR}/cuda/${stem}.o)
+    add_custom_command(OUTPUT ${object} DEPENDS ${source} DEPFILE ${object}.d VERBATIM
+      COMMAND ${CMAKE_COMMAND} -E make_directory ${PROJECT_BINARY_DIR}/cuda
+      COMMAND ${BITNET_NVCC} -std=c++20 -O3 -fmad=false -Xcompiler=-fPIC,-fvisibility=hidden,-Wall ${BITNET_CUDA_TARGETS}
+              -I${PROJECT_SOURCE_DIR}/src -MD -MF ${object}.d -c ${source} -o ${object}
+      COMMENT "Building CUDA object ${stem}.o")
+    list(APPEND kernel_objects ${object})
+  endforeach()
+  add_custom_target(bitnet_cuda_objects DEPENDS ${kernel_objects})
+  set(BITNET_ISA_OBJECTS ${BITNET_ISA_OBJECTS} ${kernel_objects})
+  set(BITNET_CUDA_LIBRARIES ${BITNET_CUDART} ${CMAKE_DL_LIBS} rt)
+  set(BITNET_CUDA_LIBRARIES ${BITNET_CUDA_LIBRARIES} PARENT_SCOPE)
+endmacro()
+
+# src/**/*_gpu_test.cc become one program that wants a GPU; without one its tests are skipped and say so. It runs in the
+# folder of any checkout, so that it can be carried to a machine with a GPU.
+function(bitnet_gpu_tests)
+  file(GLOB_RECURSE tests CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/src/*_gpu_test.cc)
+  add_executable(gpu_test ${tests} ${PROJECT_SOURCE_DIR}/src/model/run_model_test.cc)
+  foreach(room IN LISTS BITNET_ROOMS)
+    target_sources(gpu_test PRIVATE $<TARGET_OBJECTS:bitnet_${room}>)
+  endforeach()
+  target_sources(gpu_test PRIVATE ${BITNET_ISA_OBJECTS})
+  target_include_directories(gpu_test PRIVATE ${PROJECT_SOURCE_DIR}/src ${PROJECT_SOURCE_DIR}/include)
+  target_compile_definitions(gpu_test PRIVATE BITNET_SOURCE_DIR=".")
+  target_link_libraries(gpu_test PRIVATE bitnet_options bitnet_headers Threads::Threads GTest::gtest_main
+                        ${BITNET_CUDA_LIBRARIES})
+  gtest_discover_tests(gpu_test DISCOVERY_TIMEOUT 60 WORKING_DIRECTORY ${PROJECT_SOURCE_DIR} PROPERTIES LABELS gpu TIMEOUT 600)
 endfunction()
 
 # One instruction set of the CPU back end: src/kernels/cpu/isa_NAME.cc alone is built with its flags, and ctest checks

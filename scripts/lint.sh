@@ -4,7 +4,7 @@ set -eu
 cd "$(dirname "$0")/.."
 status=0
 
-files=$(git ls-files '*.h' '*.cc')
+files=$(git ls-files '*.h' '*.cc' '*.cu' '*.cuh')
 clang-format --dry-run -Werror $files || status=1
 python3 scripts/check_layers.py src || status=1
 

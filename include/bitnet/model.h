@@ -25,7 +25,7 @@ enum class HeadMode : uint8_t {
 };
 
 struct LoadOptions {
-  std::string device = "cpu";    // "cpu" or "reference"
+  std::string device = "cpu";    // "cpu", "cuda", "cuda:N" or "reference"
   int n_threads = 0;             // for loading; 0: all processors of this process
   bool i2s_arm64 = false;        // the file's I2_S tensors have the layout of bitnet.cpp built on ARM
   bool act_quant = true;         // false: unquantised activations, to tell rounding from errors

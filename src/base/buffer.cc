@@ -44,8 +44,21 @@ Result<Buffer> Buffer::allocate(size_t size_bytes, bool huge_pages) {
   return buffer;
 }
 
+Buffer Buffer::adopt(std::byte* data, size_t size_bytes, Release release) {
+  Buffer buffer;
+  buffer.data_ = data;
+  buffer.size_bytes_ = size_bytes;
+  buffer.release_ = release;
+  return buffer;
+}
+
 Buffer::~Buffer() {
-  if (data_ != nullptr) ::munmap(data_, mapped_bytes_);
+  if (data_ == nullptr) return;
+  if (release_ != nullptr) {
+    release_(data_);
+  } else {
+    ::munmap(data_, mapped_bytes_);
+  }
 }
 
 }  // namespace bitnet

@@ -14,16 +14,21 @@ class Buffer {
  public:
   // huge_pages: false for memory that fills up slowly, as a huge page is there in full from its first byte on.
   static Result<Buffer> allocate(size_t size_bytes, bool huge_pages = true);
+  // Owns what another allocator gave, a device's memory for one; `release` takes it back.
+  using Release = void (*)(std::byte* data);
+  static Buffer adopt(std::byte* data, size_t size_bytes, Release release);
   Buffer() = default;
   ~Buffer();
   Buffer(Buffer&& other) noexcept
       : data_(std::exchange(other.data_, nullptr)),
         size_bytes_(std::exchange(other.size_bytes_, 0)),
-        mapped_bytes_(std::exchange(other.mapped_bytes_, 0)) {}
+        mapped_bytes_(std::exchange(other.mapped_bytes_, 0)),
+        release_(std::exchange(other.release_, nullptr)) {}
   Buffer& operator=(Buffer&& other) noexcept {
     std::swap(data_, other.data_);
     std::swap(size_bytes_, other.size_bytes_);
     std::swap(mapped_bytes_, other.mapped_bytes_);
+    std::swap(release_, other.release_);
     return *this;
   }
 
@@ -39,6 +44,7 @@ class Buffer {
   std::byte* data_ = nullptr;
   size_t size_bytes_ = 0;
   size_t mapped_bytes_ = 0;
+  Release release_ = nullptr;  // null: mapped by allocate()
 };
 
 }  // namespace bitnet

@@ -65,7 +65,7 @@ TEST_P(Allocation, NoOperationTakesMemory) {
     cpu_.linear(*stream, {&by_ternary, 1}, q.view);
     cpu_.linear(*stream, {&by_ternary, 1}, y.view());
     cpu_.linear(*stream, {&by_table, 1}, y.view());
-    cpu_.fake_quantize(*stream, y.view());
+    cpu_.fake_quantize(*stream, y.view(), y.view());
     cpu_.rope(*stream, y.view(), 64, {angles.data(), angles.data(), kContext, 16}, 0);
     for (const KvLayer& kv : {f16, q8_0}) {
       cpu_.store_kv(*stream, x.view(), y.view(), kv, 0);

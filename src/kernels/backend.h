@@ -122,12 +122,16 @@ struct KvLayer {
   }
 };
 
+class FusedModel;
+struct ModelGraph;
+
 struct StreamOptions {
   int n_threads = 1;
-  int64_t max_tokens = 1;  // rows of any MatrixView to come
-  int64_t max_cols = 1;    // columns of any linear's input, rows of a matrix used by kSomeColumns
-  int64_t n_ctx = 1;       // positions that attention may see
-  int64_t n_heads = 1;     // with so many queries a token
+  int64_t max_tokens = 1;             // rows of any MatrixView to come
+  int64_t max_cols = 1;               // columns of any linear's input, rows of a matrix used by kSomeColumns
+  int64_t n_ctx = 1;                  // positions that attention may see
+  int64_t n_heads = 1;                // with so many queries a token
+  const FusedModel* fused = nullptr;  // whose steps are to run on the stream, if any
 };
 
 // One session's execution: its threads and scratch memory, all taken when it is made. One caller at a time.
@@ -141,14 +145,27 @@ class Stream {
 
 // All operations are deterministic and allocate nothing. Shapes are the caller's duty (model/forward.cc), so that only
 // reading a file can fail; linear() wants the rows of a table loaded.
-// Const and thread-safe as long as each thread uses a Stream of its own.
+// Weights of norms and rotation tables lie in allocate()'s memory. Const and thread-safe as long as each thread uses a
+// Stream of its own.
 class Backend {
  public:
   virtual ~Backend() = default;
   virtual std::string_view name() const = 0;     // "cpu", "reference"
   virtual std::string_view kernels() const = 0;  // "avx512vnni", what runs here
   virtual Result<std::unique_ptr<Stream>> new_stream(const StreamOptions& options) const = 0;
+
+  // Memory that the operations work on: views, caches, tables and norms point into it. Only where it is the host's may
+  // anyone else read or write it; upload() and fetch() work everywhere.
   virtual Result<Buffer> allocate(size_t size_bytes) const = 0;
+  virtual bool host_memory() const { return true; }
+  virtual Status upload(std::span<const std::byte> from, void* to) const;
+  // Waits for what the stream has to do. Operations may fail late: this and wait() say so.
+  virtual Status fetch(Stream&, const void* from, std::span<std::byte> to) const;
+  virtual Status wait(Stream&) const { return ok(); }
+
+  // The whole model as one operation a step, where the back end has that for such a model; else null. The graph's
+  // matrices and norms outlive it.
+  virtual Result<std::unique_ptr<FusedModel>> fuse(const ModelGraph& graph) const;
 
   virtual Result<std::unique_ptr<Matrix>> prepare(const TernarySource& source, ThreadPool& pool) const = 0;
   virtual Result<std::unique_ptr<Matrix>> prepare(const FloatSource& source, ThreadPool& pool) const = 0;
@@ -159,8 +176,8 @@ class Backend {
   virtual void rms_norm(Stream&, MatrixView x, std::span<const float> weight, float eps, MatrixView out) const = 0;
   // Per-token absmax int8 (quant/activations.h).
   virtual void quantize(Stream&, MatrixView x, QuantizedView out) const = 0;
-  // x = q / s for the same q and s: what a float weight matrix inside a ternary model sees.
-  virtual void fake_quantize(Stream&, MatrixView x) const = 0;
+  // out = q / s for the same q and s: what a float weight matrix inside a ternary model sees. out may be x.
+  virtual void fake_quantize(Stream&, MatrixView x, MatrixView out) const = 0;
   // out = (sum(code * q) - sum(q)) * (1/s) * alpha for ternary weights: exact integers, then two multiplications.
   // Grouped scales: float(sum over group g) * alpha_g added up in order of g, then * (1/s).
   virtual void linear(Stream&, std::span<const LinearCall> calls, const QuantizedView& x) const = 0;
@@ -182,8 +199,9 @@ class Backend {
   virtual void add(Stream&, MatrixView x, MatrixView y) const = 0;
 };
 
-// "cpu" (the best instruction set of this machine, or the one that BITNET_CPU_ISA names), or "reference". Anything
-// else is refused with what this build has.
+// "cpu" (the best instruction set of this machine, or the one that BITNET_CPU_ISA names), "reference", or "cuda" and
+// "cuda:N" where the build has it. Anything else is refused with what this build has, a device that is not there with
+// what is missing.
 Result<std::unique_ptr<Backend>> make_backend(std::string_view device);
 
 struct DeviceInfo {

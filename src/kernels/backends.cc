@@ -1,9 +1,14 @@
 #include "kernels/backend.h"
 #include "kernels/cpu/cpu_backend.h"
 #include "kernels/cpu/dispatch.h"
+#include "kernels/fused_model.h"
 #include "kernels/reference/reference_backend.h"
+#if BITNET_CUDA
+#include "kernels/cuda/cuda_device.h"
+#endif
 
 #include <unistd.h>
+#include <cstring>
 #include <fstream>
 
 #if defined(__APPLE__)
@@ -53,13 +58,32 @@ std::string processor_description() {
 
 }  // namespace
 
+Status Backend::upload(std::span<const std::byte> from, void* to) const {
+  if (!from.empty()) std::memcpy(to, from.data(), from.size());
+  return ok();
+}
+
+Status Backend::fetch(Stream& stream, const void* from, std::span<std::byte> to) const {
+  BN_RETURN_IF_ERROR(wait(stream));
+  if (!to.empty()) std::memcpy(to.data(), from, to.size());
+  return ok();
+}
+
+Result<std::unique_ptr<FusedModel>> Backend::fuse(const ModelGraph&) const { return std::unique_ptr<FusedModel>(); }
+
 Result<std::unique_ptr<Backend>> make_backend(std::string_view device) {
   if (device == "reference") return std::unique_ptr<Backend>(std::make_unique<ReferenceBackend>());
   if (device == "cpu") {
     BN_ASSIGN_OR_RETURN(const CpuKernels* const kernels, choose_cpu_kernels());
     return std::unique_ptr<Backend>(std::make_unique<CpuBackend>(*kernels));
   }
-  return unsupported("there is no device \"{}\" in this build; it has: cpu, reference", device);
+#if BITNET_CUDA
+  if (device == "cuda" || device.starts_with("cuda:")) return make_cuda_backend(device);
+  constexpr std::string_view kDevices = "cpu, reference, cuda";
+#else
+  constexpr std::string_view kDevices = "cpu, reference";
+#endif
+  return unsupported("there is no device \"{}\" in this build; it has: {}", device, kDevices);
 }
 
 Result<std::vector<DeviceInfo>> list_devices() {
@@ -77,6 +101,9 @@ Result<std::vector<DeviceInfo>> list_devices() {
   std::vector<DeviceInfo> devices;
   devices.push_back(std::move(cpu));
   devices.push_back(std::move(reference));
+#if BITNET_CUDA
+  for (DeviceInfo& cuda : list_cuda_devices()) devices.push_back(std::move(cuda));
+#endif
   return devices;
 }
 

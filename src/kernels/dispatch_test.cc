@@ -88,16 +88,16 @@ TEST(Dispatch, FeaturesFollowTheKernelsFlags) {
 }
 
 TEST(Backends, UnknownDevicesAreRefusedByName) {
-  const auto backend = make_backend("cuda");
+  const auto backend = make_backend("tpu");
   ASSERT_FALSE(backend.has_value());
-  EXPECT_NE(backend.error().message.find("\"cuda\""), std::string::npos);
+  EXPECT_NE(backend.error().message.find("\"tpu\""), std::string::npos);
   EXPECT_NE(backend.error().message.find("cpu, reference"), std::string::npos);
 }
 
 TEST(Backends, DevicesAreDescribed) {
   const auto devices = list_devices();
   ASSERT_TRUE(devices.has_value());
-  ASSERT_EQ(devices->size(), 2u);
+  ASSERT_GE(devices->size(), 2u);  // and the GPUs
   EXPECT_EQ((*devices)[0].device, "cpu");
   EXPECT_NE((*devices)[0].description.find("thread"), std::string::npos);
   EXPECT_EQ((*devices)[1].device, "reference");

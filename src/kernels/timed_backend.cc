@@ -7,7 +7,7 @@ namespace bitnet {
 
 // Adds the time until the end of fn() to a phase.
 template <class Fn>
-auto TimedBackend::timed(std::string_view name, const Stream& stream, const Fn& fn) const {
+auto TimedBackend::timed(std::string_view name, Stream& stream, const Fn& fn) const {
   class Timer {
    public:
     Timer(std::vector<Phase>& phases, std::string_view name, const Stream& stream)
@@ -29,7 +29,14 @@ auto TimedBackend::timed(std::string_view name, const Stream& stream, const Fn& 
     std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
   };
   const Timer timer(phases_, name, stream);
-  return fn();
+  if constexpr (std::is_void_v<decltype(fn())>) {
+    fn();
+    (void)inner_->wait(stream);  // what went wrong is told again when the results are fetched
+  } else {
+    auto result = fn();
+    (void)inner_->wait(stream);
+    return result;
+  }
 }
 
 std::string_view TimedBackend::name_of(const Matrix& matrix) const {
@@ -58,8 +65,8 @@ void TimedBackend::rms_norm(Stream& stream, MatrixView x, std::span<const float>
 void TimedBackend::quantize(Stream& stream, MatrixView x, QuantizedView out) const {
   timed("quantise", stream, [&] { inner_->quantize(stream, x, out); });
 }
-void TimedBackend::fake_quantize(Stream& stream, MatrixView x) const {
-  timed("quantise", stream, [&] { inner_->fake_quantize(stream, x); });
+void TimedBackend::fake_quantize(Stream& stream, MatrixView x, MatrixView out) const {
+  timed("quantise", stream, [&] { inner_->fake_quantize(stream, x, out); });
 }
 void TimedBackend::linear(Stream& stream, std::span<const LinearCall> calls, const QuantizedView& x) const {
   timed(name_of(*calls[0].weight), stream, [&] { inner_->linear(stream, calls, x); });

@@ -28,13 +28,19 @@ class TimedBackend final : public Backend {
   std::string_view kernels() const override { return inner_->kernels(); }
   Result<std::unique_ptr<Stream>> new_stream(const StreamOptions& options) const override;
   Result<Buffer> allocate(size_t size_bytes) const override;
+  bool host_memory() const override { return inner_->host_memory(); }
+  Status upload(std::span<const std::byte> from, void* to) const override { return inner_->upload(from, to); }
+  Status fetch(Stream& stream, const void* from, std::span<std::byte> to) const override {
+    return inner_->fetch(stream, from, to);
+  }
+  Status wait(Stream& stream) const override { return inner_->wait(stream); }
   Result<std::unique_ptr<Matrix>> prepare(const TernarySource& source, ThreadPool& pool) const override;
   Result<std::unique_ptr<Matrix>> prepare(const FloatSource& source, ThreadPool& pool) const override;
 
   Status embed(Stream& stream, const Matrix& table, std::span<const int32_t> ids, MatrixView out) const override;
   void rms_norm(Stream& stream, MatrixView x, std::span<const float> weight, float eps, MatrixView out) const override;
   void quantize(Stream& stream, MatrixView x, QuantizedView out) const override;
-  void fake_quantize(Stream& stream, MatrixView x) const override;
+  void fake_quantize(Stream& stream, MatrixView x, MatrixView out) const override;
   void linear(Stream& stream, std::span<const LinearCall> calls, const QuantizedView& x) const override;
   void linear(Stream& stream, std::span<const LinearCall> calls, MatrixView x) const override;
   Status best_logits(Stream& stream, const Matrix& table, MatrixView x, int64_t n_best, MatrixView out) const override;
@@ -48,7 +54,7 @@ class TimedBackend final : public Backend {
 
  private:
   template <class Fn>
-  auto timed(std::string_view name, const Stream& stream, const Fn& fn) const;
+  auto timed(std::string_view name, Stream& stream, const Fn& fn) const;
   std::string_view name_of(const Matrix& matrix) const;
 
   std::unique_ptr<Backend> inner_;

@@ -64,10 +64,14 @@ TEST_P(TokenOps, QuantizeRoundsTiesToEven) {
 TEST_P(TokenOps, FakeQuantize) {
   for (const int64_t n_cols : kColumns) {
     Floats want = difficult_rows(n_cols), got = difficult_rows(n_cols);
-    reference_.fake_quantize(*make_stream(reference_, 1, 7, n_cols), {want.values.data(), 5, n_cols});
-    cpu_.fake_quantize(*make_stream(cpu_, 2, 7, n_cols), {got.values.data(), 5, n_cols});
+    const MatrixView x{want.values.data(), 5, n_cols}, y{got.values.data(), 5, n_cols};
+    Floats apart(5, n_cols);
+    cpu_.fake_quantize(*make_stream(cpu_, 2, 7, n_cols), y, apart.view());
+    reference_.fake_quantize(*make_stream(reference_, 1, 7, n_cols), x, x);
+    cpu_.fake_quantize(*make_stream(cpu_, 2, 7, n_cols), y, y);
     for (std::vector<float>* values : {&want.values, &got.values}) values->resize(size_t(5 * n_cols));  // finite rows
     EXPECT_TRUE(same_bits(want.values, got.values)) << n_cols;
+    EXPECT_TRUE(same_bits(want.values, apart.values)) << n_cols;
   }
 }
 

@@ -1,8 +1,8 @@
 #include "model/forward.h"
 
+#include <algorithm>
 #include <bit>
 #include <cmath>
-#include <cstring>
 #include <initializer_list>
 
 namespace bitnet {
@@ -55,13 +55,13 @@ class ForwardPass {
     const MatrixView h{ws_.h_, n_tokens_, c_.d_model}, attn{ws_.attn_, n_tokens_, c_.n_heads * c_.head_dim};
     const MatrixView q{ws_.q_, n_tokens_, c_.n_heads * c_.head_dim};
     const MatrixView k{ws_.k_, n_tokens_, c_.n_kv_heads * c_.head_dim}, v{ws_.v_, n_tokens_, k.n_cols};
-    backend_.rms_norm(stream_, x, layer.attn_norm, c_.rms_eps, h);
+    backend_.rms_norm(stream_, x, layer.attn_norm.view(), c_.rms_eps, h);
     project({{&layer.q, q}, {&layer.k, k}, {&layer.v, v}}, h);
     backend_.rope(stream_, q, c_.head_dim, rope_, first_position_);
     backend_.rope(stream_, k, c_.head_dim, rope_, first_position_);
     backend_.store_kv(stream_, k, v, kv, first_position_);
     backend_.attention(stream_, q, kv, first_position_, attn);
-    if (c_.sub_norms) backend_.rms_norm(stream_, attn, layer.attn_sub_norm, c_.rms_eps, attn);
+    if (c_.sub_norms) backend_.rms_norm(stream_, attn, layer.attn_sub_norm.view(), c_.rms_eps, attn);
     project({{&layer.o, h}}, attn);
     backend_.add(stream_, h, x);
   }
@@ -70,7 +70,7 @@ class ForwardPass {
   void feed_forward(const LayerWeights& layer, MatrixView x) {
     const MatrixView h{ws_.h_, n_tokens_, c_.d_model};
     const MatrixView gate{ws_.gate_, n_tokens_, c_.d_ff}, up{ws_.up_, n_tokens_, c_.d_ff};
-    backend_.rms_norm(stream_, x, layer.ffn_norm, c_.rms_eps, h);
+    backend_.rms_norm(stream_, x, layer.ffn_norm.view(), c_.rms_eps, h);
     if (model_.sparse_ffn && n_tokens_ <= kFewTokens) {
       project({{&layer.gate, gate}}, h);
       impose_on_gates(layer, gate);
@@ -80,7 +80,7 @@ class ForwardPass {
       impose_on_gates(layer, gate);
     }
     backend_.gate(stream_, c_.gate_activation, gate, up, gate);
-    if (c_.sub_norms) backend_.rms_norm(stream_, gate, layer.ffn_sub_norm, c_.rms_eps, gate);
+    if (c_.sub_norms) backend_.rms_norm(stream_, gate, layer.ffn_sub_norm.view(), c_.rms_eps, gate);
     project({{&layer.down, h}}, gate, &layer);
     backend_.add(stream_, h, x);
   }
@@ -90,16 +90,28 @@ class ForwardPass {
     const MatrixView logits = wanted.out;
     const MatrixView last{x.row(n_tokens_ - logits.n_rows), logits.n_rows, c_.d_model};
     const MatrixView h{ws_.h_, logits.n_rows, c_.d_model};
-    backend_.rms_norm(stream_, last, model_.output_norm, c_.rms_eps, h);
+    backend_.rms_norm(stream_, last, model_.output_norm.view(), c_.rms_eps, h);
+    if (backend_.host_memory()) return products(h, wanted.n_best, logits);
+    for (int64_t row = 0; row < logits.n_rows; row += ws_.logit_rows_) {
+      const int64_t n = std::min(ws_.logit_rows_, logits.n_rows - row);
+      const MatrixView out{ws_.logits_, n, logits.n_cols};
+      BN_RETURN_IF_ERROR(products({h.row(row), n, h.n_cols}, wanted.n_best, out));
+      BN_RETURN_IF_ERROR(backend_.fetch(stream_, out.data,
+                                        std::as_writable_bytes(std::span(logits.row(row), size_t(n * out.n_cols)))));
+    }
+    return ok();
+  }
+
+ private:
+  Status products(MatrixView h, int64_t n_best, MatrixView logits) {
     const Matrix& weight = model_.output ? *model_.output : *model_.token_embedding;
-    if (wanted.n_best > 0) return backend_.best_logits(stream_, weight, h, wanted.n_best, logits);
+    if (n_best > 0) return backend_.best_logits(stream_, weight, h, n_best, logits);
     BN_RETURN_IF_ERROR(weight.load_rows(stream_.pool()));
     const LinearCall call{&weight, logits};
     backend_.linear(stream_, {&call, 1}, h);
     return ok();
   }
 
- private:
   void impose_on_gates(const LayerWeights& layer, MatrixView gate) {
     if (model_.imposed) model_.imposed->impose_on_gates(gate, &layer - model_.layers.data(), first_position_);
   }
@@ -110,7 +122,7 @@ class ForwardPass {
     if (c_.input_norms) {
       for (const Projection& p : projections) {
         const MatrixView normed{ws_.input_, x.n_rows, x.n_cols};
-        backend_.rms_norm(stream_, x, p.linear->input_norm, c_.input_norm_eps, normed);
+        backend_.rms_norm(stream_, x, p.linear->input_norm.view(), c_.input_norm_eps, normed);
         const LinearCall call{p.linear->weight.get(), p.out, p.wanted};
         multiply({&call, 1}, input_kind(model_, *p.linear), normed, imposed);
       }
@@ -140,8 +152,7 @@ class ForwardPass {
     }
     if (kind == InputKind::kRounded) {
       const MatrixView rounded{ws_.input_, x.n_rows, x.n_cols};
-      if (x.data != rounded.data) std::memcpy(rounded.data, x.data, size_t(x.n_rows * x.n_cols) * sizeof(float));
-      backend_.fake_quantize(stream_, rounded);
+      backend_.fake_quantize(stream_, x, rounded);
       return backend_.linear(stream_, calls, rounded);
     }
     backend_.linear(stream_, calls, x);
@@ -192,6 +203,11 @@ Status forward(const ModelImpl& model, Stream& stream, Workspace& workspace, std
                const std::atomic<bool>& stop) {
   const int64_t n_tokens = int64_t(ids.size());
   if (n_tokens == 0) return ok();
+  const int64_t first_logits = first_position + n_tokens - logits.out.n_rows;
+  if (const SequencePart part{kv, ids, first_position}; model.fused && model.fused->takes({&part, 1})) {
+    BN_RETURN_IF_ERROR(model.fused->step(stream, {&part, 1}, rope, logits.n_best, logits.out));
+    return check_logits(model, stream, logits.out, logits.n_best > 0, first_logits);
+  }
   ForwardPass pass(model, stream, workspace, rope, n_tokens, first_position);
   BN_ASSIGN_OR_RETURN(const MatrixView x, pass.embed(ids));
   for (size_t layer = 0; layer < model.layers.size(); ++layer) {
@@ -201,7 +217,7 @@ Status forward(const ModelImpl& model, Stream& stream, Workspace& workspace, std
   }
   if (logits.out.n_rows == 0) return ok();
   BN_RETURN_IF_ERROR(pass.head(x, logits));
-  return check_logits(model, stream, logits.out, logits.n_best > 0, first_position + n_tokens - logits.out.n_rows);
+  return check_logits(model, stream, logits.out, logits.n_best > 0, first_logits);
 }
 
 }  // namespace bitnet

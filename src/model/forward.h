@@ -6,7 +6,6 @@
 #include <atomic>
 #include <cstdint>
 #include <span>
-#include <vector>
 
 namespace bitnet {
 
@@ -27,18 +26,21 @@ class Workspace {
   float *x_ = nullptr, *h_ = nullptr, *q_ = nullptr, *k_ = nullptr, *v_ = nullptr, *attn_ = nullptr;
   float *gate_ = nullptr, *up_ = nullptr, *input_ = nullptr;
   QuantizedView quantized_;
+  // [logit_rows_, vocab_size], where logits cannot be computed in the host's memory
+  float* logits_ = nullptr;
+  int64_t logit_rows_ = 0;
 };
 
-// cos and sin of position * theta^(-2i / rope_dim), computed in double: [n_positions, rope_dim / 2] each. Movable;
-// `view` points into the vectors.
+// cos and sin of position * theta^(-2i / rope_dim), computed in double: [n_positions, rope_dim / 2] each, in the back
+// end's memory. Movable; `view` points into it.
 struct RopeTables {
-  std::vector<float> cos, sin;
+  Buffer memory;
   RopeTable view;
 };
-RopeTables make_rope_tables(const ModelConfig& config, int64_t n_positions);
+Result<RopeTables> make_rope_tables(const Backend& backend, const ModelConfig& config, int64_t n_positions);
 
-// The logits that forward() is to compute: of the last out.n_rows tokens (0, some or all), [n, vocab_size]. With
-// n_best > 0 they hold only those that Backend::best_logits() promises.
+// The logits that forward() is to compute, in the host's memory: of the last out.n_rows tokens (0, some or all), [n,
+// vocab_size]. With n_best > 0 they hold only those that Backend::best_logits() promises.
 struct WantedLogits {
   MatrixView out;
   int64_t n_best = 0;

@@ -1,4 +1,5 @@
 #include "model/forward.h"
+#include "kernels/reference/reference_backend.h"
 
 #include "model/run_model_test.h"
 #include "model/tiny_model_test.h"
@@ -125,7 +126,7 @@ TEST(ForwardTest, StopsAndReportsNumericErrors) {
   std::vector<float> cache(4 * 2 * 8 * 64);
   const KvLayer kv[2] = {{cache.data(), cache.data() + 1024, DType::kF32, 2, 8, 64},
                          {cache.data() + 2048, cache.data() + 3072, DType::kF32, 2, 8, 64}};
-  const RopeTables rope = make_rope_tables(impl.config, 8);
+  const RopeTables rope = *make_rope_tables(*impl.backend, impl.config, 8);
   std::vector<float> logits(48);
   const int32_t ids[] = {1, 2};
   const std::atomic<bool> stop{true};
@@ -151,11 +152,14 @@ TEST(ForwardTest, RopeTables) {
   ModelConfig c = tiny_config("llama");
   c.rope_dim = 8;
   c.rope_theta = 10000.0;
-  const RopeTables tables = make_rope_tables(c, 3);
+  const ReferenceBackend backend;
+  const auto made = make_rope_tables(backend, c, 3);
+  ASSERT_TRUE(made);
+  const RopeTables& tables = *made;
   EXPECT_EQ(tables.view.n_pairs, 4);
   EXPECT_EQ(tables.view.n_positions, 3);
   for (int i = 0; i < 4; ++i) {
-    EXPECT_EQ(tables.cos[size_t(i)], 1.0f);
+    EXPECT_EQ(tables.view.cos[i], 1.0f);
     EXPECT_EQ(tables.view.sin[2 * 4 + i], float(std::sin(2.0 * std::pow(10.0, -i))));
     EXPECT_EQ(tables.view.cos[1 * 4 + i], float(std::cos(std::pow(10.0, -i))));
   }

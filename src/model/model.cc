@@ -72,7 +72,10 @@ class Loader {
   }
 
   Status load_vector(const WeightSpec& spec) {
-    BN_ASSIGN_OR_RETURN(*vector_of(spec), checkpoint_.read_vector(spec));
+    BN_ASSIGN_OR_RETURN(const std::vector<float> values, checkpoint_.read_vector(spec));
+    Buffer& memory = vector_of(spec)->memory;
+    BN_ASSIGN_OR_RETURN(memory, model_.backend->allocate(values.size() * sizeof(float)));
+    BN_RETURN_IF_ERROR(model_.backend->upload(std::as_bytes(std::span(values)), memory.data()));
     const std::lock_guard<std::mutex> lock(counting_);
     count(spec, uint64_t(spec.n_values()) * sizeof(float));
     return ok();
@@ -125,7 +128,7 @@ class Loader {
     return is_head ? TableUse::kHead : TableUse::kRows;
   }
 
-  std::vector<float>* vector_of(const WeightSpec& spec) {
+  Vector* vector_of(const WeightSpec& spec) {
     if (spec.role == WeightRole::kOutputNorm) return &model_.output_norm;
     LayerWeights& layer = model_.layers[size_t(spec.layer)];
     switch (spec.role) {
@@ -165,6 +168,39 @@ class Loader {
   int64_t n_done_ = 0;  // values
   std::vector<Table> tables_;
 };
+
+bool fits_graph(const LinearLayer& linear) {
+  return linear.weight->ternary() && linear.quantize_input && linear.input_norm.data() == nullptr;
+}
+
+// Gives the back end the graph as a whole; one with layers of another kind runs by its operations.
+Status fuse(ModelImpl& model) {
+  const ModelConfig& c = model.config;
+  if (!model.act_quant) return ok();
+  ModelGraph graph{c.d_model,
+                   c.d_ff,
+                   c.n_heads,
+                   c.n_kv_heads,
+                   c.head_dim,
+                   c.vocab_size,
+                   c.rms_eps,
+                   c.gate_activation,
+                   model.token_embedding.get(),
+                   model.output ? model.output.get() : model.token_embedding.get(),
+                   model.output_norm.data(),
+                   {}};
+  for (const LayerWeights& layer : model.layers) {
+    for (const LinearLayer* linear : {&layer.q, &layer.k, &layer.v, &layer.o, &layer.gate, &layer.up, &layer.down}) {
+      if (!fits_graph(*linear)) return ok();
+    }
+    graph.layers.push_back({layer.attn_norm.data(), layer.attn_sub_norm.data(), layer.ffn_norm.data(),
+                            layer.ffn_sub_norm.data(), layer.q.weight.get(), layer.k.weight.get(), layer.v.weight.get(),
+                            layer.o.weight.get(), layer.gate.weight.get(), layer.up.weight.get(),
+                            layer.down.weight.get()});
+  }
+  BN_ASSIGN_OR_RETURN(model.fused, model.backend->fuse(graph));
+  return ok();
+}
 
 void describe(const Checkpoint& checkpoint, ModelImpl& model) {
   const ModelConfig& c = model.config;
@@ -208,11 +244,16 @@ Result<Model> load_model(const std::string& path, const LoadOptions& options, Me
   model->config = checkpoint.config();
   model->sparse_ffn = options.sparse_ffn && model->config.gate_activation == GateActivation::kRelu2;
   if (measuring.gate_density > 0) {
+    if (!model->backend->host_memory()) {
+      return unsupported("densities are imposed on the host's memory, which {} does not work on",
+                         model->backend->name());
+    }
     constexpr uint64_t kSeed = 1;
     model->imposed.emplace(measuring.gate_density, measuring.down_density, model->config.d_ff, kSeed);
   }
   describe(checkpoint, *model);
   BN_RETURN_IF_ERROR(Loader(checkpoint, options, *model).load());
+  BN_RETURN_IF_ERROR(fuse(*model));
   if (checkpoint.vocabulary()) {
     BN_ASSIGN_OR_RETURN(model->tokenizer, make_tokenizer(*checkpoint.vocabulary(), resolved));
     // Those that the vocabulary came with are told already.

@@ -2,23 +2,33 @@
 
 #include "bitnet/model.h"
 #include "kernels/backend.h"
+#include "kernels/fused_model.h"
 #include "model/config.h"
 #include "model/imposed_density.h"
 
 #include <memory>
 #include <optional>
+#include <span>
 #include <vector>
 
 namespace bitnet {
 
+// A norm's weights in the back end's memory.
+struct Vector {
+  Buffer memory;
+  std::span<const float> view() const { return {memory.as<float>(), memory.size_bytes() / sizeof(float)}; }
+  // Null when empty.
+  const float* data() const { return memory.as<float>(); }
+};
+
 struct LinearLayer {
   std::unique_ptr<Matrix> weight;
-  std::vector<float> input_norm;  // [n_cols] or empty
-  bool quantize_input = true;     // false: a layer that the file keeps in floats, inputs too
+  Vector input_norm;           // [n_cols] or empty
+  bool quantize_input = true;  // false: a layer that the file keeps in floats, inputs too
 };
 
 struct LayerWeights {
-  std::vector<float> attn_norm, attn_sub_norm, ffn_norm, ffn_sub_norm;  // sub-norms empty where there are none
+  Vector attn_norm, attn_sub_norm, ffn_norm, ffn_sub_norm;  // sub-norms empty where there are none
   LinearLayer q, k, v, o, gate, up, down;
 };
 
@@ -32,8 +42,9 @@ struct ModelImpl {
   std::unique_ptr<Backend> backend;
   std::unique_ptr<Matrix> token_embedding;  // [vocab_size, d_model]
   std::unique_ptr<Matrix> output;           // [vocab_size, d_model]; null when the head is tied
-  std::vector<float> output_norm;
+  Vector output_norm;
   std::vector<LayerWeights> layers;
+  std::unique_ptr<FusedModel> fused;  // runs the layers above as a whole; null: forward() runs their operations
   std::optional<Tokenizer> tokenizer;
 };
 

@@ -4,11 +4,14 @@
 
 #include <algorithm>
 #include <cmath>
+#include <span>
+#include <vector>
 
 namespace bitnet {
 namespace {
 
 constexpr int64_t kMaxTokens = int64_t{1} << 20;
+constexpr int64_t kMaxLogitRows = 16;
 
 // Places one array after the other, each on cache lines of its own; without memory it only counts.
 class Layout {
@@ -44,6 +47,7 @@ size_t Workspace::lay_out(const ModelConfig& c) {
   layout.place(quantized_.codes, n * quantized_stride(widest));
   layout.place(quantized_.inv_scales, n);
   layout.place(quantized_.sums, n);
+  layout.place(logits_, logit_rows_ * c.vocab_size);
   return layout.used_bytes();
 }
 
@@ -53,27 +57,30 @@ Result<Workspace> Workspace::create(const ModelImpl& model, int64_t max_tokens) 
   }
   Workspace workspace;
   workspace.max_tokens_ = max_tokens;
+  workspace.logit_rows_ = model.backend->host_memory() ? 0 : std::min(max_tokens, kMaxLogitRows);
   BN_ASSIGN_OR_RETURN(workspace.buffer_, model.backend->allocate(workspace.lay_out(model.config)));
   workspace.lay_out(model.config);
   return workspace;
 }
 
-RopeTables make_rope_tables(const ModelConfig& config, int64_t n_positions) {
+Result<RopeTables> make_rope_tables(const Backend& backend, const ModelConfig& config, int64_t n_positions) {
   const int64_t n_pairs = config.rope_dim / 2;
   std::vector<double> frequencies(static_cast<size_t>(n_pairs));
   for (int64_t i = 0; i < n_pairs; ++i) {
     frequencies[size_t(i)] = std::pow(config.rope_theta, -2.0 * double(i) / double(config.rope_dim));
   }
-  RopeTables tables;
-  tables.cos.reserve(size_t(n_positions * n_pairs));
-  tables.sin.reserve(size_t(n_positions * n_pairs));
-  for (int64_t position = 0; position < n_positions; ++position) {
-    for (const double frequency : frequencies) {
-      tables.cos.push_back(float(std::cos(double(position) * frequency)));
-      tables.sin.push_back(float(std::sin(double(position) * frequency)));
-    }
+  const size_t n = size_t(n_positions * n_pairs);
+  std::vector<float> angles(2 * n);  // cosines, then sines
+  for (size_t i = 0; i < n; ++i) {
+    const double angle = double(i / size_t(n_pairs)) * frequencies[i % size_t(n_pairs)];
+    angles[i] = float(std::cos(angle));
+    angles[n + i] = float(std::sin(angle));
   }
-  tables.view = {tables.cos.data(), tables.sin.data(), n_positions, n_pairs};
+  RopeTables tables;
+  BN_ASSIGN_OR_RETURN(tables.memory, backend.allocate(angles.size() * sizeof(float)));
+  BN_RETURN_IF_ERROR(backend.upload(std::as_bytes(std::span(angles)), tables.memory.data()));
+  const float* const cos = tables.memory.as<float>();
+  tables.view = {cos, cos + n, n_positions, n_pairs};
   return tables;
 }
 

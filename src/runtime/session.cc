@@ -47,8 +47,10 @@ DType cache_dtype(KvType type) {
   }
 }
 
-StreamOptions stream_options(const SessionOptions& options, const ModelConfig& config) {
+StreamOptions stream_options(const SessionOptions& options, const ModelImpl& model) {
+  const ModelConfig& config = model.config;
   StreamOptions s;
+  s.fused = model.fused.get();
   s.n_threads = options.n_threads;
   s.max_tokens = options.chunk;
   s.max_cols = std::max({config.d_model, config.d_ff, config.n_heads * config.head_dim});
@@ -102,11 +104,11 @@ Status Session::Impl::take_memory() {
   const ModelConfig& config = weights.config;
   // The cache first: of everything here it alone can be too large for a machine that holds the model.
   BN_ASSIGN_OR_RETURN(kv, KvCache::create(*weights.backend, config, cache_dtype(options.kv_type), options.n_ctx));
-  BN_ASSIGN_OR_RETURN(stream, weights.backend->new_stream(stream_options(options, config)));
+  BN_ASSIGN_OR_RETURN(stream, weights.backend->new_stream(stream_options(options, weights)));
   BN_ASSIGN_OR_RETURN(workspace, Workspace::create(weights, options.chunk));
-  rope = make_rope_tables(config, options.n_ctx);
+  BN_ASSIGN_OR_RETURN(rope, make_rope_tables(*weights.backend, config, options.n_ctx));
   BN_ASSIGN_OR_RETURN(ids, Buffer::allocate(size_t(options.n_ctx) * sizeof(int32_t)));
-  BN_ASSIGN_OR_RETURN(last_logits, weights.backend->allocate(size_t(vocab_size()) * sizeof(float)));
+  BN_ASSIGN_OR_RETURN(last_logits, Buffer::allocate(size_t(vocab_size()) * sizeof(float), false));
   return ok();
 }
 
@@ -153,7 +155,7 @@ Status Session::Impl::run_all(std::span<const int32_t> new_ids, const LogitsSink
   const int64_t max_rows = std::min(options.chunk, kSinkRows);
   const size_t row_floats = size_t(vocab_size());
   if (all_logits.size_bytes() == 0) {
-    BN_ASSIGN_OR_RETURN(all_logits, weights.backend->allocate(size_t(max_rows) * row_floats * sizeof(float)));
+    BN_ASSIGN_OR_RETURN(all_logits, Buffer::allocate(size_t(max_rows) * row_floats * sizeof(float), false));
   }
   float* const data = all_logits.as<float>();
   for (size_t begin = 0; begin < new_ids.size();) {
@@ -251,7 +253,7 @@ uint64_t Session::weight_bytes_read() const { return impl_->stream->weight_bytes
 uint64_t Session::memory_bytes() const {
   const Impl& s = *impl_;
   return s.kv.size_bytes() + s.workspace.size_bytes() + s.ids.size_bytes() + s.last_logits.size_bytes() +
-         s.all_logits.size_bytes() + (s.rope.cos.size() + s.rope.sin.size()) * sizeof(float);
+         s.all_logits.size_bytes() + s.rope.memory.size_bytes();
 }
 
 }  // namespace bitnet

@@ -265,7 +265,8 @@ void add_bench(CLI::App& app, Invocation& invocation) {
       ->add_option("-r,--repetitions", flags->sizes.repetitions, "Times that every test runs, after one that warms up")
       ->check(CLI::Range(1, 1000).description(""))
       ->capture_default_str();
-  command->add_option("--device", flags->model.device, "Back end: cpu or reference")->capture_default_str();
+  command->add_option("--device", flags->model.device, "Back end: cpu, cuda, cuda:N or reference")
+      ->capture_default_str();
   add_kv_flag(*command, flags->kv);
   command->add_option("--chunk", flags->chunk, "Prompt tokens computed together")
       ->check(CLI::Range(int64_t{1}, int64_t{65536}).description(""))

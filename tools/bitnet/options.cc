@@ -45,7 +45,10 @@ void add_ffn_flag(CLI::App& command, std::string& ffn) {
 }
 
 void add_device_flags(CLI::App& command, ModelFlags& flags) {
-  command.add_option("--device", flags.device, "Back end: cpu, or reference (slow, the definition of every result)")
+  command
+      .add_option("--device", flags.device,
+                  "Back end: cpu, cuda or cuda:N (an NVIDIA GPU, where built), or reference (slow, the definition of "
+                  "every result)")
       ->capture_default_str();
   add_threads_flag(command, flags.n_threads);
   add_i2s_layout_flag(command, flags.i2s_layout);

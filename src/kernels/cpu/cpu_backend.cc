@@ -61,8 +61,11 @@ void CpuBackend::quantize(Stream& stream, MatrixView x, QuantizedView out) const
   });
 }
 
-void CpuBackend::fake_quantize(Stream& stream, MatrixView x) const {
-  for_each_row(stream, x.n_rows, x.n_cols, [&](int64_t t) { kernels_.fake_quantize(x.row(t), x.n_cols); });
+void CpuBackend::fake_quantize(Stream& stream, MatrixView x, MatrixView out) const {
+  for_each_row(stream, x.n_rows, x.n_cols, [&](int64_t t) {
+    if (x.data != out.data) std::memcpy(out.row(t), x.row(t), size_t(x.n_cols) * sizeof(float));
+    kernels_.fake_quantize(out.row(t), x.n_cols);
+  });
 }
 
 void CpuBackend::rope(Stream& stream, MatrixView x, int64_t head_dim, const RopeTable& table,

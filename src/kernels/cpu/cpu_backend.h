@@ -24,7 +24,7 @@ class CpuBackend final : public Backend {
   Status embed(Stream& stream, const Matrix& table, std::span<const int32_t> ids, MatrixView out) const override;
   void rms_norm(Stream& stream, MatrixView x, std::span<const float> weight, float eps, MatrixView out) const override;
   void quantize(Stream& stream, MatrixView x, QuantizedView out) const override;
-  void fake_quantize(Stream& stream, MatrixView x) const override;
+  void fake_quantize(Stream& stream, MatrixView x, MatrixView out) const override;
   void linear(Stream& stream, std::span<const LinearCall> calls, const QuantizedView& x) const override;
   void linear(Stream& stream, std::span<const LinearCall> calls, MatrixView x) const override;
   Status best_logits(Stream& stream, const Matrix& table, MatrixView x, int64_t n_best, MatrixView out) const override;

@@ -34,11 +34,11 @@ void ReferenceBackend::quantize(Stream&, MatrixView x, QuantizedView out) const 
   }
 }
 
-void ReferenceBackend::fake_quantize(Stream& stream, MatrixView x) const {
+void ReferenceBackend::fake_quantize(Stream& stream, MatrixView x, MatrixView out) const {
   int8_t* const q = static_cast<ReferenceStream&>(stream).quantized.data();
   for (int64_t t = 0; t < x.n_rows; ++t) {
     const QuantizedRowInfo info = quantize_row_absmax(x.row(t), x.n_cols, q);
-    for (int64_t i = 0; i < x.n_cols; ++i) x.row(t)[i] = float(q[i]) * info.inv_scale;
+    for (int64_t i = 0; i < x.n_cols; ++i) out.row(t)[i] = float(q[i]) * info.inv_scale;
   }
 }
 

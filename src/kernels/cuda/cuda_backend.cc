@@ -1,0 +1,180 @@
+#include "kernels/cuda/cuda_backend.h"
+
+#include "kernels/cuda/cuda_error.h"
+#include "kernels/cuda/cuda_fused.h"
+#include "kernels/cuda/cuda_matrix.h"
+#include "kernels/cuda/cuda_ops.h"
+#include "kernels/cuda/cuda_stream.h"
+#include "kernels/cuda/prompt_ops.h"
+#include "kernels/fused_model.h"
+
+namespace bitnet {
+namespace {
+
+cudaStream_t stream_of(Stream& stream) { return static_cast<CudaStream&>(stream).get(); }
+cuda::Rows rows(MatrixView x) { return {x.data, x.n_rows, x.n_cols}; }
+cuda::CodeRows rows(const QuantizedView& x) { return {x.codes, x.inv_scales, x.sums, x.n_rows, x.n_cols, x.stride}; }
+const cuda::FloatTable& table_of(const Matrix& matrix) { return static_cast<const CudaFloatMatrix&>(matrix).table(); }
+
+void free_device(std::byte* data) { (void)cudaFree(data); }
+void free_pinned(std::byte* data) { (void)cudaFreeHost(data); }
+
+}  // namespace
+
+cuda::Cache cuda_cache(const KvLayer& kv) {
+  cuda::Cache cache;
+  cache.k = static_cast<uint8_t*>(kv.k);
+  cache.v = static_cast<uint8_t*>(kv.v);
+  cache.type = kv.dtype == DType::kF32   ? cuda::TableType::kF32
+               : kv.dtype == DType::kF16 ? cuda::TableType::kF16
+                                         : cuda::TableType::kQ8_0;
+  cache.n_kv_heads = kv.n_kv_heads;
+  cache.n_ctx = kv.n_ctx;
+  cache.head_dim = kv.head_dim;
+  cache.row_bytes = kv.row_bytes();
+  return cache;
+}
+
+CudaBackend::CudaBackend(int device, const cudaDeviceProp& properties)
+    : device_(device),
+      n_multiprocessors_(properties.multiProcessorCount),
+      hopper_(properties.major == 9 && cuda::hopper_code()),
+      kernels_(fmt::format("sm_{}{}", properties.major, properties.minor)) {}
+
+Status CudaBackend::enter() const {
+  BN_CUDA_RETURN_IF_ERROR(cudaSetDevice(device_), "choosing the device");
+  return ok();
+}
+
+Result<Buffer> CudaBackend::allocate(size_t size_bytes) const {
+  if (size_bytes == 0) return Buffer();
+  BN_RETURN_IF_ERROR(enter());
+  void* data = nullptr;
+  if (const cudaError_t error = cudaMalloc(&data, size_bytes); error == cudaErrorMemoryAllocation) {
+    (void)cudaGetLastError();
+    size_t free_bytes = 0, total_bytes = 0;
+    (void)cudaMemGetInfo(&free_bytes, &total_bytes);
+    return make_error(ErrorCode::kResource, "cuda:{} cannot give {:.2f} GiB: {:.2f} of its {:.2f} GiB are free",
+                      device_, double(size_bytes) * 0x1p-30, double(free_bytes) * 0x1p-30,
+                      double(total_bytes) * 0x1p-30);
+  } else if (error != cudaSuccess) {
+    return cuda_error(error, "taking memory");
+  }
+  Buffer buffer = Buffer::adopt(static_cast<std::byte*>(data), size_bytes, free_device);
+  BN_CUDA_RETURN_IF_ERROR(cudaMemset(data, 0, size_bytes), "clearing memory");
+  return buffer;
+}
+
+Result<Buffer> CudaBackend::allocate_pinned(size_t size_bytes) const {
+  BN_RETURN_IF_ERROR(enter());
+  void* data = nullptr;
+  BN_CUDA_RETURN_IF_ERROR(cudaMallocHost(&data, size_bytes), "taking pinned memory");
+  return Buffer::adopt(static_cast<std::byte*>(data), size_bytes, free_pinned);
+}
+
+Status CudaBackend::upload(std::span<const std::byte> from, void* to) const {
+  if (from.empty()) return ok();
+  BN_RETURN_IF_ERROR(enter());
+  BN_CUDA_RETURN_IF_ERROR(cudaMemcpy(to, from.data(), from.size(), cudaMemcpyHostToDevice), "copying to the device");
+  // A copy from pageable memory may still be on its way; other streams do not wait for it.
+  BN_CUDA_RETURN_IF_ERROR(cudaStreamSynchronize(cudaStreamLegacy), "copying to the device");
+  return ok();
+}
+
+Status CudaBackend::wait(Stream& stream) const {
+  BN_RETURN_IF_ERROR(enter());
+  BN_CUDA_RETURN_IF_ERROR(cudaStreamSynchronize(stream_of(stream)), "running the model");
+  BN_CUDA_RETURN_IF_ERROR(cudaGetLastError(), "starting a kernel");
+  return ok();
+}
+
+Status CudaBackend::fetch(Stream& stream, const void* from, std::span<std::byte> to) const {
+  BN_RETURN_IF_ERROR(enter());
+  BN_CUDA_RETURN_IF_ERROR(cudaMemcpyAsync(to.data(), from, to.size(), cudaMemcpyDeviceToHost, stream_of(stream)),
+                          "copying from the device");
+  return wait(stream);
+}
+
+Result<std::unique_ptr<Stream>> CudaBackend::new_stream(const StreamOptions& options) const {
+  BN_ASSIGN_OR_RETURN(std::unique_ptr<CudaStream> stream, CudaStream::create(*this, options));
+  if (options.fused != nullptr) {
+    BN_ASSIGN_OR_RETURN(stream->fused, static_cast<const CudaFused*>(options.fused)->new_state(options));
+  }
+  return std::unique_ptr<Stream>(std::move(stream));
+}
+
+Result<std::unique_ptr<FusedModel>> CudaBackend::fuse(const ModelGraph& graph) const {
+  return std::unique_ptr<FusedModel>(CudaFused::create(*this, graph));
+}
+
+Status CudaBackend::embed(Stream& stream, const Matrix& table, std::span<const int32_t> ids, MatrixView out) const {
+  BN_RETURN_IF_ERROR(enter());
+  cuda::embed(stream_of(stream), table_of(table), static_cast<CudaStream&>(stream).send_ids(ids), rows(out));
+  return ok();
+}
+
+void CudaBackend::rms_norm(Stream& stream, MatrixView x, std::span<const float> weight, float eps,
+                           MatrixView out) const {
+  cuda::rms_norm(stream_of(stream), rows(x), weight.data(), eps, out.data);
+}
+
+void CudaBackend::quantize(Stream& stream, MatrixView x, QuantizedView out) const {
+  cuda::quantize(stream_of(stream), rows(x), rows(out));
+}
+
+void CudaBackend::fake_quantize(Stream& stream, MatrixView x, MatrixView out) const {
+  cuda::fake_quantize(stream_of(stream), rows(x), out.data);
+}
+
+void CudaBackend::linear(Stream& stream, std::span<const LinearCall> calls, const QuantizedView& x) const {
+  for (const LinearCall& call : calls) {
+    const auto& matrix = static_cast<const CudaTernaryMatrix&>(*call.weight);
+    cuda::ternary_linear(stream_of(stream), matrix.weights(), rows(x), call.out.data);
+  }
+}
+
+void CudaBackend::linear(Stream& stream, std::span<const LinearCall> calls, MatrixView x) const {
+  for (const LinearCall& call : calls) {
+    if (call.weight->ternary()) {
+      const auto& matrix = static_cast<const CudaTernaryMatrix&>(*call.weight);
+      cuda::ternary_linear(stream_of(stream), matrix.weights(), rows(x), call.out.data);
+    } else {
+      cuda::float_linear(stream_of(stream), table_of(*call.weight), rows(x), call.out.data);
+    }
+  }
+}
+
+// All of them: the best are among them.
+Status CudaBackend::best_logits(Stream& stream, const Matrix& table, MatrixView x, int64_t, MatrixView out) const {
+  const LinearCall call{&table, out};
+  linear(stream, {&call, 1}, x);
+  return ok();
+}
+
+void CudaBackend::rope(Stream& stream, MatrixView x, int64_t head_dim, const RopeTable& table,
+                       int64_t first_position) const {
+  cuda::rope(stream_of(stream), rows(x), head_dim, {table.cos, table.sin, table.n_pairs}, first_position);
+}
+
+void CudaBackend::store_kv(Stream& stream, MatrixView k, MatrixView v, const KvLayer& kv,
+                           int64_t first_position) const {
+  cuda::store_kv(stream_of(stream), k.data, v.data, k.n_rows, cuda_cache(kv), first_position);
+}
+
+void CudaBackend::attention(Stream& stream, MatrixView q, const KvLayer& kv, int64_t first_position,
+                            MatrixView out) const {
+  cuda::attention(stream_of(stream), rows(q), cuda_cache(kv), first_position, static_cast<CudaStream&>(stream).scores(),
+                  out.data);
+}
+
+void CudaBackend::gate(Stream& stream, GateActivation activation, MatrixView gate, MatrixView up,
+                       MatrixView out) const {
+  cuda::gate(stream_of(stream), activation == GateActivation::kRelu2, gate.data, up.data, gate.n_rows * gate.n_cols,
+             out.data);
+}
+
+void CudaBackend::add(Stream& stream, MatrixView x, MatrixView y) const {
+  cuda::add(stream_of(stream), x.data, x.n_rows * x.n_cols, y.data);
+}
+
+}  // namespace bitnet

@@ -1,0 +1,48 @@
+#pragma once
+
+#include "kernels/backend.h"
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+namespace bitnet {
+
+// A model's graph as model/forward.cc runs it, for back ends that can run it as a whole: matrices of theirs, norms
+// [n_cols] in their memory, null where there are none.
+struct LayerGraph {
+  const float *attn_norm = nullptr, *attn_sub_norm = nullptr, *ffn_norm = nullptr, *ffn_sub_norm = nullptr;
+  const Matrix *q = nullptr, *k = nullptr, *v = nullptr, *o = nullptr;
+  const Matrix *gate = nullptr, *up = nullptr, *down = nullptr;
+};
+struct ModelGraph {
+  int64_t d_model = 0, d_ff = 0, n_heads = 0, n_kv_heads = 0, head_dim = 0, vocab_size = 0;
+  float rms_eps = 0;
+  GateActivation gate_activation = GateActivation::kRelu2;
+  const Matrix* embedding = nullptr;
+  const Matrix* head = nullptr;  // may be the embedding
+  const float* output_norm = nullptr;
+  std::vector<LayerGraph> layers;
+};
+
+// One sequence's tokens of a step, at first_position... of its cache (one KvLayer a layer).
+struct SequencePart {
+  std::span<const KvLayer> kv;
+  std::span<const int32_t> ids;
+  int64_t first_position = 0;
+};
+
+// A whole step as one operation. What it computes is defined by the operations of Backend in the order of
+// model/forward.cc; docs/numerics.md says where a back end departs from their bits.
+class FusedModel {
+ public:
+  virtual ~FusedModel() = default;
+  // Whether step() runs these tokens; otherwise the operations do.
+  virtual bool takes(std::span<const SequencePart> parts) const = 0;
+  // Appends each part to its sequence. logits [n, vocab_size] are host memory: of the last n tokens of the only part
+  // (0, some or all), or with several parts of the last token of each. With n_best > 0 as Backend::best_logits().
+  virtual Status step(Stream&, std::span<const SequencePart> parts, const RopeTable&, int64_t n_best,
+                      MatrixView logits) const = 0;
+};
+
+}  // namespace bitnet

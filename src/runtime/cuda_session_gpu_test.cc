@@ -1,0 +1,119 @@
+#include "bitnet/generate.h"
+#include "runtime/test_models.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+
+// Sessions on the GPU: the same tokens as on the CPU, whatever is asked for in between.
+namespace bitnet {
+namespace {
+
+Result<Model> load_on(const std::string& path, const std::string& device, HeadMode head = HeadMode::kAuto) {
+  LoadOptions options;
+  options.device = device;
+  options.head = head;
+  return Model::load(path, options);
+}
+
+class CudaSession : public testing::Test {
+ protected:
+  void SetUp() override {
+    const auto probe = load_on(tiny_path("bitnet-packed"), "cuda");
+    if (!probe) GTEST_SKIP() << probe.error().message;
+  }
+};
+
+// Steps that continue greedily, that leave the greedy path, that go back, and that want other logits.
+TEST_F(CudaSession, AnyWalkGivesTheLogitsOfTheCpu) {
+  for (const char* name : {"bitnet-packed", "bitnet-odd-shapes", "llama-divide", "llama-wide-heads", "certified"}) {
+    const bool certified = std::string_view(name) == "certified";
+    const std::string path = tiny_path(certified ? "bitnet-odd-shapes" : name);
+    const auto cpu = load_on(path, "cpu");
+    const auto gpu = load_on(path, "cuda", certified ? HeadMode::kCertified : HeadMode::kAuto);
+    ASSERT_TRUE(cpu && gpu);
+    Session a = new_session(*cpu, 256, 1, KvType::kF16, 200), b = new_session(*gpu, 256, 1, KvType::kF16, 200);
+    const CounterRng rng(3);
+    int32_t id = 5;
+    for (uint64_t i = 0; i < 150; ++i) {
+      const int64_t n_best = rng.bits(4 * i) % 8 == 0 ? 0 : 1;
+      a.want_logits(0);
+      b.want_logits(n_best);
+      ASSERT_TRUE(a.append({&id, 1}));
+      ASSERT_TRUE(b.append({&id, 1}));
+      const int32_t best = argmax(a.logits());
+      ASSERT_EQ(argmax(b.logits()), best) << name << ", step " << i;
+      ASSERT_EQ(b.logits()[size_t(best)], a.logits()[size_t(best)]) << name << ", step " << i;
+      if (n_best == 0) {
+        ASSERT_EQ(copy(a.logits()), copy(b.logits())) << name << ", step " << i;
+      }
+      id = best;
+      if (rng.bits(4 * i + 1) % 8 == 0) id = int32_t(rng.bits(4 * i + 2) % uint64_t(cpu->info().vocab_size));
+      if (rng.bits(4 * i + 3) % 16 == 0) {
+        const int64_t n_past = a.n_past() / 2;
+        ASSERT_TRUE(a.truncate(n_past));
+        ASSERT_TRUE(b.truncate(n_past));
+      }
+    }
+  }
+}
+
+TEST_F(CudaSession, GreedyTextOfTheStorytellerIsTheCpus) {
+  const std::string path = BITNET_SOURCE_DIR "/models/storyteller-29m.gguf";
+  const auto cpu = load_on(path, "cpu"), gpu = load_on(path, "cuda");
+  ASSERT_TRUE(cpu && gpu);
+  GenerateOptions options;
+  options.sampling.temperature = 0;
+  options.max_new_tokens = 100;
+  for (const char* prompt : {"Once", "The", "A boy", "In", "When"}) {
+    Session a = new_session(*cpu, 1, 4), b = new_session(*gpu, 1);
+    const auto expected = generate(a, prompt, options), found = generate(b, prompt, options);
+    ASSERT_TRUE(expected && found);
+    EXPECT_EQ(expected->ids, found->ids) << prompt;
+  }
+}
+
+// Prompts of several tokens at once: with a float32 cache their logits are the CPU's. With half floats tensor cores
+// compute their attention (numerics.md 12), which moves some activations to the next int8 level, as rounding the cache
+// does: the limits are those of golden_test.cc for that.
+TEST_F(CudaSession, PromptsGiveTheLogitsOfTheCpu) {
+  const std::string path = BITNET_SOURCE_DIR "/models/storyteller-29m.gguf";
+  const auto cpu = load_on(path, "cpu"), gpu = load_on(path, "cuda");
+  ASSERT_TRUE(cpu && gpu);
+  double difference = 0, norm = 0;
+  for (uint64_t i = 0; i < 50; ++i) {
+    const auto ids = random_ids(int64_t(5 + 7 * i), cpu->info().vocab_size, i);
+    for (const KvType kv_type : {KvType::kF32, KvType::kQ8_0, KvType::kF16}) {
+      Session a = new_session(*cpu, 256, 8, kv_type, 512), b = new_session(*gpu, 256, 1, kv_type, 512);
+      ASSERT_TRUE(a.append(ids));
+      ASSERT_TRUE(b.append(ids));
+      const std::vector<float> expected = copy(a.logits()), found = copy(b.logits());
+      if (kv_type != KvType::kF16) {
+        ASSERT_EQ(expected, found) << "prompt " << i;
+        continue;
+      }
+      for (size_t k = 0; k < expected.size(); ++k) {
+        difference += std::pow(double(found[k]) - double(expected[k]), 2);
+        norm += std::pow(double(expected[k]), 2);
+      }
+      std::vector<float> sorted = expected;
+      std::partial_sort(sorted.begin(), sorted.begin() + 2, sorted.end(), std::greater<>());
+      if (sorted[0] - sorted[1] > 0.1f) {
+        EXPECT_EQ(argmax(expected), argmax(found)) << "prompt " << i;
+      }
+    }
+  }
+  std::printf("f16 cache: relative RMS of the logits %.3g\n", std::sqrt(difference / norm));
+  EXPECT_LE(std::sqrt(difference / norm), 3e-2);
+}
+
+TEST_F(CudaSession, ADeviceThatIsNotThereIsAnError) {
+  const auto missing = load_on(tiny_path("bitnet-packed"), "cuda:99");
+  ASSERT_FALSE(missing);
+  EXPECT_NE(missing.error().message.find("numbered from 0"), std::string::npos) << missing.error().message;
+}
+
+}  // namespace
+}  // namespace bitnet
