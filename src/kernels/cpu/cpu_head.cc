@@ -61,14 +61,13 @@ class Likeliest {
 // share the passes.
 class HeadSearch {
  public:
-  static constexpr int64_t kInputsAtOnce = 16;
-
   // `x` and `out` have at most kInputsAtOnce rows.
   HeadSearch(const CpuKernels& kernels, CpuStream& stream, const CpuFloatMatrix& table, MatrixView x, MatrixView out)
       : kernels_(kernels), stream_(stream), table_(table), sketch_(*table.sketch()), x_(x), out_(out) {}
 
   Status run(int64_t n_best) {
     for (int64_t i = 0; i < x_.n_rows; ++i) quantize(i);
+    if (packs()) pack();
     for (int level = 0; level < sketch_.n_levels(); ++level) {
       BN_RETURN_IF_ERROR(pass(n_best, [&](int64_t begin, int64_t end, int thread, Likeliest* found) -> Result<int64_t> {
         return level == 0 ? sum_tiles(begin, end, thread, found) : refine(level, begin, end, thread, found);
@@ -202,23 +201,64 @@ class HeadSearch {
   }
   int64_t rows_before(int64_t tile) const { return std::min(tile * kTileRows, table_.n_rows()); }
 
+  // Several inputs together meet a tile that is unpacked once.
+  bool packs() const {
+    const MatmulKernels& matmul = kernels_.matmul;
+    return matmul.matmul_tile != nullptr && x_.n_rows >= matmul.min_tokens;
+  }
+  int8_t* packed(int64_t first) const { return stream_.packed_inputs() + first * quantized_stride(x_.n_cols); }
+  void pack() const {
+    const int64_t n = kernels_.matmul.n_tokens, stride = quantized_stride(x_.n_cols);
+    for (int64_t first = 0; first < x_.n_rows; first += n) {
+      kernels_.matmul.pack_tokens(inputs_[size_t(first)].q, stride, std::min(n, x_.n_rows - first), stride / kBlockCols,
+                                  packed(first));
+    }
+  }
+
+  // sums [inputs, 32] of a tile's upper two digits.
+  void sum_tile(int64_t tile, int thread, int32_t* sums) const {
+    const TernaryKernels& ternary = sketch_.packing().of(kernels_);
+    const int32_t radix = sketch_.radix();
+    const int64_t n_blocks = sketch_.n_blocks();
+    std::memset(sums, 0, size_t(x_.n_rows * kTileRows) * sizeof(int32_t));
+    const auto add = [&](const int32_t* more, int plane, int64_t first, int64_t n) {
+      int32_t* const to = sums + first * kTileRows;
+      for (int64_t i = 0; i < n * kTileRows; ++i) to[i] = (plane == 0 ? 0 : radix * to[i]) + more[i];
+    };
+    for (int plane = 0; plane < 2; ++plane) {
+      const uint8_t* const digits = sketch_.tile(tile, plane);
+      int32_t* const more = stream_.sums(thread);
+      if (!packs()) {
+        for (int64_t i = 0; i < x_.n_rows; ++i) {
+          ternary.matvec_tile(digits, n_blocks, inputs_[size_t(i)].q, more);
+          add(more, plane, i, 1);
+        }
+        continue;
+      }
+      uint8_t* const codes = stream_.codes(thread);
+      const int64_t written = sketch_.packing().unpacked_bytes(x_.n_cols);
+      const int64_t n_code_blocks = Packing{}.n_blocks(written / kTileRows);
+      ternary.unpack_tile(digits, n_blocks, codes);
+      std::memset(codes + written, 0, size_t(n_code_blocks * kBlockCols * kTileRows - written));
+      for (int64_t first = 0; first < x_.n_rows; first += kernels_.matmul.n_tokens) {
+        const int64_t n = std::min(kernels_.matmul.n_tokens, x_.n_rows - first);
+        kernels_.matmul.matmul_tile(codes, packed(first), n_code_blocks, n, more);
+        add(more, plane, first, n);
+      }
+    }
+  }
+
   // The upper two digits of all rows.
   int64_t sum_tiles(int64_t begin, int64_t end, int thread, Likeliest* found) const {
-    int32_t* const sums = stream_.sums(thread);
-    const auto matvec_tile = sketch_.packing().of(kernels_).matvec_tile;
-    const int32_t radix = sketch_.radix();
     for (int64_t tile = begin; tile < end; ++tile) {
       const int64_t first = tile * kTileRows, n = rows_before(tile + 1) - first;
+      int32_t sums[kInputsAtOnce * kTileRows];
+      sum_tile(tile, thread, sums);
       for (int64_t i = 0; i < x_.n_rows; ++i) {
-        const Input& input = inputs_[size_t(i)];
-        int32_t upper[kTileRows];
         float logits[kTileRows];
-        matvec_tile(sketch_.tile(tile, 0), sketch_.n_blocks(), input.q, upper);
-        matvec_tile(sketch_.tile(tile, 1), sketch_.n_blocks(), input.q, sums);
-        for (int64_t j = 0; j < kTileRows; ++j) sums[j] += radix * upper[j];
-        to_logits(0, input, first, n, sums, logits);
+        to_logits(0, inputs_[size_t(i)], first, n, sums + i * kTileRows, logits);
         found[i].offer_tile(logits, n, first);
-        std::memcpy(out_.row(i) + first, sums, size_t(n) * sizeof(int32_t));
+        std::memcpy(out_.row(i) + first, sums + i * kTileRows, size_t(n) * sizeof(int32_t));
       }
     }
     return (end - begin) * 2 * sketch_.tile_bytes();
@@ -327,8 +367,8 @@ Status CpuBackend::best_logits(Stream& stream, const Matrix& table, MatrixView x
     linear(stream, {&call, 1}, x);
     return ok();
   }
-  for (int64_t first = 0; first < x.n_rows; first += HeadSearch::kInputsAtOnce) {
-    const int64_t n = std::min(HeadSearch::kInputsAtOnce, x.n_rows - first);
+  for (int64_t first = 0; first < x.n_rows; first += kInputsAtOnce) {
+    const int64_t n = std::min(kInputsAtOnce, x.n_rows - first);
     HeadSearch search(kernels_, static_cast<CpuStream&>(stream), weights, {x.row(first), n, x.n_cols},
                       {out.row(first), n, out.n_cols});
     BN_RETURN_IF_ERROR(search.run(n_best));

@@ -51,6 +51,8 @@ class TernaryProduct {
   // How many tokens meet a matrix tile by tile in tiles(); those after them go through sparse_product.h.
   int64_t n_in_tiles(const CpuTernaryMatrix& weight) const {
     if (weight.use() == TernaryUse::kWhole) return x_.n_rows;
+    // Rows become tiles by copying, so that tokens together read all of them sooner than each its own.
+    if (weight.use() == TernaryUse::kSomeRows) return n_packed_;
     return x_.n_rows <= kFewTokens ? 0 : n_packed_;
   }
 
@@ -88,7 +90,7 @@ class TernaryProduct {
   // A tile's codes for matmul_tile, which reads blocks of 16 columns.
   void unpack_tile(const CpuTernaryMatrix& weight, const uint8_t* tile, uint8_t* codes) const {
     weight.packing().of(kernels_).unpack_tile(tile, weight.n_blocks(), codes);
-    const int64_t written = weight.n_blocks() * weight.packing().block_cols() * kTileRows;
+    const int64_t written = weight.packing().unpacked_bytes(weight.n_cols());
     std::memset(codes + written, 0, size_t(weight.n_code_blocks() * kBlockCols * kTileRows - written));
   }
 

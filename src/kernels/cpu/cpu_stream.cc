@@ -36,7 +36,9 @@ Result<std::unique_ptr<Stream>> CpuStream::create(const StreamOptions& options, 
   const int64_t scores_at = sums_at + round_up(group_tokens * kTileRows * int64_t{sizeof(int32_t)}, 64);
   const int64_t bytes_per_thread =
       round_up(scores_at + kQueriesAtOnce * scores_stride * int64_t{sizeof(float)}, kPage_bytes);
-  const auto packed = checked_mul(uint64_t(round_up(options.max_tokens, group_tokens)), uint64_t(cols));
+  // Whole groups of tokens, or the codes of a head's inputs; then whole groups of those inputs.
+  const int64_t n_tokens = round_up(std::max(options.max_tokens, kInputsAtOnce), group_tokens);
+  const auto packed = checked_mul(uint64_t(n_tokens + round_up(kInputsAtOnce, group_tokens)), uint64_t(cols));
   const auto scores = checked_mul(uint64_t(options.n_heads) * sizeof(float), uint64_t(scores_stride + 1));
   const auto shared = packed && scores ? checked_add(*packed, *scores + 2 * kPage_bytes) : packed;
   const auto total = shared ? checked_add(*shared, uint64_t(options.n_threads * bytes_per_thread)) : shared;
@@ -47,6 +49,7 @@ Result<std::unique_ptr<Stream>> CpuStream::create(const StreamOptions& options, 
   const int64_t shared_bytes = round_up(shared_scores_at + int64_t(*scores), kPage_bytes);
   BN_ASSIGN_OR_RETURN(Buffer memory, Buffer::allocate(size_t(shared_bytes + options.n_threads * bytes_per_thread)));
   auto stream = std::make_unique<CpuStream>(options.n_threads, std::move(memory));
+  stream->packed_inputs_at_ = n_tokens * cols;
   stream->shared_bytes_ = shared_bytes;
   stream->bytes_per_thread_ = bytes_per_thread;
   stream->tile_at_ = tile_at;

@@ -17,6 +17,9 @@ constexpr int64_t kQueriesAtOnce = 8;
 // Tiles whose unpacked codes stay in a core's second-level cache while all tokens pass.
 constexpr int64_t kTilesAtOnce = 2;
 
+// A head's best logits are found for this many inputs at a time.
+constexpr int64_t kInputsAtOnce = 16;
+
 // A thread's list of rows or columns at work.
 struct SparseLists {
   static constexpr int64_t kAtOnce = 8192;  // candidates that are looked at together
@@ -59,7 +62,8 @@ class CpuStream final : public Stream {
 
   // Each [...] is one thread's own.
   int8_t* packed_tokens() const { return memory_.as<int8_t>(); }
-  uint8_t* codes(int thread) const { return thread_memory(thread); }                      // [kTilesAtOnce * 32 * cols]
+  int8_t* packed_inputs() const { return packed_tokens() + packed_inputs_at_; }  // beside codes in packed_tokens()
+  uint8_t* codes(int thread) const { return thread_memory(thread); }             // [kTilesAtOnce * 32 * cols]
   float* wide_rows(int thread) const { return reinterpret_cast<float*>(codes(thread)); }  // [kWideRows, cols]
   uint8_t* tile(int thread) const { return thread_memory(thread) + tile_at_; }            // [kBlockBytes * cols / 16]
   int8_t* spread(int thread) const { return reinterpret_cast<int8_t*>(tile(thread)); }    // [whole vectors of cols]
@@ -87,6 +91,7 @@ class CpuStream final : public Stream {
 
   ThreadPool pool_;
   Buffer memory_;
+  int64_t packed_inputs_at_ = 0;
   int64_t shared_bytes_ = 0;
   int64_t bytes_per_thread_ = 0;
   int64_t tile_at_ = 0;

@@ -20,8 +20,8 @@ inline __m256i mul_add(__m256i sums, __m256i codes, __m256i x) {
   return _mm256_add_epi16(sums, _mm256_maddubs_epi16(codes, x));
 }
 inline __m256i widen(__m256i sums) { return _mm256_madd_epi16(sums, _mm256_set1_epi16(1)); }
-// Steps of two products of a code up to 12 and two of them a lane: 2 * 12 * 2 * 128; of one up to 2: 2 * 2 * 128.
-constexpr int64_t kBlockSteps = 5, kCodeSteps = 63;
+// Steps of two products of a code up to 12 and two of them a lane: 2 * 12 * 2 * 128; of one up to 3: 2 * 3 * 128.
+constexpr int64_t kBlockSteps = 5, kCodeSteps = 42;
 
 #include "kernels/cpu/ternary_avx2.inc.h"
 #include "kernels/cpu/ternary_quads.inc.h"

@@ -14,6 +14,7 @@ struct Packing {
   int64_t block_cols() const { return base3 ? kBase3BlockCols : kBlockCols; }
   int64_t n_blocks(int64_t n_cols) const { return (n_cols + block_cols() - 1) / block_cols(); }
   int64_t tile_bytes(int64_t n_cols) const { return n_blocks(n_cols) * kBlockBytes; }
+  int64_t unpacked_bytes(int64_t n_cols) const { return n_blocks(n_cols) * block_cols() * kTileRows; }  // of a tile
   // Of a matrix for some rows or some columns, in whole vectors.
   int64_t row_bytes(int64_t n_cols) const {
     return (4 * n_blocks(n_cols) + kVectorBytes - 1) / kVectorBytes * kVectorBytes;
