@@ -63,7 +63,9 @@ class Bench {
     const Phases generate_phases = take_phases(sizes_.n_generate);
     BN_RETURN_IF_ERROR(check_hash(best));
     peak_rss_bytes_ = peak_rss_bytes();
-    const MachineLimits limits = meter_.measure(n_threads);
+    // The meter knows the processor only.
+    const bool on_processor = !model_.info().device.starts_with("cuda");
+    const MachineLimits limits = on_processor ? meter_.measure(n_threads) : MachineLimits{};
     if (!count) return ok();
     Samples& samples = samples_[n_threads];
     samples.prompt_phases = prompt_phases;
