@@ -9,39 +9,6 @@ namespace {
 
 BN_EVERY_ISA(FloatLinear);
 
-// Bytes of a matrix: encoded normals, or for the types without an encoder random blocks with sensible scales.
-std::vector<std::byte> make_weights(DType dtype, int64_t n_rows, int64_t n_cols) {
-  if (dtype != DType::kQ4_0 && dtype != DType::kQ4_K) {
-    auto bytes = quantize(dtype, random_floats(n_rows * n_cols, 31), n_rows, n_cols);
-    EXPECT_TRUE(bytes.has_value());
-    return *std::move(bytes);
-  }
-  const DTypeInfo& info = dtype_info(dtype);
-  const CounterRng rng(8);
-  std::vector<std::byte> bytes(size_t(n_rows * n_cols / info.block_size * info.block_bytes));
-  for (size_t i = 0; i < bytes.size(); ++i) bytes[i] = std::byte(rng.bits(i) & 0xff);
-  for (size_t block = 0; block < bytes.size(); block += size_t(info.block_bytes)) {
-    for (size_t scale = 0; scale < (dtype == DType::kQ4_K ? 2u : 1u); ++scale) {
-      const uint16_t half = f32_to_f16(float(rng.normal(block + scale)) * 0.1f);
-      std::memcpy(&bytes[block + 2 * scale], &half, 2);
-    }
-  }
-  return bytes;
-}
-
-FloatSource float_source(DType dtype, const std::vector<std::byte>& bytes, int64_t n_rows, int64_t n_cols) {
-  FloatSource source;
-  source.dtype = dtype;
-  source.n_rows = n_rows;
-  source.n_cols = n_cols;
-  const size_t row_bytes = bytes.size() / size_t(n_rows);
-  source.read_rows = [&bytes, row_bytes](int64_t row, int64_t n, std::byte* out) -> Status {
-    std::memcpy(out, bytes.data() + size_t(row) * row_bytes, size_t(n) * row_bytes);
-    return ok();
-  };
-  return source;
-}
-
 std::vector<float> run_linear(const Backend& backend, const FloatSource& source, MatrixView x, int n_threads) {
   ThreadPool pool(n_threads);
   const auto matrix = backend.prepare(source, pool);

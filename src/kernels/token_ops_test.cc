@@ -24,21 +24,6 @@ TEST_P(TokenOps, RmsNorm) {
   }
 }
 
-// Rows of normals, of zeros, of one large value, of exact halves (ties), of subnormals and of infinities and NaNs.
-Floats difficult_rows(int64_t n_cols) {
-  Floats x(7, n_cols, 5);
-  const float nan = std::numeric_limits<float>::quiet_NaN(), infinity = std::numeric_limits<float>::infinity();
-  for (int64_t i = 0; i < n_cols; ++i) {
-    x.view().row(1)[i] = i % 2 == 0 ? 0.0f : -0.0f;
-    x.view().row(2)[i] = i == n_cols / 2 ? -3e38f : 1e-3f;
-    x.view().row(3)[i] = i == 0 ? 127.0f : float(i % 250 - 125) + 0.5f;
-    x.view().row(4)[i] = 1e-41f * float(i % 7);
-    x.view().row(5)[i] = i % 5 == 3 ? nan : float(i);
-    x.view().row(6)[i] = i % 3 == 1 ? -infinity : float(-i);
-  }
-  return x;
-}
-
 TEST_P(TokenOps, QuantizeEqualsTheScalarSpecification) {
   for (const int64_t n_cols : kColumns) {
     Floats x = difficult_rows(n_cols);

@@ -217,33 +217,31 @@ class HeadSearch {
 
   // sums [inputs, 32] of a tile's upper two digits.
   void sum_tile(int64_t tile, int thread, int32_t* sums) const {
-    const TernaryKernels& ternary = sketch_.packing().of(kernels_);
+    const auto matvec_tile = sketch_.packing().of(kernels_).matvec_tile;
     const int32_t radix = sketch_.radix();
     const int64_t n_blocks = sketch_.n_blocks();
     std::memset(sums, 0, size_t(x_.n_rows * kTileRows) * sizeof(int32_t));
-    const auto add = [&](const int32_t* more, int plane, int64_t first, int64_t n) {
+    const auto add = [&](const int32_t* more, int64_t first, int64_t n) {
       int32_t* const to = sums + first * kTileRows;
-      for (int64_t i = 0; i < n * kTileRows; ++i) to[i] = (plane == 0 ? 0 : radix * to[i]) + more[i];
+      for (int64_t i = 0; i < n * kTileRows; ++i) to[i] = radix * to[i] + more[i];
     };
     for (int plane = 0; plane < 2; ++plane) {
       const uint8_t* const digits = sketch_.tile(tile, plane);
       int32_t* const more = stream_.sums(thread);
       if (!packs()) {
         for (int64_t i = 0; i < x_.n_rows; ++i) {
-          ternary.matvec_tile(digits, n_blocks, inputs_[size_t(i)].q, more);
-          add(more, plane, i, 1);
+          matvec_tile(digits, n_blocks, inputs_[size_t(i)].q, more);
+          add(more, i, 1);
         }
         continue;
       }
       uint8_t* const codes = stream_.codes(thread);
-      const int64_t written = sketch_.packing().unpacked_bytes(x_.n_cols);
-      const int64_t n_code_blocks = Packing{}.n_blocks(written / kTileRows);
-      ternary.unpack_tile(digits, n_blocks, codes);
-      std::memset(codes + written, 0, size_t(n_code_blocks * kBlockCols * kTileRows - written));
+      const int64_t n_code_blocks = sketch_.packing().n_code_blocks(x_.n_cols);
+      sketch_.packing().unpack_tile(kernels_, digits, x_.n_cols, codes);
       for (int64_t first = 0; first < x_.n_rows; first += kernels_.matmul.n_tokens) {
         const int64_t n = std::min(kernels_.matmul.n_tokens, x_.n_rows - first);
         kernels_.matmul.matmul_tile(codes, packed(first), n_code_blocks, n, more);
-        add(more, plane, first, n);
+        add(more, first, n);
       }
     }
   }

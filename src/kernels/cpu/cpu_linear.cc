@@ -87,13 +87,6 @@ class TernaryProduct {
     weight.packing().of(kernels_).matvec_tile(weight.piece(tile), weight.n_blocks(), q, sums);
   }
 
-  // A tile's codes for matmul_tile, which reads blocks of 16 columns.
-  void unpack_tile(const CpuTernaryMatrix& weight, const uint8_t* tile, uint8_t* codes) const {
-    weight.packing().of(kernels_).unpack_tile(tile, weight.n_blocks(), codes);
-    const int64_t written = weight.packing().unpacked_bytes(weight.n_cols());
-    std::memset(codes + written, 0, size_t(weight.n_code_blocks() * kBlockCols * kTileRows - written));
-  }
-
   void finish(const LinearCall& call, const CpuTernaryMatrix& weight, int64_t tile, int64_t t,
               const int32_t* sums) const {
     kernels_.scale_sums(sums, weight.rows_in_tile(tile), x_.sums[t], x_.inv_scales[t], weight.scales().tensor,
@@ -105,7 +98,8 @@ class TernaryProduct {
     const int64_t codes_bytes = weight.n_code_blocks() * kBlockCols * kTileRows;
     uint8_t* const codes = stream_.codes(thread);
     for (int64_t i = 0; i < n; ++i) {
-      unpack_tile(weight, weight.tile(first + i, stream_.tile(thread)), codes + i * codes_bytes);
+      weight.packing().unpack_tile(kernels_, weight.tile(first + i, stream_.tile(thread)), weight.n_cols(),
+                                   codes + i * codes_bytes);
     }
     stream_.count_weight_bytes(n * weight.n_blocks() * kBlockBytes);
     for (int64_t group = 0; group < n_groups(); ++group) {

@@ -36,7 +36,7 @@ class CpuTernaryMatrix final : public Matrix {
   int64_t rows_in_tile(int64_t i) const { return std::min(kTileRows, n_rows() - i * kTileRows); }
   int64_t n_blocks() const { return packing_.n_blocks(n_cols()); }  // of a tile
   // Blocks of kBlockCols columns that a tile unpacks to.
-  int64_t n_code_blocks() const { return Packing{}.n_blocks(n_blocks() * packing_.block_cols()); }
+  int64_t n_code_blocks() const { return packing_.n_code_blocks(n_cols()); }
 
   const TernaryScales& scales() const { return scales_; }
   int64_t n_groups() const { return scales_.groups.empty() ? 0 : n_cols() / scales_.group_cols; }

@@ -56,6 +56,12 @@ uint8_t Packing::place(int64_t j) const {
   return base3 ? kPowers[j] : uint8_t(1 << 2 * j);
 }
 
+void Packing::unpack_tile(const CpuKernels& kernels, const uint8_t* tile, int64_t n_cols, uint8_t* codes) const {
+  of(kernels).unpack_tile(tile, n_blocks(n_cols), codes);
+  const int64_t written = n_blocks(n_cols) * block_cols() * kTileRows;
+  std::memset(codes + written, 0, size_t(n_code_blocks(n_cols) * kBlockCols * kTileRows - written));
+}
+
 void pack_codes(Packing packing, const uint8_t* codes, int64_t n_cols, int64_t stride, uint8_t* out) {
   const auto pack = packing.base3 ? pack_row<kBase3BlockCols, pack_digits> : pack_row<kBlockCols, pack_fields>;
   pack(codes, n_cols, stride, out);

@@ -14,7 +14,6 @@ struct Packing {
   int64_t block_cols() const { return base3 ? kBase3BlockCols : kBlockCols; }
   int64_t n_blocks(int64_t n_cols) const { return (n_cols + block_cols() - 1) / block_cols(); }
   int64_t tile_bytes(int64_t n_cols) const { return n_blocks(n_cols) * kBlockBytes; }
-  int64_t unpacked_bytes(int64_t n_cols) const { return n_blocks(n_cols) * block_cols() * kTileRows; }  // of a tile
   // Of a matrix for some rows or some columns, in whole vectors.
   int64_t row_bytes(int64_t n_cols) const {
     return (4 * n_blocks(n_cols) + kVectorBytes - 1) / kVectorBytes * kVectorBytes;
@@ -22,6 +21,10 @@ struct Packing {
   int64_t vector_rows() const { return n_fields() * kVectorBytes; }  // that a vector of a column holds
   int64_t column_bytes(int64_t n_rows) const { return (n_rows + vector_rows() - 1) / vector_rows() * kVectorBytes; }
   const TernaryKernels& of(const CpuKernels& kernels) const { return base3 ? *kernels.digits : kernels.fields; }
+  // Blocks of kBlockCols columns that a tile unpacks to for matmul_tile, and their codes, zeros behind the tile's own:
+  // [n_code_blocks(n_cols) * kBlockCols * kTileRows].
+  int64_t n_code_blocks(int64_t n_cols) const { return Packing{}.n_blocks(n_blocks(n_cols) * block_cols()); }
+  void unpack_tile(const CpuKernels& kernels, const uint8_t* tile, int64_t n_cols, uint8_t* codes) const;
   // What a code counts as field or digit j of a byte.
   uint8_t place(int64_t j) const;
 };

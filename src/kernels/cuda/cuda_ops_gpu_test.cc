@@ -127,37 +127,13 @@ TEST_F(CudaOps, GroupedScalesAndFloatActivations) {
   }
 }
 
-std::vector<std::byte> table_bytes(DType dtype, int64_t n_rows, int64_t n_cols) {
-  if (dtype != DType::kQ4_0 && dtype != DType::kQ4_K)
-    return *quantize(dtype, random_floats(n_rows * n_cols, 31), n_rows, n_cols);
-  const DTypeInfo& info = dtype_info(dtype);
-  const CounterRng rng(8);
-  std::vector<std::byte> bytes(size_t(n_rows * n_cols / info.block_size * info.block_bytes));
-  for (size_t i = 0; i < bytes.size(); ++i) bytes[i] = std::byte(rng.bits(i) & 0xff);
-  for (size_t block = 0; block < bytes.size(); block += size_t(info.block_bytes)) {
-    for (size_t scale = 0; scale < (dtype == DType::kQ4_K ? 2u : 1u); ++scale) {
-      const uint16_t half = f32_to_f16(float(rng.normal(block + scale)) * 0.1f);
-      std::memcpy(&bytes[block + 2 * scale], &half, 2);
-    }
-  }
-  return bytes;
-}
-
 TEST_F(CudaOps, FloatTablesOfEveryType) {
   for (const DType dtype :
        {DType::kF32, DType::kF16, DType::kBF16, DType::kQ8_0, DType::kQ4_0, DType::kQ6_K, DType::kQ4_K}) {
     for (const int64_t n_cols : {1, 15, 100, 256, 2560}) {
       if (n_cols % dtype_info(dtype).block_size != 0) continue;
-      const auto bytes = table_bytes(dtype, 37, n_cols);
-      FloatSource source;
-      source.dtype = dtype;
-      source.n_rows = 37;
-      source.n_cols = n_cols;
-      source.read_rows = [&](int64_t row, int64_t n, std::byte* out) -> Status {
-        const size_t row_bytes = bytes.size() / 37;
-        std::memcpy(out, bytes.data() + size_t(row) * row_bytes, size_t(n) * row_bytes);
-        return ok();
-      };
+      const auto bytes = make_weights(dtype, 37, n_cols);
+      const FloatSource source = float_source(dtype, bytes, 37, n_cols);
       const std::vector<int32_t> ids = {36, 0, 3, 3};
       std::vector<float> products[2], rows[2];
       for (int i = 0; i < 2; ++i) {
@@ -179,21 +155,6 @@ TEST_F(CudaOps, FloatTablesOfEveryType) {
       EXPECT_TRUE(same_bits(rows[0], rows[1])) << dtype_info(dtype).name << ", " << n_cols << " columns";
     }
   }
-}
-
-// Rows of normals, of zeros, of one large value, of exact halves, of subnormals and of infinities and NaNs.
-Floats difficult_rows(int64_t n_cols) {
-  Floats x(7, n_cols, 5);
-  const float nan = std::numeric_limits<float>::quiet_NaN(), infinity = std::numeric_limits<float>::infinity();
-  for (int64_t i = 0; i < n_cols; ++i) {
-    x.view().row(1)[i] = i % 2 == 0 ? 0.0f : -0.0f;
-    x.view().row(2)[i] = i == n_cols / 2 ? -3e38f : 1e-3f;
-    x.view().row(3)[i] = i == 0 ? 127.0f : float(i % 250 - 125) + 0.5f;
-    x.view().row(4)[i] = 1e-41f * float(i % 7);
-    x.view().row(5)[i] = i % 5 == 3 ? nan : float(i);
-    x.view().row(6)[i] = i % 3 == 1 ? -infinity : float(-i);
-  }
-  return x;
 }
 
 TEST_F(CudaOps, OperationsOnTokens) {
