@@ -12,8 +12,6 @@
 namespace bitnet {
 namespace {
 
-const std::string kData = BITNET_SOURCE_DIR "/tests/data/";
-
 std::vector<int32_t> golden_ids(const std::string& folder) {
   auto file = SafetensorsFile::open(folder + "/golden.safetensors");
   EXPECT_TRUE(file) << file.error().message;
@@ -58,22 +56,7 @@ TEST_P(CudaGolden, UnquantizedActivationsHaveTheBitsOfTheCpu) {
   EXPECT_EQ(all_logits(*gpu, ids(), 7), all_logits(*cpu, ids()));
 }
 
-std::vector<std::string> models() {
-  std::vector<std::string> paths;
-  for (const std::string parent : {"gguf", "hf"}) {
-    for (const auto& entry : std::filesystem::directory_iterator(kData + parent)) {
-      paths.push_back(parent + "/" + entry.path().filename().string());
-    }
-  }
-  std::sort(paths.begin(), paths.end());
-  return paths;
-}
-INSTANTIATE_TEST_SUITE_P(Models, CudaGolden, testing::ValuesIn(models()), [](const auto& instance) {
-  std::string name = instance.param;
-  std::replace_if(
-      name.begin(), name.end(), [](unsigned char c) { return std::isalnum(c) == 0; }, '_');
-  return name;
-});
+INSTANTIATE_TEST_SUITE_P(Models, CudaGolden, testing::ValuesIn(golden_models()), golden_model_name);
 
 }  // namespace
 }  // namespace bitnet

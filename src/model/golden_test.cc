@@ -20,8 +20,6 @@ namespace {
 // the next int8 level; then the rest of the sequence moves by up to a few percent.
 constexpr double kUsualRms = 1e-5, kMaxRms = 3e-2, kMaxKl = 1e-4, kClearMargin = 0.1;
 
-const std::string kData = BITNET_SOURCE_DIR "/tests/data/";
-
 struct Golden {
   std::vector<int32_t> ids;
   std::vector<float> logits;  // [n_ids, vocab_size]
@@ -143,22 +141,7 @@ TEST_P(GoldenLogits, UnquantizedActivations) {
   EXPECT_LT(rms, 0.2);
 }
 
-std::vector<std::string> models() {
-  std::vector<std::string> paths;
-  for (const std::string parent : {"gguf", "hf"}) {
-    for (const auto& entry : std::filesystem::directory_iterator(kData + parent)) {
-      paths.push_back(parent + "/" + entry.path().filename().string());
-    }
-  }
-  std::sort(paths.begin(), paths.end());
-  return paths;
-}
-INSTANTIATE_TEST_SUITE_P(Models, GoldenLogits, testing::ValuesIn(models()), [](const auto& instance) {
-  std::string name = instance.param;
-  std::replace_if(
-      name.begin(), name.end(), [](unsigned char c) { return std::isalnum(c) == 0; }, '_');
-  return name;
-});
+INSTANTIATE_TEST_SUITE_P(Models, GoldenLogits, testing::ValuesIn(golden_models()), golden_model_name);
 
 }  // namespace
 }  // namespace bitnet

@@ -5,7 +5,12 @@
 #include "kernels/backend.h"
 #include "model/forward.h"
 
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cctype>
 #include <cstdint>
+#include <filesystem>
 #include <memory>
 #include <span>
 #include <string>
@@ -39,5 +44,24 @@ std::vector<float> all_logits(const Model& model, std::span<const int32_t> ids, 
 double relative_rms(std::span<const float> a, std::span<const float> b);
 // A loaded model, or null after a test failure with the error's text.
 std::unique_ptr<Model> load_model(const std::string& path, const std::string& device = "cpu", bool act_quant = true);
+
+// The golden models, as paths under kData.
+inline const std::string kData = BITNET_SOURCE_DIR "/tests/data/";
+inline std::vector<std::string> golden_models() {
+  std::vector<std::string> paths;
+  for (const std::string parent : {"gguf", "hf"}) {
+    for (const auto& entry : std::filesystem::directory_iterator(kData + parent)) {
+      paths.push_back(parent + "/" + entry.path().filename().string());
+    }
+  }
+  std::sort(paths.begin(), paths.end());
+  return paths;
+}
+inline std::string golden_model_name(const testing::TestParamInfo<std::string>& instance) {
+  std::string name = instance.param;
+  std::replace_if(
+      name.begin(), name.end(), [](unsigned char c) { return std::isalnum(c) == 0; }, '_');
+  return name;
+}
 
 }  // namespace bitnet
