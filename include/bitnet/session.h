@@ -10,9 +10,15 @@
 
 namespace bitnet {
 
-// How keys and values are kept. kQ8_0: blocks of 32 int8 with a scale, little more than half of f16's memory and reads;
-// it wants a model whose head_dim is a multiple of 32.
-enum class KvType : uint8_t { kF16, kF32, kQ8_0 };
+// How keys and values are kept; docs/numerics.md states the error of each. All but the first two want a model whose
+// head_dim is a multiple of 32.
+enum class KvType : uint8_t {
+  kF16,
+  kF32,
+  kQ8_0,  // blocks of 32 int8 with a scale, widened to float: little more than half of f16's memory and reads
+  kInt8,  // rotated int8 with a scale a head and position, and integer attention: the same memory, less arithmetic
+  kInt4,  // the same with 4 bits: a quarter of f16's memory and reads, for long contexts
+};
 
 struct SessionOptions {
   int64_t n_ctx = 0;    // positions; 0: the model's training context, at most 4096

@@ -48,8 +48,8 @@ const Shape kShapes[] = {{20, 4, 128}, {6, 6, 96},  {4, 4, 100}, {5, 1, 64},
 
 TEST_P(AttentionOp, AttentionEqualsTheReferenceForEveryChunk) {
   for (const Shape& shape : kShapes) {
-    for (const DType dtype : {DType::kF16, DType::kF32, DType::kQ8_0}) {
-      if (shape.head_dim % dtype_info(dtype).block_size != 0) continue;
+    for (const DType dtype : {DType::kF16, DType::kF32, DType::kQ8_0, DType::kI8, DType::kI4}) {
+      if (!cpu_.check_kv(dtype, shape.head_dim)) continue;
       constexpr int64_t kTokens = 75;
       const auto want = run_attention(reference_, shape, dtype, kTokens, kTokens, 1);
       for (const int64_t chunk : {int64_t{1}, int64_t{7}, int64_t{32}, kTokens}) {
@@ -63,7 +63,7 @@ TEST_P(AttentionOp, AttentionEqualsTheReferenceForEveryChunk) {
 
 TEST_P(AttentionOp, AttentionDoesNotDependOnThreads) {
   const Shape shape = {10, 5, 32};
-  for (const DType dtype : {DType::kF16, DType::kQ8_0}) {
+  for (const DType dtype : {DType::kF16, DType::kQ8_0, DType::kI8, DType::kI4}) {
     const auto want = run_attention(reference_, shape, dtype, 40, 40, 1);
     for (const int n_threads : {1, 2, 3, 8}) {
       for (const int64_t chunk : {1, 40}) {
@@ -76,8 +76,8 @@ TEST_P(AttentionOp, AttentionDoesNotDependOnThreads) {
 // Beyond 512 positions threads share a single token's attention by positions and columns.
 TEST_P(AttentionOp, LongAttentionDoesNotDependOnThreads) {
   for (const Shape& shape : {Shape{20, 5, 128}, Shape{3, 3, 96}, Shape{18, 2, 32}, Shape{4, 4, 100}}) {
-    for (const DType dtype : {DType::kF16, DType::kF32, DType::kQ8_0}) {
-      if (shape.head_dim % dtype_info(dtype).block_size != 0) continue;
+    for (const DType dtype : {DType::kF16, DType::kF32, DType::kQ8_0, DType::kI8, DType::kI4}) {
+      if (!cpu_.check_kv(dtype, shape.head_dim)) continue;
       constexpr int64_t kTokens = 515, kStored = 510;
       const auto want = run_attention(reference_, shape, dtype, kTokens, 1, 1, kStored);
       for (const int n_threads : {1, 2, 5}) {

@@ -3,6 +3,7 @@
 #include "base/buffer.h"
 #include "base/result.h"
 #include "base/thread_pool.h"
+#include "kernels/kv_tiles.h"
 #include "quant/ternary.h"
 #include "tensor/dtype.h"
 
@@ -107,8 +108,8 @@ struct RopeTable {
   int64_t n_pairs = 0;  // rope_dim / 2 <= head_dim / 2; later dimensions pass through
 };
 
-// One layer's keys and values, each [n_kv_heads, n_ctx] rows of head_dim values: F16, F32, or Q8_0 where head_dim is a
-// multiple of 32.
+// One layer's keys and values, each [n_kv_heads, n_ctx] rows of head_dim values: F16, F32, or Q8_0; or, I8 and I4,
+// tiles for each head (kernels/kv_tiles.h). Backend::check_kv() tells which of them a back end has for a head_dim.
 struct KvLayer {
   void* k = nullptr;
   void* v = nullptr;
@@ -116,9 +117,16 @@ struct KvLayer {
   int64_t n_kv_heads = 0;
   int64_t n_ctx = 0;
   int64_t head_dim = 0;
-  int64_t row_bytes() const {
+  bool tiled() const { return dtype == DType::kI8 || dtype == DType::kI4; }
+  int64_t bits() const { return dtype == DType::kI4 ? 4 : 8; }  // of a tiled cache
+  int64_t row_bytes() const {                                   // of one that is not
     const DTypeInfo& info = dtype_info(dtype);
     return head_dim / info.block_size * info.block_bytes;
+  }
+  // Of one head's keys, or values.
+  int64_t head_bytes() const {
+    if (!tiled()) return n_ctx * row_bytes();
+    return (n_ctx + kTilePositions - 1) / kTilePositions * tile_bytes(head_dim, bits());
   }
 };
 
@@ -162,6 +170,10 @@ class Backend {
   // Waits for what the stream has to do. Operations may fail late: this and wait() say so.
   virtual Status fetch(Stream&, const void* from, std::span<std::byte> to) const;
   virtual Status wait(Stream&) const { return ok(); }
+
+  // Whether a key/value cache may be of this type; kInvalidArgument, or kUnsupported where only this back end has it
+  // not.
+  virtual Status check_kv(DType dtype, int64_t head_dim) const;
 
   // The whole model as one operation a step, where the back end has that for such a model; else null. The graph's
   // matrices and norms outlive it.

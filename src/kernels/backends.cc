@@ -69,6 +69,19 @@ Status Backend::fetch(Stream& stream, const void* from, std::span<std::byte> to)
   return ok();
 }
 
+Status Backend::check_kv(DType dtype, int64_t head_dim) const {
+  const DTypeInfo& info = dtype_info(dtype);
+  const bool tiled = dtype == DType::kI8 || dtype == DType::kI4;
+  const int64_t multiple = tiled ? kTileDims : info.block_size;
+  if (head_dim % multiple != 0 || (tiled && head_dim > kMaxTileDims)) {
+    return invalid_argument(
+        "a {} key/value cache wants heads of a multiple of {} dimensions{}, this model's have {}; "
+        "use f16 instead",
+        info.name, multiple, tiled ? fmt::format(", at most {}", kMaxTileDims) : "", head_dim);
+  }
+  return ok();
+}
+
 Result<std::unique_ptr<FusedModel>> Backend::fuse(const ModelGraph&) const { return std::unique_ptr<FusedModel>(); }
 
 Result<std::unique_ptr<Backend>> make_backend(std::string_view device) {

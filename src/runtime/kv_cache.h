@@ -14,7 +14,7 @@ namespace bitnet {
 // reached yet cost nothing.
 class KvCache {
  public:
-  // `dtype` is F16, F32, or Q8_0 where head_dim is a multiple of 32 (else kInvalidArgument). A size that wraps or
+  // A `dtype` that the back end does not have for such heads is refused (Backend::check_kv). A size that wraps or
   // cannot be had is kResource.
   static Result<KvCache> create(const Backend& backend, const ModelConfig& config, DType dtype, int64_t n_ctx);
 

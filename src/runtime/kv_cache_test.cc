@@ -6,56 +6,63 @@
 namespace bitnet {
 namespace {
 
-// Sessions with an 8-bit cache.
-class KvQ8_0 : public testing::TestWithParam<const char*> {};
-INSTANTIATE_TEST_SUITE_P(Fixtures, KvQ8_0, testing::Values("bitnet-packed", "bitnet-odd-shapes", "llama-wide-heads"),
+// Sessions with a cache of 8 or 4 bits.
+using Case = std::tuple<KvType, const char*>;
+class KvTypes : public testing::TestWithParam<Case> {
+ protected:
+  const KvType type_ = std::get<0>(GetParam());
+  const Model model_ = load_tiny(std::get<1>(GetParam()));
+
+  Session session(int64_t chunk, int n_threads) const { return new_session(model_, chunk, n_threads, type_); }
+};
+constexpr const char* kNames[] = {"f16", "f32", "q8_0", "int8", "int4"};
+INSTANTIATE_TEST_SUITE_P(Fixtures, KvTypes,
+                         testing::Combine(testing::Values(KvType::kQ8_0, KvType::kInt8, KvType::kInt4),
+                                          testing::Values("bitnet-packed", "bitnet-odd-shapes", "llama-wide-heads")),
                          [](const auto& test) {
-                           std::string name = test.param;
+                           std::string name =
+                               kNames[size_t(std::get<0>(test.param))] + std::string("_") + std::get<1>(test.param);
                            std::replace(name.begin(), name.end(), '-', '_');
                            return name;
                          });
 
-Session q8_0_session(const Model& model, int64_t chunk, int n_threads) {
-  return new_session(model, chunk, n_threads, KvType::kQ8_0);
-}
-
-TEST_P(KvQ8_0, HowTokensWereFedChangesNoBit) {
-  const Model model = load_tiny(GetParam());
-  const std::vector<int32_t> ids = random_ids(120, model.info().vocab_size);
-  Session whole = q8_0_session(model, 512, 1);
+TEST_P(KvTypes, HowTokensWereFedChangesNoBit) {
+  const std::vector<int32_t> ids = random_ids(120, model_.info().vocab_size);
+  Session whole = session(512, 1);
   ASSERT_TRUE(whole.append(ids));
   for (const int64_t chunk : {1, 7, 50}) {
     for (const int n_threads : {1, 2, 5}) {
-      Session session = q8_0_session(model, chunk, n_threads);
-      ASSERT_TRUE(session.append(ids));
-      EXPECT_TRUE(copy(session.logits()) == copy(whole.logits())) << chunk << ", " << n_threads << " threads";
+      Session fed = session(chunk, n_threads);
+      ASSERT_TRUE(fed.append(ids));
+      EXPECT_TRUE(copy(fed.logits()) == copy(whole.logits())) << chunk << ", " << n_threads << " threads";
     }
   }
-  Session single = q8_0_session(model, 64, 2);
+  Session single = session(64, 2);
   for (const int32_t id : ids) ASSERT_TRUE(single.append({&id, 1}));
   EXPECT_EQ(copy(single.logits()), copy(whole.logits()));
 }
 
-TEST_P(KvQ8_0, TruncatingAndFeedingAgainEqualsAFreshStart) {
-  const Model model = load_tiny(GetParam());
-  const std::vector<int32_t> ids = random_ids(60, model.info().vocab_size, 3);
-  const std::vector<int32_t> other = random_ids(30, model.info().vocab_size, 4);
-  Session session = q8_0_session(model, 8, 2);
-  ASSERT_TRUE(session.append(ids));
-  ASSERT_TRUE(session.truncate(21));
-  ASSERT_TRUE(session.append(other));
-  Session fresh = q8_0_session(model, 64, 1);
+TEST_P(KvTypes, TruncatingAndFeedingAgainEqualsAFreshStart) {
+  const std::vector<int32_t> ids = random_ids(60, model_.info().vocab_size, 3);
+  const std::vector<int32_t> other = random_ids(30, model_.info().vocab_size, 4);
+  Session fed = session(8, 2);
+  ASSERT_TRUE(fed.append(ids));
+  ASSERT_TRUE(fed.truncate(21));
+  ASSERT_TRUE(fed.append(other));
+  Session fresh = session(64, 1);
   ASSERT_TRUE(fresh.append(std::span(ids).first(21)));
   ASSERT_TRUE(fresh.append(other));
-  EXPECT_EQ(copy(session.logits()), copy(fresh.logits()));
+  EXPECT_EQ(copy(fed.logits()), copy(fresh.logits()));
 }
 
-TEST_P(KvQ8_0, Takes34BytesFor32Values) {
-  const Model model = load_tiny(GetParam());
-  const ModelInfo& info = model.info();
-  const Session f16 = new_session(model), q8_0 = q8_0_session(model, 256, 1);
-  const uint64_t n_values = 2 * uint64_t(info.n_layers * info.n_kv_heads * info.head_dim * f16.n_ctx());
-  EXPECT_EQ(f16.memory_bytes() - q8_0.memory_bytes(), n_values * 2 - n_values / 32 * 34);
+TEST_P(KvTypes, TakesItsBytes) {
+  const ModelInfo& info = model_.info();
+  const Session f16 = new_session(model_), other = session(256, 1);
+  const uint64_t n_rows = 2 * uint64_t(info.n_layers * info.n_kv_heads) * uint64_t(f16.n_ctx());
+  const uint64_t d = uint64_t(info.head_dim);
+  const uint64_t row_bytes = type_ == KvType::kQ8_0 ? d / 32 * 34 : type_ == KvType::kInt8 ? d + 4 : d / 2 + 4;
+  EXPECT_EQ(f16.n_ctx() % kTilePositions, 0);
+  EXPECT_EQ(f16.memory_bytes() - other.memory_bytes(), n_rows * (2 * d - row_bytes));
 }
 
 // The weights of a tiny model read as four times as many heads of a quarter of the size.
@@ -76,8 +83,7 @@ TEST(KvCache, RefusesBlocksThatHeadsDoNotFill) {
   ASSERT_FALSE(session);
   EXPECT_EQ(session.error().code, ErrorCode::kInvalidArgument);
   EXPECT_EQ(session.error().message,
-            "a Q8_0 key/value cache has blocks of 32 values, which this model's heads of 16 do not fill; use f16 "
-            "instead");
+            "a Q8_0 key/value cache wants heads of a multiple of 32 dimensions, this model's have 16; use f16 instead");
   options.kv_type = KvType::kF16;
   EXPECT_TRUE(model->new_session(options));
 }

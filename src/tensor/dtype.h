@@ -9,7 +9,7 @@
 
 namespace bitnet {
 
-// Every element type that a file may hold and that we read. Values are ours; files map to them by table.
+// Every element type that we read from files or keep in memory. Values are ours; files map to them by table.
 enum class DType : uint8_t {
   kF32,
   kF16,
@@ -24,6 +24,7 @@ enum class DType : uint8_t {
   kU32,
   kU64,
   kBool,
+  kI4,  // two values a byte, in key/value caches only
   kQ4_0,
   kQ8_0,
   kQ4_K,

@@ -9,7 +9,9 @@
 
 #include <CLI/CLI.hpp>
 
+#include <map>
 #include <random>
+#include <string_view>
 
 namespace bitnet::cli {
 
@@ -111,13 +113,17 @@ void add_kv_flag(CLI::App& command, std::string& kv) {
   command
       .add_option(
           "--kv", kv,
-          "Type of the key/value cache: f16, f32, or q8_0 (8 bits: half of f16's memory and reads, a small error)")
-      ->check(CLI::IsMember({"f16", "f32", "q8_0"}))
+          "Type of the key/value cache: f16, f32, q8_0 or int8 (half of f16's memory and reads, a small error; int8 is "
+          "faster), or int4 (a quarter, for long contexts)")
+      ->check(CLI::IsMember({"f16", "f32", "q8_0", "int8", "int4"}))
       ->capture_default_str();
 }
 
 KvType kv_type(const std::string& kv) {
-  return kv == "f32" ? KvType::kF32 : kv == "q8_0" ? KvType::kQ8_0 : KvType::kF16;
+  const std::map<std::string_view, KvType> types = {
+      {"f32", KvType::kF32}, {"q8_0", KvType::kQ8_0}, {"int8", KvType::kInt8}, {"int4", KvType::kInt4}};
+  const auto found = types.find(kv);
+  return found == types.end() ? KvType::kF16 : found->second;
 }
 
 SessionOptions session_options(const SessionFlags& flags, int n_threads) {

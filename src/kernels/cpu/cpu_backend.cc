@@ -79,17 +79,33 @@ void CpuBackend::rope(Stream& stream, MatrixView x, int64_t head_dim, const Rope
 }
 
 void CpuBackend::store_kv(Stream& stream, MatrixView k, MatrixView v, const KvLayer& kv, int64_t first_position) const {
-  const auto narrow = kernels_.narrow[size_t(weight_type(kv.dtype))];
-  const int64_t row_bytes = kv.row_bytes();
-  const auto store = [&](const float* row, void* cache, int64_t position) {
+  const int64_t d = kv.head_dim, head_bytes = kv.head_bytes();
+  // fn(values of one head, its cache, position) for keys or values.
+  const auto for_each_head = [&](const float* row, void* cache, int64_t position, const auto& fn) {
     for (int64_t head = 0; head < kv.n_kv_heads; ++head) {
-      narrow(row + head * kv.head_dim, kv.head_dim,
-             static_cast<uint8_t*>(cache) + (head * kv.n_ctx + position) * row_bytes);
+      fn(row + head * d, static_cast<uint8_t*>(cache) + head * head_bytes, position);
     }
   };
+  if (kv.tiled()) {
+    const TileKernels& tiles = kernels_.tiles[kv.bits() == 4];
+    const auto into_tile = [&](auto store) {
+      return [=, bytes = tile_bytes(d, kv.bits())](const float* x, uint8_t* cache, int64_t position) {
+        store(x, d, position % kTilePositions, cache + position / kTilePositions * bytes);
+      };
+    };
+    for_each_row(stream, k.n_rows, k.n_cols, [&](int64_t t) {
+      for_each_head(k.row(t), kv.k, first_position + t, into_tile(tiles.store_key));
+      for_each_head(v.row(t), kv.v, first_position + t, into_tile(tiles.store_value));
+    });
+    return;
+  }
+  const auto narrow = [&, narrow = kernels_.narrow[size_t(weight_type(kv.dtype))]](const float* x, uint8_t* cache,
+                                                                                   int64_t position) {
+    narrow(x, d, cache + position * kv.row_bytes());
+  };
   for_each_row(stream, k.n_rows, k.n_cols, [&](int64_t t) {
-    store(k.row(t), kv.k, first_position + t);
-    store(v.row(t), kv.v, first_position + t);
+    for_each_head(k.row(t), kv.k, first_position + t, narrow);
+    for_each_head(v.row(t), kv.v, first_position + t, narrow);
   });
 }
 

@@ -23,7 +23,7 @@ Result<std::unique_ptr<Stream>> CpuStream::create(const StreamOptions& options, 
                             options.max_tokens, options.max_cols, options.n_ctx, options.n_heads);
   }
   const int64_t cols = quantized_stride(options.max_cols);
-  const int64_t scores_stride = round_up(options.n_ctx, 16);
+  const int64_t scores_stride = round_up(options.n_ctx, kTilePositions);
   const int64_t group_tokens = std::max(int64_t{1}, kernels.matmul.n_tokens);
   // A thread's memory; codes() and tile() are large enough for their other uses from the 320 columns on that every
   // stream has.

@@ -14,6 +14,13 @@ namespace {
 
 #include "kernels/cpu/dot_ops.inc.h"
 
+inline __m256i add_products(__m256i sums, __m256i u, __m256i s) {
+  return _mm256_add_epi32(sums, _mm256_madd_epi16(_mm256_maddubs_epi16(u, s), _mm256_set1_epi16(1)));
+}
+#include "kernels/cpu/tile_avx2.inc.h"
+
+#include "kernels/cpu/tile_ops.inc.h"
+
 // VPMADDUBSW adds two products in 16 bits, saturating. Nothing here can saturate or wrap: |q| <= 128, and lanes are
 // widened to 32 bits before their sum can reach 2^15.
 inline __m256i mul_add(__m256i sums, __m256i codes, __m256i x) {

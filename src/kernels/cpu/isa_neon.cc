@@ -14,6 +14,14 @@ namespace {
 //
 #include "kernels/cpu/dot_ops.inc.h"
 //
+inline int32x4_t add_products(int32x4_t sums, int8x16_t a, int8x16_t b) {
+  const int16x8_t low = vmull_s8(vget_low_s8(a), vget_low_s8(b)), high = vmull_high_s8(a, b);
+  return vpadalq_s16(sums, vpaddq_s16(low, high));
+}
+#include "kernels/cpu/tile_neon.inc.h"
+//
+#include "kernels/cpu/tile_ops.inc.h"
+//
 #include "kernels/cpu/sparse_ops.inc.h"
 
 constexpr int64_t kMatmulTokens = 2;

@@ -14,6 +14,11 @@ namespace {
 //
 #include "kernels/cpu/dot_ops.inc.h"
 //
+inline int32x4_t add_products(int32x4_t sums, int8x16_t a, int8x16_t b) { return vdotq_s32(sums, a, b); }
+#include "kernels/cpu/tile_neon.inc.h"
+//
+#include "kernels/cpu/tile_ops.inc.h"
+//
 #include "kernels/cpu/sparse_ops.inc.h"
 
 constexpr int64_t kMatmulTokens = 4;

@@ -1,5 +1,7 @@
 #pragma once
 
+#include "kernels/kv_tiles.h"
+
 #include <cstddef>
 #include <cstdint>
 
@@ -54,6 +56,56 @@ struct WeightedSumArgs {
   int64_t n_out;
   float* out;
   int64_t out_stride;
+};
+
+// A head's query for a tiled cache lies where head_dim floats were: int8 codes [head_dim], then this.
+struct QueryScale {
+  float factor;  // of a sum of products with codes, times the key's scale
+  int32_t sum;   // of the codes
+};
+// What a query's softmax over one tile becomes, in the place of its kTilePositions scores.
+struct TileWeights {
+  int8_t codes[kTilePositions];  // 0..127, 0 where the query does not see
+  float factor;                  // of a sum of products with the codes
+  int32_t sum;                   // of the codes
+};
+static_assert(sizeof(TileWeights) <= kTilePositions * sizeof(float));
+
+// scores[j * scores_stride + t] = product of query j with key t, for all positions of n_tiles tiles.
+struct KeyScoreArgs {
+  const uint8_t* tiles;
+  int64_t tile_bytes;
+  int64_t n_tiles;
+  const float* queries;  // QueryScale and its codes, `stride` floats apart
+  int64_t stride;
+  int64_t n_queries;
+  int64_t head_dim;
+  float* scores;
+  int64_t scores_stride;
+};
+
+// out[j * stride + d] = sum over the tiles in order, from +0, of TileWeights j with the values of dimension d; for
+// parts of kTileDims dimensions (two times 16 neighbouring ones).
+struct TileSumArgs {
+  const uint8_t* tiles;
+  int64_t tile_bytes;
+  int64_t n_tiles;
+  const float* weights;  // TileWeights, one every kTilePositions floats
+  int64_t weights_stride;
+  int64_t n_queries;
+  int64_t head_dim;
+  int64_t first_part, end_part;
+  float* out;
+  int64_t stride;
+};
+
+// Keys and values of 8 or of 4 bits.
+struct TileKernels {
+  // Into position `at` of a tile.
+  void (*store_key)(const float* x, int64_t head_dim, int64_t at, uint8_t* tile);
+  void (*store_value)(const float* x, int64_t head_dim, int64_t at, uint8_t* tile);
+  void (*score_keys)(const KeyScoreArgs& args);
+  void (*sum_values)(const TileSumArgs& args);
 };
 
 // Rows or columns that follow those at work in a list and are fetched meanwhile: as many as hide memory's latency.
@@ -126,6 +178,12 @@ struct CpuKernels {
   float (*softmax)(float* scores, int64_t n, float scale);
   void (*weighted_sum[kCacheTypes])(const WeightedSumArgs& args);
   void (*scale)(float* x, int64_t n, float factor);
+  TileKernels tiles[2];  // 8 bits, 4 bits
+  void (*encode_query)(const float* x, int64_t head_dim, float* out);
+  // Softmax weights of n positions, scores [n_tiles * kTilePositions], to TileWeights with the tiles' scales.
+  void (*weigh_tiles)(float* scores, int64_t n, int64_t n_tiles, const uint8_t* tiles, int64_t tile_bytes);
+  // The rotated sums of values, times a factor, back to a head's output.
+  void (*finish_head)(float* x, int64_t head_dim, float factor);
   void (*gate_relu2)(const float* gate, const float* up, int64_t n, float* out);
   void (*gate_silu)(const float* gate, const float* up, int64_t n, float* out);
   void (*add)(const float* x, int64_t n, float* y);

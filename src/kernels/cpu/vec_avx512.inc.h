@@ -75,3 +75,21 @@ static inline float fold_max(F32x16 a) {
   const __m128 two = _mm_max_ps(four, _mm_movehl_ps(four, four));
   return _mm_cvtss_f32(_mm_max_ss(two, _mm_shuffle_ps(two, two, 1)));
 }
+
+// Sums of four products (tile_ops.inc.h); VPDPBUSD wants the bytes of one side unsigned.
+typedef __m512i Codes;
+typedef __m512i I32x16;
+constexpr int kTileQueries = 4, kKeyBias = 128;
+static inline I32x16 no_sums() { return _mm512_setzero_si512(); }
+static inline F32x16 to_floats(I32x16 sums) { return {_mm512_cvtepi32_ps(sums)}; }
+static inline Codes load_codes64(const uint8_t* p) { return _mm512_loadu_si512(p); }
+static inline Codes low_halves(Codes c) { return _mm512_and_si512(c, _mm512_set1_epi8(15)); }
+static inline Codes high_halves(Codes c) { return low_halves(_mm512_srli_epi16(c, 4)); }
+template <int kBits>
+static inline void add_key(I32x16* sums, Codes codes, int32_t four) {
+  if constexpr (kBits == 8) codes = _mm512_xor_si512(codes, _mm512_set1_epi8(int8_t(-128)));
+  *sums = _mm512_dpbusd_epi32(*sums, codes, _mm512_set1_epi32(four));
+}
+static inline void add_value(I32x16* sums, Codes codes, int32_t four) {
+  *sums = _mm512_dpbusd_epi32(*sums, _mm512_set1_epi32(four), codes);
+}

@@ -127,3 +127,41 @@ static inline float fold_max(F32x16 a) {
   const float x = four[0] > four[2] ? four[0] : four[2], y = four[1] > four[3] ? four[1] : four[3];
   return x > y ? x : y;
 }
+
+// Sums of four products (tile_ops.inc.h).
+struct Codes {
+  int8_t lanes[64];
+};
+struct I32x16 {
+  int32_t lanes[16];
+};
+constexpr int kTileQueries = 1, kKeyBias = 0;
+static inline I32x16 no_sums() { return {}; }
+static inline F32x16 to_floats(const I32x16& sums) { return load_i32(sums.lanes); }
+static inline Codes load_codes64(const uint8_t* p) {
+  Codes codes;
+  __builtin_memcpy(&codes, p, 64);
+  return codes;
+}
+static inline Codes low_halves(const Codes& c) {
+  Codes low;
+  for (int i = 0; i < 64; ++i) low.lanes[i] = c.lanes[i] & 15;
+  return low;
+}
+static inline Codes high_halves(const Codes& c) {
+  Codes high;
+  for (int i = 0; i < 64; ++i) high.lanes[i] = c.lanes[i] >> 4 & 15;
+  return high;
+}
+static inline void add_value(I32x16* sums, const Codes& codes, int32_t four) {
+  int8_t x[4];
+  __builtin_memcpy(x, &four, 4);
+  for (int i = 0; i < 16; ++i) {
+    const int8_t* const c = codes.lanes + 4 * i;
+    sums->lanes[i] += c[0] * x[0] + c[1] * x[1] + c[2] * x[2] + c[3] * x[3];
+  }
+}
+template <int kBits>
+static inline void add_key(I32x16* sums, const Codes& codes, int32_t four) {
+  add_value(sums, codes, four);
+}

@@ -156,6 +156,13 @@ void CudaBackend::rope(Stream& stream, MatrixView x, int64_t head_dim, const Rop
   cuda::rope(stream_of(stream), rows(x), head_dim, {table.cos, table.sin, table.n_pairs}, first_position);
 }
 
+Status CudaBackend::check_kv(DType dtype, int64_t head_dim) const {
+  if (dtype == DType::kI8 || dtype == DType::kI4) {
+    return unsupported("the cuda back end has no {} key/value cache; it has f16, f32 and q8_0", dtype_info(dtype).name);
+  }
+  return Backend::check_kv(dtype, head_dim);
+}
+
 void CudaBackend::store_kv(Stream& stream, MatrixView k, MatrixView v, const KvLayer& kv,
                            int64_t first_position) const {
   cuda::store_kv(stream_of(stream), k.data, v.data, k.n_rows, cuda_cache(kv), first_position);

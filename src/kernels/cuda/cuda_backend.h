@@ -22,6 +22,7 @@ class CudaBackend final : public Backend {
   Status upload(std::span<const std::byte> from, void* to) const override;
   Status fetch(Stream& stream, const void* from, std::span<std::byte> to) const override;
   Status wait(Stream& stream) const override;
+  Status check_kv(DType dtype, int64_t head_dim) const override;
   Result<std::unique_ptr<FusedModel>> fuse(const ModelGraph& graph) const override;
 
   Result<std::unique_ptr<Matrix>> prepare(const TernarySource& source, ThreadPool& pool) const override;

@@ -1,6 +1,7 @@
 #include "base/half.h"
 #include "kernels/float_spec.h"
 #include "kernels/reference/reference_backend.h"
+#include "kernels/reference/tiled_cache.h"
 
 #include <cmath>
 #include <limits>
@@ -17,7 +18,7 @@ float cached(const void* cache, DType dtype, int64_t index) {
 
 }  // namespace
 
-// numerics.md 8.
+// numerics.md 8, 14.
 void ReferenceBackend::attention(Stream& stream, MatrixView q, const KvLayer& kv, int64_t first_position,
                                  MatrixView out) const {
   float* const scores = static_cast<ReferenceStream&>(stream).scores.data();
@@ -27,6 +28,10 @@ void ReferenceBackend::attention(Stream& stream, MatrixView q, const KvLayer& kv
     const int64_t n_seen = first_position + t + 1;
     for (int64_t head = 0; head < n_heads; ++head) {
       const float* const query = q.row(t) + head * d;
+      if (kv.tiled()) {
+        attend_tiled(query, kv, head / heads_per_kv, n_seen, scores, out.row(t) + head * d);
+        continue;
+      }
       const int64_t base = head / heads_per_kv * kv.n_ctx * d;  // of this head's keys and values
       float m = -std::numeric_limits<float>::infinity();
       for (int64_t p = 0; p < n_seen; ++p) {

@@ -1,6 +1,7 @@
 #include "base/half.h"
 #include "kernels/float_spec.h"
 #include "kernels/reference/reference_backend.h"
+#include "kernels/reference/tiled_cache.h"
 #include "quant/activations.h"
 #include "quant/blocks.h"
 
@@ -73,6 +74,10 @@ void ReferenceBackend::store_kv(Stream&, MatrixView k, MatrixView v, const KvLay
   const size_t d = size_t(kv.head_dim);
   for (int64_t t = 0; t < k.n_rows; ++t) {
     for (int64_t head = 0; head < kv.n_kv_heads; ++head) {
+      if (kv.tiled()) {
+        store_tiled(k.row(t) + head * kv.head_dim, v.row(t) + head * kv.head_dim, kv, head, first_position + t);
+        continue;
+      }
       const int64_t row = head * kv.n_ctx + first_position + t;
       store(kv.k, row, {k.row(t) + head * kv.head_dim, d});
       store(kv.v, row, {v.row(t) + head * kv.head_dim, d});
