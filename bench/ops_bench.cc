@@ -166,7 +166,7 @@ void attention(benchmark::State& state, const CpuKernels* kernels, DType dtype) 
   const int64_t n = state.range(0), n_ctx = state.range(1);
   Bench bench(*kernels, n, n_ctx);
   KvLayer kv = {nullptr, nullptr, dtype, kKvHeads, n_ctx, kHeadDim};
-  const size_t plane_bytes = size_t(kKvHeads * n_ctx * kv.row_bytes());
+  const size_t plane_bytes = size_t(kKvHeads * kv.head_bytes());
   std::vector<uint8_t> cache(2 * kLayers * plane_bytes, 0x30);
   std::vector<float> q(size_t(n * kHeads * kHeadDim), 0.1f), out = q;
   const MatrixView q_view = {q.data(), n, kHeads * kHeadDim}, out_view = {out.data(), n, kHeads * kHeadDim};
@@ -229,7 +229,7 @@ void register_all() {
       const std::string type_name(dtype_info(type).name);
       add(isa + "/head/" + type_name, [=](benchmark::State& s) { head(s, kernels, type); })->Arg(1)->Arg(16);
     }
-    for (const DType type : {DType::kF16, DType::kQ8_0}) {
+    for (const DType type : {DType::kF16, DType::kQ8_0, DType::kI8, DType::kI4}) {
       const std::string type_name(dtype_info(type).name);
       add(isa + "/attention/" + type_name, [=](benchmark::State& s) { attention(s, kernels, type); })
           ->Args({1, 512})
