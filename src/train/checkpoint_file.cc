@@ -32,7 +32,8 @@ std::optional<int64_t> parse_step(std::string_view text) {
   return step;
 }
 
-Result<uint64_t> checksum_of_start(const SafetensorsFile& file, std::span<const std::byte> in_memory, uint64_t n_bytes) {
+Result<uint64_t> checksum_of_start(const SafetensorsFile& file, std::span<const std::byte> in_memory,
+                                   uint64_t n_bytes) {
   if (!file.file()) return checksum_of(in_memory.first(size_t(n_bytes)));
   Checksum checksum;
   std::vector<std::byte> block(size_t(std::min<uint64_t>(n_bytes, kReadBlock_bytes)));
@@ -112,7 +113,8 @@ Status CheckpointFile::write(const std::string& path, int64_t step, std::span<co
   BN_RETURN_IF_ERROR(writer.add_metadata("version", std::string(kVersion)));
   BN_RETURN_IF_ERROR(writer.add_metadata("step", std::to_string(step)));
   BN_RETURN_IF_ERROR(writer.add_metadata("state", state.dump(-1, ' ', false, Json::error_handler_t::replace)));
-  for (const TensorView* tensor : order) BN_RETURN_IF_ERROR(writer.add_tensor(tensor->name, tensor->dtype, tensor->shape));
+  for (const TensorView* tensor : order)
+    BN_RETURN_IF_ERROR(writer.add_tensor(tensor->name, tensor->dtype, tensor->shape));
   BN_RETURN_IF_ERROR(writer.add_tensor(std::string(kChecksumTensor), DType::kU8, {int64_t(kChecksum_bytes)}));
   BN_RETURN_IF_ERROR(writer.begin_data());
   for (const TensorView* tensor : order) BN_RETURN_IF_ERROR(writer.write_data(tensor->bytes));
@@ -173,9 +175,9 @@ Result<NewestCheckpoint> newest_checkpoint(const std::string& folder) {
       newest.file = *std::move(file);
       return newest;
     }
-    newest.rejected.push_back(file ? fmt::format("{}: holds step {}, not the one that its name says", path->second,
-                                                 file->step())
-                                   : file.error().message);
+    newest.rejected.push_back(
+        file ? fmt::format("{}: holds step {}, not the one that its name says", path->second, file->step())
+             : file.error().message);
   }
   if (newest.rejected.empty()) return newest;
   Error error = invalid_input("{}: none of its {} checkpoints is valid; the newest: {}", folder, paths.size(),
