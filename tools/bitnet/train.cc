@@ -10,8 +10,12 @@ void add_train(CLI::App& app, Invocation& invocation) {
   command->require_subcommand(1);
   command->footer(
       "Example:\n"
-      "  bitnet train prepare books/ --tokenizer vocabulary --out data");
+      "  bitnet train tokenizer books/ --vocab-size 4096 --out vocabulary\n"
+      "  bitnet train prepare books/ --tokenizer vocabulary --out data\n"
+      "  bitnet train report run");
+  add_train_tokenizer(*command, invocation);
   add_train_prepare(*command, invocation);
+  add_train_report(*command, invocation);
 }
 
 }  // namespace bitnet::cli

@@ -7,7 +7,8 @@ namespace bitnet {
 PairMerger::PairMerger(std::span<const CountedWord> words, std::span<const int32_t, 256> byte_ids) {
   words_.reserve(words.size());
   for (const CountedWord& word : words) {
-    const uint32_t index = uint32_t(words_.size()), begin = uint32_t(symbols_.size());
+    const uint32_t index = uint32_t(words_.size());
+    const size_t begin = symbols_.size();
     for (const char c : word.bytes) symbols_.push_back(byte_ids[uint8_t(c)]);
     words_.push_back({begin, uint32_t(word.bytes.size()), word.count});
     for (size_t i = begin + 1; i < symbols_.size(); ++i) {
@@ -17,6 +18,12 @@ PairMerger::PairMerger(std::span<const CountedWord> words, std::span<const int32
     }
   }
   for (const auto& [pair, state] : pairs_) queue_.push({state.count, pair});
+}
+
+int64_t PairMerger::n_symbols() const {
+  int64_t n = 0;
+  for (const Word& word : words_) n += word.count * int64_t(word.size);
+  return n;
 }
 
 std::optional<PairMerger::Best> PairMerger::best() {

@@ -38,6 +38,8 @@ class PairMerger {
   std::optional<Best> best();
   // Replaces the pair by `symbol` in every word, from the left.
   void merge(const Pair& pair, int32_t symbol);
+  // Of all words, each as often as it occurs.
+  int64_t n_symbols() const;
 
  private:
   static constexpr uint64_t key(int32_t left, int32_t right) {
@@ -56,7 +58,8 @@ class PairMerger {
     }
   };
   struct Word {
-    uint32_t begin, size;  // in symbols_
+    size_t begin;  // in symbols_
+    uint32_t size;
     int64_t count;
   };
 
