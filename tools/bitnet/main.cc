@@ -95,6 +95,7 @@ int run_program(int argc, char** argv) {
   add_synth(app, invocation);
   add_perplexity(app, invocation);
   add_bench(app, invocation);
+  add_train(app, invocation);
   add_devices(app, invocation);
 
   const std::vector<std::string> words(argv + 1, argv + argc);
