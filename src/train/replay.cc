@@ -4,6 +4,7 @@
 #include "model/forward.h"
 #include "train/core/graph.h"
 #include "train/core/plain_ops.h"
+#include "train/cpu/cpu_ops.h"
 #include "train/replay_file.h"
 
 #include <algorithm>
@@ -91,11 +92,18 @@ Result<ReplayReport> run(const ReplayFile& file, ThreadPool& pool, const RopeTab
 
 Result<ReplayReport> replay(const std::string& path, const ReplayOptions& options) {
   BN_ASSIGN_OR_RETURN(const ReplayFile file, ReplayFile::open(path));
-  BN_ASSIGN_OR_RETURN(const std::unique_ptr<Backend> backend, make_backend("cpu"));
-  BN_ASSIGN_OR_RETURN(const RopeTables rope, make_rope_tables(*backend, file.config(), file.n_positions()));
-  ThreadPool pool(options.n_threads > 0 ? options.n_threads : available_cpus());
-  PlainOps<float> ops(pool);
-  return run(file, pool, rope.view, ops);
+  const ModelConfig& config = file.config();
+  const AttentionShape shape{file.n_sequences(), file.n_positions(), config.n_heads, config.n_kv_heads,
+                             config.head_dim};
+  BN_ASSIGN_OR_RETURN(const std::unique_ptr<CpuOps> ops, CpuOps::create(config, shape, options.n_threads));
+  BN_ASSIGN_OR_RETURN(const RopeTables rope, make_rope_tables(ops->backend(), config, file.n_positions()));
+  if (!options.plain) {
+    BN_ASSIGN_OR_RETURN(ReplayReport report, run(file, ops->pool(), rope.view, *ops));
+    BN_RETURN_IF_ERROR(ops->take_status());
+    return report;
+  }
+  PlainOps<float> plain(ops->pool());
+  return run(file, ops->pool(), rope.view, plain);
 }
 
 }  // namespace bitnet

@@ -17,8 +17,8 @@ struct ReplayOptions {
 struct ReplayReport {
   std::vector<double> losses;
   double max_loss_diff = 0;
-  double max_grad_rel_diff = 0;   // after the first step's backward pass
-  double max_final_rel_diff = 0;  // weights after the last step
+  double max_grad_rel_diff = 0;         // after the first step's backward pass
+  double max_final_rel_diff = 0;        // weights after the last step
   std::string worst_grad, worst_final;  // the tensors' names
 };
 

@@ -188,9 +188,8 @@ Result<std::vector<int32_t>> ReplayFile::tokens() const {
   } else if (tensor->dtype == DType::kI64) {
     std::vector<int64_t> wide(tokens.size());
     BN_RETURN_IF_ERROR(file_.read(*tensor, 0, std::as_writable_bytes(std::span(wide))));
-    std::transform(wide.begin(), wide.end(), tokens.begin(), [](int64_t id) {
-      return int32_t(std::clamp<int64_t>(id, -1, INT32_MAX));
-    });
+    std::transform(wide.begin(), wide.end(), tokens.begin(),
+                   [](int64_t id) { return int32_t(std::clamp<int64_t>(id, -1, INT32_MAX)); });
   } else {
     return invalid_input("{}: tokens is {}, expected I32 or I64", file_.name(), dtype_info(tensor->dtype).name);
   }

@@ -14,6 +14,8 @@ namespace {
 
 #include "kernels/cpu/dot_ops.inc.h"
 
+#include "kernels/cpu/training_ops.inc.h"
+
 // VPMADDUBSW adds two products in 16 bits, saturating. Nothing here can saturate or wrap: |q| <= 128, and lanes are
 // widened to 32 bits before their sum can reach 2^15.
 inline __m256i mul_add(__m256i sums, __m256i codes, __m256i x) {

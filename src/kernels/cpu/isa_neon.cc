@@ -14,6 +14,8 @@ namespace {
 //
 #include "kernels/cpu/dot_ops.inc.h"
 //
+#include "kernels/cpu/training_ops.inc.h"
+//
 #include "kernels/cpu/sparse_ops.inc.h"
 
 constexpr int64_t kMatmulTokens = 2;

@@ -75,3 +75,26 @@ static inline float fold_max(F32x16 a) {
   const __m128 two = _mm_max_ps(four, _mm_movehl_ps(four, four));
   return _mm_cvtss_f32(_mm_max_ss(two, _mm_shuffle_ps(two, two, 1)));
 }
+
+// Training: tiles of kTileRowsAtOnce rows x kTileVectors vectors, square roots, and int16 pairs.
+constexpr int kTileRowsAtOnce = 12, kTileVectors = 2;
+static inline F32x16 sqrt(F32x16 a) { return {_mm512_sqrt_ps(a.v)}; }
+// Of integers in [-32768, 32767].
+static inline void store_i16(int16_t* p, F32x16 a) {
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtepi32_epi16(_mm512_cvtps_epi32(a.v)));
+}
+struct I32x16 {
+  __m512i v;
+};
+struct I16Pairs {
+  __m512i v;
+};
+static inline I32x16 zero_i32() { return {_mm512_setzero_si512()}; }
+static inline void store_i32(int32_t* p, I32x16 a) { _mm512_storeu_si512(p, a.v); }
+static inline I16Pairs load_pairs(const int16_t* p) { return {_mm512_loadu_si512(p)}; }
+static inline I16Pairs broadcast_pair(const int16_t* p) {
+  int32_t pair;
+  __builtin_memcpy(&pair, p, 4);
+  return {_mm512_set1_epi32(pair)};
+}
+static inline I32x16 add_products(I32x16 sum, I16Pairs a, I16Pairs b) { return {_mm512_dpwssd_epi32(sum.v, a.v, b.v)}; }

@@ -76,8 +76,8 @@ class Graph {
       run_layer(layer, x, state(layer));
     }
     ops_.rms_norm(x, weight(WeightRole::kOutputNorm, -1), Real(c_.rms_eps), h);
-    const double loss = ops_.cross_entropy(h, weight(head_role(), -1), c_.vocab_size, targets, factor, dx,
-                                           gradient(head_role(), -1));
+    const double loss =
+        ops_.cross_entropy(h, weight(head_role(), -1), c_.vocab_size, targets, factor, dx, gradient(head_role(), -1));
     ops_.rms_norm_backward(x, weight(WeightRole::kOutputNorm, -1), Real(c_.rms_eps), dx, dx, false,
                            gradient(WeightRole::kOutputNorm, -1));
     for (int64_t layer = c_.n_layers - 1; layer >= 0; --layer) {

@@ -10,9 +10,11 @@
 namespace bitnet {
 namespace {
 
-constexpr std::array kKinds = std::to_array<std::pair<std::string_view, OptimizerKind>>(
-    {{"adamw", OptimizerKind::kAdamW}, {"adamw8", OptimizerKind::kAdamW8}, {"muon", OptimizerKind::kMuon},
-     {"sgd", OptimizerKind::kSgd}});
+constexpr std::array kKinds =
+    std::to_array<std::pair<std::string_view, OptimizerKind>>({{"adamw", OptimizerKind::kAdamW},
+                                                               {"adamw8", OptimizerKind::kAdamW8},
+                                                               {"muon", OptimizerKind::kMuon},
+                                                               {"sgd", OptimizerKind::kSgd}});
 
 constexpr int64_t kBlock = 256;  // values that share the scales of their 8-bit moments
 
@@ -136,8 +138,7 @@ void Optimizer::adamw8(ThreadPool& pool, const UpdateRates& rates, const Paramet
   });
 }
 
-void Optimizer::sgd(ThreadPool& pool, const UpdateRates& rates, const ParameterSlice& slice, const float* g,
-                    float* p) {
+void Optimizer::sgd(ThreadPool& pool, const UpdateRates& rates, const ParameterSlice& slice, const float* g, float* p) {
   const float factor = float(rates.gradient_factor), lr = float(rates.lr), momentum = options_.momentum;
   const float decay = slice.decays() ? float(rates.weight_decay) : 0.0f;
   float* const m = first_.data() + slice.offset;

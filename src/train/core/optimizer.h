@@ -65,8 +65,8 @@ class Optimizer {
 
   OptimizerOptions options_;
   const ParameterLayout& layout_;
-  std::vector<float> first_, second_;            // moments, laid out as the parameters; second_ empty for SGD
-  std::vector<int8_t> first_codes_;              // of the 8-bit kind
+  std::vector<float> first_, second_;  // moments, laid out as the parameters; second_ empty for SGD
+  std::vector<int8_t> first_codes_;    // of the 8-bit kind
   std::vector<uint8_t> second_codes_;
   std::vector<float> first_scales_, second_scales_;  // one a block
 };

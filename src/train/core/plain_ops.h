@@ -251,9 +251,7 @@ class PlainOps {
   }
 
  protected:
-  Real mix(Real x, Real q) const {
-    return quantization_.lambda == 1.0 ? q : x + Real(quantization_.lambda) * (q - x);
-  }
+  Real mix(Real x, Real q) const { return quantization_.lambda == 1.0 ? q : x + Real(quantization_.lambda) * (q - x); }
 
  private:
   template <class Fn>
@@ -273,7 +271,8 @@ class PlainOps {
       alpha = std::max(Real(sum / double(n)), Real(kScaleFloor));
     }
     const Real scale = 1 / alpha;
-    for (int64_t i = 0; i < n; ++i) w[i] = mix(w[i], std::clamp(std::nearbyint(w[i] * scale), Real(-1), Real(1)) * alpha);
+    for (int64_t i = 0; i < n; ++i)
+      w[i] = mix(w[i], std::clamp(std::nearbyint(w[i] * scale), Real(-1), Real(1)) * alpha);
   }
 
   // LSQ (Esser et al. 2020, equation 3 and section 2.2) with Q_N = Q_P = 1.
