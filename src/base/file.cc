@@ -13,6 +13,18 @@ namespace {
 
 constexpr size_t kWriteBuffer_bytes = size_t{1} << 20;
 
+int sync_directory(const std::string& directory) {
+  const int fd = ::open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (fd < 0) return -1;
+  const int result = ::fsync(fd);
+  const int code = errno;
+  ::close(fd);
+  errno = code;
+  return result == 0 || code == EINVAL ? 0 : -1;  // some file systems cannot sync a directory
+}
+
+}  // namespace
+
 Error io_error(const std::string& path, const char* action) {
   const int code = errno;
   const bool missing = code == ENOENT || code == ENOTDIR || code == ELOOP;
@@ -20,7 +32,24 @@ Error io_error(const std::string& path, const char* action) {
                     std::strerror(code));
 }
 
-}  // namespace
+std::string directory_of(const std::string& path) {
+  const size_t slash = path.find_last_of('/');
+  return slash == std::string::npos ? "." : path.substr(0, slash + 1);
+}
+
+const DiskCalls& system_disk_calls() {
+  static const DiskCalls calls = {
+      [](std::string& path_template) { return ::mkostemp(path_template.data(), O_CLOEXEC); },
+      [](int fd, const void* data, size_t n_bytes, uint64_t offset) {
+        return int64_t(::pwrite(fd, data, n_bytes, off_t(offset)));
+      },
+      [](int fd) { return ::fsync(fd); },
+      [](const std::string& from, const std::string& to) { return ::rename(from.c_str(), to.c_str()); },
+      [](const std::string& path) { return ::unlink(path.c_str()); },
+      sync_directory,
+  };
+  return calls;
+}
 
 File::File(std::string path, int fd, uint64_t size_bytes) : path_(std::move(path)), fd_(fd), size_bytes_(size_bytes) {}
 File::~File() {
@@ -78,39 +107,45 @@ Result<std::string> read_file(const std::string& path, uint64_t limit_bytes) {
   return text;
 }
 
-AtomicFile::AtomicFile(std::string path, std::string temporary, int fd)
-    : path_(std::move(path)), temporary_(std::move(temporary)), fd_(fd) {}
+AtomicFile::AtomicFile(std::string path, std::string temporary, int fd, const DiskCalls& disk)
+    : path_(std::move(path)), temporary_(std::move(temporary)), fd_(fd), disk_(&disk) {}
 AtomicFile::AtomicFile(AtomicFile&& other) noexcept
     : path_(std::move(other.path_)),
       temporary_(std::move(other.temporary_)),
       fd_(std::exchange(other.fd_, -1)),
+      disk_(other.disk_),
       size_bytes_(other.size_bytes_),
       buffer_(std::move(other.buffer_)) {}
 AtomicFile::~AtomicFile() {
   if (fd_ < 0) return;
   ::close(fd_);
-  ::unlink(temporary_.c_str());
+  disk_->remove(temporary_);
 }
 
-Result<AtomicFile> AtomicFile::create(const std::string& path) {
+Result<AtomicFile> AtomicFile::create(const std::string& path, const DiskCalls& disk) {
   std::string temporary = path + ".tmp-XXXXXX";
-  const int fd = ::mkostemp(temporary.data(), O_CLOEXEC);
+  const int fd = disk.create(temporary);
   if (fd < 0) return io_error(path, "create a file beside it");
   // mkostemp makes the file private; a result should carry the permissions any new file of the user has.
   const mode_t mask = ::umask(0);
   ::umask(mask);
   ::fchmod(fd, 0666 & ~mask);
-  return AtomicFile(path, std::move(temporary), fd);
+  return AtomicFile(path, std::move(temporary), fd, disk);
+}
+
+Status AtomicFile::write_through(uint64_t offset, std::span<const std::byte> data) {
+  while (!data.empty()) {
+    const int64_t n = disk_->write(fd_, data.data(), data.size(), offset);
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) return io_error(path_, "write");
+    offset += uint64_t(n);
+    data = data.subspan(size_t(n));
+  }
+  return ok();
 }
 
 Status AtomicFile::flush() {
-  size_t done = 0;
-  while (done < buffer_.size()) {
-    const ssize_t n = ::write(fd_, buffer_.data() + done, buffer_.size() - done);
-    if (n < 0 && errno == EINTR) continue;
-    if (n < 0) return io_error(path_, "write");
-    done += size_t(n);
-  }
+  BN_RETURN_IF_ERROR(write_through(size_bytes_, buffer_));
   size_bytes_ += buffer_.size();
   buffer_.clear();
   return ok();
@@ -130,28 +165,16 @@ Status AtomicFile::write(std::string_view text) { return write(std::as_bytes(std
 
 Status AtomicFile::write_at(uint64_t offset, std::span<const std::byte> data) {
   BN_RETURN_IF_ERROR(flush());
-  size_t done = 0;
-  while (done < data.size()) {
-    const ssize_t n = ::pwrite(fd_, data.data() + done, data.size() - done, off_t(offset + done));
-    if (n < 0 && errno == EINTR) continue;
-    if (n < 0) return io_error(path_, "write");
-    done += size_t(n);
-  }
-  return ok();
+  return write_through(offset, data);
 }
 
 Status AtomicFile::commit() {
   BN_RETURN_IF_ERROR(flush());
-  if (::fsync(fd_) != 0) return io_error(path_, "sync");
-  if (::rename(temporary_.c_str(), path_.c_str()) != 0) return io_error(path_, "rename the finished file to this name");
+  if (disk_->sync(fd_) != 0) return io_error(path_, "sync");
+  if (disk_->rename(temporary_, path_) != 0) return io_error(path_, "rename the finished file to this name");
   ::close(std::exchange(fd_, -1));
-  const size_t slash = path_.find_last_of('/');
-  const std::string directory = slash == std::string::npos ? "." : path_.substr(0, slash + 1);
-  const int dir = ::open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  if (dir < 0) return io_error(directory, "open the directory");
-  const bool synced = ::fsync(dir) == 0 || errno == EINVAL;  // some file systems cannot sync a directory
-  ::close(dir);
-  if (!synced) return io_error(directory, "sync the directory");
+  const std::string directory = directory_of(path_);
+  if (disk_->sync_directory(directory) != 0) return io_error(directory, "sync the directory");
   return ok();
 }
 

@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -35,11 +36,29 @@ class File {
 // The whole file, refused above `limit_bytes`.
 Result<std::string> read_file(const std::string& path, uint64_t limit_bytes = uint64_t{1} << 32);
 
+// The calls that change what is on a disk, with the results and errno of POSIX. A test hands out its own to watch them,
+// to fail them, or to forget what was not synced.
+struct DiskCalls {
+  std::function<int(std::string& path_template)> create;  // mkostemp
+  std::function<int64_t(int fd, const void* data, size_t n_bytes, uint64_t offset)> write;
+  std::function<int(int fd)> sync;
+  std::function<int(const std::string& from, const std::string& to)> rename;
+  std::function<int(const std::string& path)> remove;
+  std::function<int(const std::string& directory)> sync_directory;  // names that came or went in it
+};
+const DiskCalls& system_disk_calls();
+
+// The directory that holds `path`: "." for a bare name.
+std::string directory_of(const std::string& path);
+// An error for a failed call, from errno: "PATH: cannot ACTION: No space left on device".
+Error io_error(const std::string& path, const char* action);
+
 // A file that appears under its name only when complete: written beside it under a temporary name, synced, renamed,
 // and the directory synced. Dropped without commit(), it leaves nothing behind. Not thread-safe.
 class AtomicFile {
  public:
-  static Result<AtomicFile> create(const std::string& path);
+  // `disk` must outlive the file.
+  static Result<AtomicFile> create(const std::string& path, const DiskCalls& disk = system_disk_calls());
   ~AtomicFile();
   AtomicFile(AtomicFile&& other) noexcept;
   AtomicFile& operator=(AtomicFile&&) = delete;
@@ -52,11 +71,13 @@ class AtomicFile {
   Status commit();
 
  private:
-  AtomicFile(std::string path, std::string temporary, int fd);
+  AtomicFile(std::string path, std::string temporary, int fd, const DiskCalls& disk);
   Status flush();
+  Status write_through(uint64_t offset, std::span<const std::byte> data);
   std::string path_;
   std::string temporary_;
   int fd_ = -1;
+  const DiskCalls* disk_;
   uint64_t size_bytes_ = 0;
   std::vector<std::byte> buffer_;
 };

@@ -68,11 +68,14 @@ class SafetensorsFolder {
 // each tensor aligned to its element size, so tensors of wide elements come first; a misaligned one is refused.
 class SafetensorsWriter {
  public:
-  static Result<SafetensorsWriter> create(const std::string& path);
+  // `disk` must outlive the writer.
+  static Result<SafetensorsWriter> create(const std::string& path, const DiskCalls& disk = system_disk_calls());
   Status add_metadata(std::string key, std::string value);
   Status add_tensor(std::string name, DType type, const Shape& shape);
   Status begin_data();
   Status write_data(std::span<const std::byte> data);
+  // XXH3-64 of every byte of the file so far.
+  uint64_t checksum() const;
   Status finish();
 
  private:

@@ -1,4 +1,5 @@
 #include "base/checked.h"
+#include "format/checksum.h"
 #include "format/json.h"
 #include "format/safetensors.h"
 #include "format/safetensors_header.h"
@@ -18,6 +19,12 @@ struct SafetensorsWriter::State {
   bool finished = false;
   size_t current = 0;          // tensor
   uint64_t current_bytes = 0;  // of it that are written
+  Checksum checksum = {};
+
+  Status write(std::span<const std::byte> data) {
+    checksum.update(data);
+    return file.write(data);
+  }
 
   Status check_declaring() const {
     if (in_data) return invalid_argument("{}: the header is written already", path);
@@ -44,8 +51,8 @@ struct SafetensorsWriter::State {
   }
 };
 
-Result<SafetensorsWriter> SafetensorsWriter::create(const std::string& path) {
-  BN_ASSIGN_OR_RETURN(AtomicFile file, AtomicFile::create(path));
+Result<SafetensorsWriter> SafetensorsWriter::create(const std::string& path, const DiskCalls& disk) {
+  BN_ASSIGN_OR_RETURN(AtomicFile file, AtomicFile::create(path, disk));
   return SafetensorsWriter(std::shared_ptr<State>(new State{path, std::move(file)}));
 }
 
@@ -108,8 +115,8 @@ Status SafetensorsWriter::begin_data() {
                             kMaxSafetensorsHeader_bytes);
   }
   const uint64_t length = header.size();
-  BN_RETURN_IF_ERROR(state.file.write(std::as_bytes(std::span(&length, 1))));
-  return state.file.write(header);
+  BN_RETURN_IF_ERROR(state.write(std::as_bytes(std::span(&length, 1))));
+  return state.write(std::as_bytes(std::span(header)));
 }
 
 Status SafetensorsWriter::write_data(std::span<const std::byte> data) {
@@ -124,7 +131,7 @@ Status SafetensorsWriter::write_data(std::span<const std::byte> data) {
     return invalid_argument("{}: {} bytes of data for tensor {}, which takes {} more", state.path, data.size(),
                             quote_name(tensor.name), tensor.size_bytes - state.current_bytes);
   }
-  BN_RETURN_IF_ERROR(state.file.write(data));
+  BN_RETURN_IF_ERROR(state.write(data));
   state.current_bytes += data.size();
   if (state.current_bytes == tensor.size_bytes) {
     ++state.current;
@@ -133,6 +140,8 @@ Status SafetensorsWriter::write_data(std::span<const std::byte> data) {
   }
   return ok();
 }
+
+uint64_t SafetensorsWriter::checksum() const { return state_->checksum.value(); }
 
 Status SafetensorsWriter::finish() {
   State& state = *state_;
