@@ -51,7 +51,7 @@ void split_tokens(std::span<const int32_t> tokens, int64_t n_positions, std::vec
 }
 
 template <class Ops>
-Result<ReplayReport> run(const ReplayFile& file, ThreadPool& pool, const RopeTable& rope, Ops& ops) {
+Result<ReplayReport> run(const ReplayFile& file, CpuOps& cpu, const RopeTable& rope, Ops& ops) {
   const ModelConfig& config = file.config();
   const ParameterLayout layout = ParameterLayout::make(config);
   BN_ASSIGN_OR_RETURN(std::vector<float> parameters, file.read("init", layout));
@@ -61,7 +61,7 @@ Result<ReplayReport> run(const ReplayFile& file, ThreadPool& pool, const RopeTab
   BN_ASSIGN_OR_RETURN(const std::vector<float> recorded_losses, file.losses());
 
   Graph<Ops> graph(config, layout, rope, ops, {file.n_sequences(), file.n_positions(), false});
-  Optimizer optimizer(file.optimizer(), layout);
+  Optimizer optimizer(file.optimizer(), layout, cpu.kernels());
   std::vector<float> gradients(parameters.size());
   std::vector<int32_t> ids, targets;
   const size_t step_tokens = size_t(file.n_sequences() * (file.n_positions() + 1));
@@ -80,7 +80,7 @@ Result<ReplayReport> run(const ReplayFile& file, ThreadPool& pool, const RopeTab
       report.max_grad_rel_diff = worst.relative;
       report.worst_grad = std::move(worst.name);
     }
-    optimizer.update(pool, {step + 1, file.lr(), file.weight_decay(), 1.0}, gradients.data(), parameters.data());
+    optimizer.update(cpu.pool(), {step + 1, file.lr(), file.weight_decay(), 1.0}, gradients.data(), parameters.data());
   }
   Difference worst = largest_difference(layout, recorded_final, parameters);
   report.max_final_rel_diff = worst.relative;
@@ -98,12 +98,12 @@ Result<ReplayReport> replay(const std::string& path, const ReplayOptions& option
   BN_ASSIGN_OR_RETURN(const std::unique_ptr<CpuOps> ops, CpuOps::create(config, shape, options.n_threads));
   BN_ASSIGN_OR_RETURN(const RopeTables rope, make_rope_tables(ops->backend(), config, file.n_positions()));
   if (!options.plain) {
-    BN_ASSIGN_OR_RETURN(ReplayReport report, run(file, ops->pool(), rope.view, *ops));
+    BN_ASSIGN_OR_RETURN(ReplayReport report, run(file, *ops, rope.view, *ops));
     BN_RETURN_IF_ERROR(ops->take_status());
     return report;
   }
   PlainOps<float> plain(ops->pool());
-  return run(file, ops->pool(), rope.view, plain);
+  return run(file, *ops, rope.view, plain);
 }
 
 }  // namespace bitnet

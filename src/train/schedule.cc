@@ -8,9 +8,11 @@
 namespace bitnet {
 namespace {
 
-constexpr std::array kKinds = std::to_array<std::pair<std::string_view, ScheduleKind>>(
-    {{"two_stage", ScheduleKind::kTwoStage}, {"cosine", ScheduleKind::kCosine}, {"wsd", ScheduleKind::kWsd},
-     {"linear", ScheduleKind::kLinear}});
+constexpr std::array kKinds =
+    std::to_array<std::pair<std::string_view, ScheduleKind>>({{"two_stage", ScheduleKind::kTwoStage},
+                                                              {"cosine", ScheduleKind::kCosine},
+                                                              {"wsd", ScheduleKind::kWsd},
+                                                              {"linear", ScheduleKind::kLinear}});
 
 constexpr double kPi = 3.14159265358979323846;
 
@@ -27,8 +29,8 @@ Rates rates_at(const ScheduleOptions& o, int64_t step) {
   const double warmup = std::min(1.0, double(step) / double(std::max<int64_t>(o.n_warmup, 1)));
   if (step < o.n_warmup) return {o.lr * warmup, o.weight_decay};
   // Share of the steps behind the warm-up that are done before this one.
-  const double done = std::clamp(double(step - o.n_warmup) / double(std::max<int64_t>(o.n_steps - o.n_warmup, 1)), 0.0,
-                                 1.0);
+  const double done =
+      std::clamp(double(step - o.n_warmup) / double(std::max<int64_t>(o.n_steps - o.n_warmup, 1)), 0.0, 1.0);
   const auto fall = [&](double share) { return o.final_share + (1.0 - o.final_share) * share; };
   switch (o.kind) {
     case ScheduleKind::kTwoStage: {

@@ -99,6 +99,7 @@ std::vector<OptionKey> option_keys(TrainOptions& o) {
       {"run", "sample_tokens", "Tokens of such a text", &o.sample_tokens, false},
       {"run", "sample_prompt", "How such a text begins", &o.sample_prompt, false},
       {"run", "recompute", "Less memory for a third more work", &o.recompute, false},
+      {"run", "export_model", "Write the finished model as a Hugging Face folder", &o.export_model, false},
       {"run", "export_gguf", "Write a GGUF file beside the Hugging Face folder", &o.export_gguf, false},
   };
 }
@@ -145,8 +146,9 @@ Result<ModelConfig> model_config(const TrainOptions& o, int64_t vocab_size) {
     c.rms_eps = float(o.rms_eps);
     c.sub_norms = !llama && o.sub_norms;
     c.tied_head = o.tied_head;
-    const std::string activation =
-        !o.activation.empty() ? o.activation : o.architecture == "bitnet-b1.58" ? "relu2" : "silu";
+    const std::string activation = !o.activation.empty()              ? o.activation
+                                   : o.architecture == "bitnet-b1.58" ? "relu2"
+                                                                      : "silu";
     if (activation != "relu2" && activation != "silu") {
       return invalid_argument("activation is \"{}\", expected relu2 or silu", activation);
     }
@@ -160,8 +162,8 @@ Result<ModelConfig> model_config(const TrainOptions& o, int64_t vocab_size) {
     return invalid_argument("vocab_size is {}, but the data have {} different tokens", c.vocab_size, vocab_size);
   }
   BN_RETURN_IF_ERROR(check_config(c, "the model's configuration"));
-  if (o.group_cols > 0 && (c.d_model % o.group_cols != 0 || c.d_ff % o.group_cols != 0 ||
-                           c.n_heads * c.head_dim % o.group_cols != 0)) {
+  if (o.group_cols > 0 &&
+      (c.d_model % o.group_cols != 0 || c.d_ff % o.group_cols != 0 || c.n_heads * c.head_dim % o.group_cols != 0)) {
     return invalid_argument("group_cols is {}, which does not divide every linear's columns", o.group_cols);
   }
   return c;
@@ -206,14 +208,22 @@ Status check_train_options(const TrainOptions& o) {
   const auto at_least = [](const char* key, int64_t value, int64_t least) {
     return refuse_unless(value >= least, key, fmt::format("{}", value), least == 1 ? "1 or more" : "0 or more");
   };
-  for (const auto& [key, value] : {std::pair{"n_ctx", o.n_ctx}, {"batch", o.batch}, {"accumulation", o.accumulation},
-                                   {"steps", o.steps}, {"eval_batches", o.eval_batches}, {"log_every", o.log_every}}) {
+  for (const auto& [key, value] : {std::pair{"n_ctx", o.n_ctx},
+                                   {"batch", o.batch},
+                                   {"accumulation", o.accumulation},
+                                   {"steps", o.steps},
+                                   {"eval_batches", o.eval_batches},
+                                   {"log_every", o.log_every}}) {
     BN_RETURN_IF_ERROR(at_least(key, value, 1));
   }
-  for (const auto& [key, value] :
-       {std::pair{"warmup", o.warmup}, {"group_cols", o.group_cols}, {"lambda_warmup", o.lambda_warmup},
-        {"threads", o.threads}, {"eval_every", o.eval_every}, {"checkpoint_every", o.checkpoint_every},
-        {"sample_every", o.sample_every}, {"seed", o.seed}}) {
+  for (const auto& [key, value] : {std::pair{"warmup", o.warmup},
+                                   {"group_cols", o.group_cols},
+                                   {"lambda_warmup", o.lambda_warmup},
+                                   {"threads", o.threads},
+                                   {"eval_every", o.eval_every},
+                                   {"checkpoint_every", o.checkpoint_every},
+                                   {"sample_every", o.sample_every},
+                                   {"seed", o.seed}}) {
     BN_RETURN_IF_ERROR(at_least(key, value, 0));
   }
   const auto positive = [](const char* key, double value) {
@@ -225,16 +235,19 @@ Status check_train_options(const TrainOptions& o) {
   BN_RETURN_IF_ERROR(positive("lr", o.lr));
   BN_RETURN_IF_ERROR(positive("eps", o.eps));
   BN_RETURN_IF_ERROR(positive("init_deviation", o.init_deviation));
-  for (const auto& [key, value] : {std::pair{"beta1", o.beta1}, {"beta2", o.beta2}, {"momentum", o.momentum},
-                                   {"ema", o.ema}, {"final_share", o.final_share}}) {
+  for (const auto& [key, value] : {std::pair{"beta1", o.beta1},
+                                   {"beta2", o.beta2},
+                                   {"momentum", o.momentum},
+                                   {"ema", o.ema},
+                                   {"final_share", o.final_share}}) {
     BN_RETURN_IF_ERROR(share(key, value));
   }
   BN_RETURN_IF_ERROR(refuse_unless(o.valid_share > 0 && o.valid_share < 1, "valid_share",
                                    fmt::format("{}", o.valid_share), "more than 0 and less than 1"));
   if (o.keep < 2) return invalid_argument("keep is {}, expected 2 or more", o.keep);
   if (o.dataset.empty() == o.text.empty()) {
-    return invalid_argument("the data are one of dataset and text, {}", o.text.empty() ? "neither is given"
-                                                                                       : "both are given");
+    return invalid_argument("the data are one of dataset and text, {}",
+                            o.text.empty() ? "neither is given" : "both are given");
   }
   return ok();
 }

@@ -45,7 +45,7 @@ struct TrainOptions {
   int64_t threads = 0, log_every = 10, eval_every = 100, eval_batches = 8, checkpoint_every = 200, keep = 3;
   int64_t sample_every = 0, sample_tokens = 200;
   std::string sample_prompt;
-  bool recompute = false, export_gguf = true;
+  bool recompute = false, export_model = true, export_gguf = true;
 };
 
 struct OptionKey {

@@ -33,6 +33,19 @@ class Graph {
         const GraphOptions& options)
       : c_(config), layout_(layout), rope_(rope), ops_(ops), options_(options), weights_(size_t(config.n_layers)) {}
 
+  // A linear as prepare() left it.
+  const typename Ops::Weight& linear(WeightRole role, int64_t layer) const {
+    const LayerWeights& w = weights_[size_t(layer)];
+    switch (role) {
+      case WeightRole::kQ: return w.q;
+      case WeightRole::kK: return w.k;
+      case WeightRole::kV: return w.v;
+      case WeightRole::kO: return w.o;
+      case WeightRole::kGate: return w.gate;
+      case WeightRole::kUp: return w.up;
+      default: return w.down;
+    }
+  }
   int64_t n_tokens() const { return options_.n_sequences * options_.n_positions; }
 
   // Quantises the linears' weights. Before the first pass and after every change of the parameters.

@@ -1,6 +1,7 @@
 #include "train/core/optimizer.h"
 
 #include "base/result.h"
+#include "train/cpu/dense_product.h"
 
 #include <algorithm>
 #include <array>
@@ -29,11 +30,8 @@ struct AdamStep {
         rate(float(rates.lr / (1.0 - std::pow(double(options.beta1), double(rates.step))))),
         root(float(1.0 / std::sqrt(1.0 - std::pow(double(options.beta2), double(rates.step))))) {}
 
-  void apply(float gradient, float& m, float& v, float& p) const {
-    const float g = gradient * factor;
-    m = beta1 * m + (1.0f - beta1) * g;
-    v = beta2 * v + (1.0f - beta2) * (g * g);
-    p = p * keep - rate * (m / (std::sqrt(v) * root + eps));
+  AdamwArgs args(const float* g, int64_t n, float* m, float* v, float* p) const {
+    return {g, n, factor, beta1, beta2, eps, keep, rate, root, m, v, p};
   }
 
   float factor, beta1, beta2, eps, keep, rate, root;
@@ -76,8 +74,8 @@ Result<OptimizerKind> parse_optimizer(std::string_view name) {
   return invalid_argument("there is no optimizer \"{}\"; there are adamw, adamw8, muon and sgd", name);
 }
 
-Optimizer::Optimizer(const OptimizerOptions& options, const ParameterLayout& layout)
-    : options_(options), layout_(layout) {
+Optimizer::Optimizer(const OptimizerOptions& options, const ParameterLayout& layout, const CpuKernels& kernels)
+    : options_(options), layout_(layout), kernels_(kernels) {
   if (options.kind == OptimizerKind::kAdamW8) {
     int64_t blocks = 0;
     for (const ParameterSlice& slice : layout.slices()) blocks += n_blocks(slice.n_values);
@@ -117,7 +115,7 @@ void Optimizer::adamw(ThreadPool& pool, const UpdateRates& rates, const Paramete
   const AdamStep step(options_, rates, slice.decays());
   float *const m = first_.data() + slice.offset, *const v = second_.data() + slice.offset;
   pool.parallel_for(slice.n_values, [&](int64_t begin, int64_t end, int) {
-    for (int64_t i = begin; i < end; ++i) step.apply(g[i], m[i], v[i], p[i]);
+    kernels_.training.adamw(step.args(g + begin, end - begin, m + begin, v + begin, p + begin));
   });
 }
 
@@ -132,7 +130,7 @@ void Optimizer::adamw8(ThreadPool& pool, const UpdateRates& rates, const Paramet
       int8_t* const m_codes = first_codes_.data() + place * kBlock;
       uint8_t* const v_codes = second_codes_.data() + place * kBlock;
       decode_block(m_codes, v_codes, first_scales_[place], second_scales_[place], n, m, v);
-      for (int64_t i = 0; i < n; ++i) step.apply(g[at + i], m[i], v[i], p[at + i]);
+      kernels_.training.adamw(step.args(g + at, n, m, v, p + at));
       encode_block(m, v, n, m_codes, v_codes, &first_scales_[place], &second_scales_[place]);
     }
   });
@@ -150,9 +148,43 @@ void Optimizer::sgd(ThreadPool& pool, const UpdateRates& rates, const ParameterS
   });
 }
 
+// Momentum with Nesterov's look ahead, made nearly orthogonal by five Newton-Schulz iterations of the quintic with
+// Jordan's coefficients; sizes as in Liu et al. 2025 ("Muon is scalable"), so that AdamW's lr and decay serve.
 void Optimizer::muon(ThreadPool& pool, const UpdateRates& rates, const ParameterSlice& slice, const float* g,
                      float* p) {
-  adamw(pool, rates, slice, g, p);
+  const int64_t n_out = slice.spec.shape[0], n_in = slice.spec.shape[1], n = slice.n_values;
+  float* const m = first_.data() + slice.offset;
+  const float factor = float(rates.gradient_factor), momentum = options_.momentum;
+  std::vector<float> x(static_cast<size_t>(n)), next(x.size());
+  double squares = 0;
+  for (int64_t i = 0; i < n; ++i) {
+    m[i] = momentum * m[i] + g[i] * factor;
+    x[size_t(i)] = g[i] * factor + momentum * m[i];
+    squares += double(x[size_t(i)]) * double(x[size_t(i)]);
+  }
+  const float norm = float(1.0 / (std::sqrt(squares) + 1e-7));
+  for (float& value : x) value *= norm;
+  // The smaller side squared: rows times rows, or columns times columns where there are more rows.
+  const bool wide = n_out <= n_in;
+  const int64_t side = std::min(n_out, n_in), depth = std::max(n_out, n_in);
+  std::vector<float> a(size_t(side * side)), b(a.size());
+  DenseProduct product(pool, kernels_);
+  constexpr float kA = 3.4445f, kB = -4.7750f, kC = 2.0315f;
+  for (int round = 0; round < 5; ++round) {
+    const DenseFactor rows = wide ? DenseFactor{x.data(), side, n_in, 1} : DenseFactor{x.data(), side, 1, n_in};
+    product.multiply(rows, rows, depth, false, a.data(), side);
+    product.multiply({a.data(), side, side, 1}, {a.data(), side, side, 1}, side, false, b.data(), side);
+    for (size_t i = 0; i < a.size(); ++i) b[i] = kB * a[i] + kC * b[i];
+    if (wide) {  // b x
+      product.multiply({b.data(), side, side, 1}, {x.data(), n_in, 1, n_in}, side, false, next.data(), n_in);
+    } else {  // x b, b symmetric
+      product.multiply({x.data(), n_out, n_in, 1}, {b.data(), side, side, 1}, side, false, next.data(), n_in);
+    }
+    for (size_t i = 0; i < x.size(); ++i) x[i] = kA * x[i] + next[i];
+  }
+  const float keep = float(1.0 - rates.lr * rates.weight_decay);
+  const float rate = float(rates.lr * 0.2 * std::sqrt(double(depth)));
+  for (int64_t i = 0; i < n; ++i) p[i] = p[i] * keep - rate * x[size_t(i)];
 }
 
 std::vector<Optimizer::State> Optimizer::states() {

@@ -2,6 +2,7 @@
 
 #include "base/result.h"
 #include "base/thread_pool.h"
+#include "kernels/cpu/kernel_table.h"
 #include "tensor/dtype.h"
 #include "train/core/parameters.h"
 
@@ -42,7 +43,7 @@ struct UpdateRates {
 // the number of threads. One caller at a time.
 class Optimizer {
  public:
-  Optimizer(const OptimizerOptions& options, const ParameterLayout& layout);
+  Optimizer(const OptimizerOptions& options, const ParameterLayout& layout, const CpuKernels& kernels);
 
   void update(ThreadPool& pool, const UpdateRates& rates, const float* gradients, float* parameters);
 
@@ -65,6 +66,7 @@ class Optimizer {
 
   OptimizerOptions options_;
   const ParameterLayout& layout_;
+  const CpuKernels& kernels_;
   std::vector<float> first_, second_;  // moments, laid out as the parameters; second_ empty for SGD
   std::vector<int8_t> first_codes_;    // of the 8-bit kind
   std::vector<uint8_t> second_codes_;
