@@ -34,6 +34,7 @@ void add_verify(CLI::App& app, Invocation& invocation);
 void add_convert(CLI::App& app, Invocation& invocation);
 void add_synth(CLI::App& app, Invocation& invocation);
 void add_perplexity(CLI::App& app, Invocation& invocation);
+void add_train(CLI::App& app, Invocation& invocation);
 void add_bench(CLI::App& app, Invocation& invocation);
 void add_train(CLI::App& app, Invocation& invocation);
 void add_devices(CLI::App& app, Invocation& invocation);

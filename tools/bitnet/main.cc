@@ -94,6 +94,7 @@ int run_program(int argc, char** argv) {
   add_convert(app, invocation);
   add_synth(app, invocation);
   add_perplexity(app, invocation);
+  add_train(app, invocation);
   add_bench(app, invocation);
   add_train(app, invocation);
   add_devices(app, invocation);

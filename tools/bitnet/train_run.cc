@@ -148,7 +148,10 @@ void add_train_run(CLI::App& train, Invocation& invocation) {
         },
         key.value);
   }
-  define(train, invocation, "bitnet train --text book.txt --run runs/book --steps 500",
+  define(train, invocation, "bitnet train tokenizer books/ --vocab-size 4096 --out vocabulary\n"
+         "  bitnet train prepare books/ --tokenizer vocabulary --out data\n"
+         "  bitnet train --run runs/first --steps 2000 run.toml\n"
+         "  bitnet train report runs/first",
          [flags](const Invocation& self) { return run(self, *flags); });
 }
 
