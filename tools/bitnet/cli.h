@@ -36,7 +36,6 @@ void add_synth(CLI::App& app, Invocation& invocation);
 void add_perplexity(CLI::App& app, Invocation& invocation);
 void add_train(CLI::App& app, Invocation& invocation);
 void add_bench(CLI::App& app, Invocation& invocation);
-void add_train(CLI::App& app, Invocation& invocation);
 void add_devices(CLI::App& app, Invocation& invocation);
 
 }  // namespace bitnet::cli

@@ -96,7 +96,6 @@ int run_program(int argc, char** argv) {
   add_perplexity(app, invocation);
   add_train(app, invocation);
   add_bench(app, invocation);
-  add_train(app, invocation);
   add_devices(app, invocation);
 
   const std::vector<std::string> words(argv + 1, argv + argc);
