@@ -62,16 +62,20 @@ Result<ReplayReport> run(const ReplayFile& file, CpuOps& cpu, const RopeTable& r
 
   Graph<Ops> graph(config, layout, rope, ops, {file.n_sequences(), file.n_positions(), false});
   Optimizer optimizer(file.optimizer(), layout, cpu.kernels());
+  using Real = typename Ops::Real;
   std::vector<float> gradients(parameters.size());
+  std::vector<Real> p(parameters.size()), g(parameters.size());
   std::vector<int32_t> ids, targets;
   const size_t step_tokens = size_t(file.n_sequences() * (file.n_positions() + 1));
   const double n_targets = double(graph.n_tokens());
   ReplayReport report;
   for (int64_t step = 0; step < file.n_steps(); ++step) {
     split_tokens(std::span(tokens).subspan(size_t(step) * step_tokens, step_tokens), file.n_positions(), ids, targets);
-    std::fill(gradients.begin(), gradients.end(), 0.0f);
-    graph.prepare(parameters.data());
-    const double loss = graph.backpropagate(ids, targets, float(1 / n_targets), gradients.data()) / n_targets;
+    std::copy(parameters.begin(), parameters.end(), p.begin());
+    std::fill(g.begin(), g.end(), Real(0));
+    graph.prepare(p.data());
+    const double loss = graph.backpropagate(ids, targets, Real(1 / n_targets), g.data()) / n_targets;
+    std::transform(g.begin(), g.end(), gradients.begin(), [](Real value) { return float(value); });
     const double difference = std::fabs(loss - double(recorded_losses[size_t(step)]));
     report.losses.push_back(loss);
     report.max_loss_diff = difference > report.max_loss_diff || std::isnan(loss) ? difference : report.max_loss_diff;
@@ -97,13 +101,20 @@ Result<ReplayReport> replay(const std::string& path, const ReplayOptions& option
                              config.head_dim};
   BN_ASSIGN_OR_RETURN(const std::unique_ptr<CpuOps> ops, CpuOps::create(config, shape, options.n_threads));
   BN_ASSIGN_OR_RETURN(const RopeTables rope, make_rope_tables(ops->backend(), config, file.n_positions()));
-  if (!options.plain) {
-    BN_ASSIGN_OR_RETURN(ReplayReport report, run(file, *ops, rope.view, *ops));
-    BN_RETURN_IF_ERROR(ops->take_status());
-    return report;
+  switch (options.arithmetic) {
+    case ReplayArithmetic::kDouble: {
+      PlainOps<double> plain(ops->pool());
+      return run(file, *ops, rope.view, plain);
+    }
+    case ReplayArithmetic::kFloat: {
+      PlainOps<float> plain(ops->pool());
+      return run(file, *ops, rope.view, plain);
+    }
+    case ReplayArithmetic::kKernels: break;
   }
-  PlainOps<float> plain(ops->pool());
-  return run(file, *ops, rope.view, plain);
+  BN_ASSIGN_OR_RETURN(ReplayReport report, run(file, *ops, rope.view, *ops));
+  BN_RETURN_IF_ERROR(ops->take_status());
+  return report;
 }
 
 }  // namespace bitnet

@@ -2,14 +2,21 @@
 
 #include "base/result.h"
 
+#include <cstdint>
 #include <string>
 #include <vector>
 
 namespace bitnet {
 
+// What computes losses and gradients; weights, gradients and moments are float32 in any case.
+enum class ReplayArithmetic : uint8_t {
+  kDouble,   // the definition, PlainOps<double>: what differs from the record is the record's own rounding
+  kFloat,    // the same loops in float32
+  kKernels,  // CpuOps, what training runs on
+};
 struct ReplayOptions {
-  int n_threads = 0;   // 0: all processors of this process
-  bool plain = false;  // with PlainOps<float>, the definition, instead of the CPU's kernels
+  int n_threads = 0;  // 0: all processors of this process
+  ReplayArithmetic arithmetic = ReplayArithmetic::kDouble;
 };
 
 // How a recorded training run and ours differ. Relative differences of a tensor: norm of the difference over the norm

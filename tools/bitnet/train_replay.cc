@@ -6,7 +6,9 @@
 
 #include <CLI/CLI.hpp>
 
+#include <map>
 #include <memory>
+#include <string>
 
 namespace bitnet::cli {
 namespace {
@@ -39,7 +41,11 @@ void add_train_replay(CLI::App& train, Invocation& invocation) {
   CLI::App* command =
       train.add_subcommand("replay", "Repeat a recorded training run and compare with what it recorded");
   command->add_option("fixture", flags->file, "safetensors file: init.*, tokens, grad0.*, losses, final.*")->required();
-  command->add_flag("--plain", flags->options.plain, "Plain loops instead of the processor's kernels");
+  const std::map<std::string, ReplayArithmetic> kinds = {{"double", ReplayArithmetic::kDouble},
+                                                         {"float", ReplayArithmetic::kFloat},
+                                                         {"kernels", ReplayArithmetic::kKernels}};
+  command->add_option("--arithmetic", flags->options.arithmetic, "double, float, or kernels: what training runs on")
+      ->transform(CLI::CheckedTransformer(kinds, CLI::ignore_case));
   add_threads_flag(*command, flags->options.n_threads);
   define(*command, invocation, "bitnet train replay tests/data/train/ten_steps.safetensors --json",
          [flags](const Invocation& self) { return run_replay(self, *flags); });
