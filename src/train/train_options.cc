@@ -2,6 +2,7 @@
 
 #include "base/file.h"
 #include "model/presets.h"
+#include "train/initial_weights.h"
 
 #include <algorithm>
 #include <cmath>
@@ -46,6 +47,8 @@ Status refuse_unless(bool holds, const char* key, const std::string& found, cons
 
 std::vector<OptionKey> option_keys(TrainOptions& o) {
   return {
+      {"model", "init", "Continue from this model: a folder or a GGUF file, 16-bit or ternary; its shape counts",
+       &o.init},
       {"model", "preset", "Shape of a published model, overridden by the keys that are given", &o.preset},
       {"model", "architecture", "bitnet-b1.58, bitnet (SiLU) or llama", &o.architecture},
       {"model", "n_layers", "Layers", &o.n_layers},
@@ -128,7 +131,9 @@ Status read_train_config(const std::string& path, TrainOptions& options) {
 
 Result<ModelConfig> model_config(const TrainOptions& o, int64_t vocab_size) {
   ModelConfig c;
-  if (!o.preset.empty()) {
+  if (!o.init.empty()) {
+    BN_ASSIGN_OR_RETURN(c, initial_config(o.init));
+  } else if (!o.preset.empty()) {
     BN_ASSIGN_OR_RETURN(c, preset_config(o.preset));
   } else {
     if (o.architecture != "bitnet-b1.58" && o.architecture != "bitnet" && o.architecture != "llama") {
@@ -155,7 +160,7 @@ Result<ModelConfig> model_config(const TrainOptions& o, int64_t vocab_size) {
     c.gate_activation = activation == "relu2" ? GateActivation::kRelu2 : GateActivation::kSilu;
   }
   c.name = "trained by bitnet train";
-  c.vocab_size = o.vocab_size > 0 ? o.vocab_size : vocab_size;
+  if (o.init.empty()) c.vocab_size = o.vocab_size > 0 ? o.vocab_size : vocab_size;
   c.n_ctx_train = o.n_ctx;
   c.ternary = o.quantize;
   if (c.vocab_size < vocab_size) {

@@ -17,6 +17,7 @@ namespace bitnet {
 // numbers of 0 mean "what follows from the rest".
 struct TrainOptions {
   // [model]
+  std::string init;    // a model to continue from, whose shape counts
   std::string preset;  // shape of a published model; what else is given here overrides it
   std::string architecture = "bitnet-b1.58";
   int64_t n_layers = 6, d_model = 384, d_ff = 1024, n_heads = 6, n_kv_heads = 0, head_dim = 0, vocab_size = 0;

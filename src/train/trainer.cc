@@ -4,6 +4,7 @@
 #include "model/convert.h"
 #include "train/data/prepare.h"
 #include "train/export_model.h"
+#include "train/initial_weights.h"
 
 #include <algorithm>
 #include <chrono>
@@ -70,7 +71,11 @@ Result<std::unique_ptr<Trainer>> Trainer::create(const TrainOptions& options) {
   t.optimizer_ = std::make_unique<Optimizer>(optimizer, t.layout_, t.ops_->kernels());
   t.parameters_.resize(size_t(t.layout_.n_values()));
   t.gradients_.resize(t.parameters_.size());
-  initialize_parameters(t.config_, t.layout_, uint64_t(options.seed), options.init_deviation, t.parameters_.data());
+  if (options.init.empty()) {
+    initialize_parameters(t.config_, t.layout_, uint64_t(options.seed), options.init_deviation, t.parameters_.data());
+  } else {
+    BN_RETURN_IF_ERROR(read_initial_weights(options.init, t.layout_, t.parameters_.data()));
+  }
   if (options.ema > 0) t.average_ = t.parameters_;
   return trainer;
 }

@@ -168,6 +168,25 @@ TEST_F(Training, TheExportedModelComputesWhatTheTrainerDoes) {
   }
 }
 
+// From an exported ternary model and from its GGUF file training begins with the function of that model.
+TEST_F(Training, ContinuesFromATernaryModel) {
+  options_.export_gguf = true;
+  const auto trainer = train("first");
+  ASSERT_NE(trainer, nullptr);
+  const auto before = trainer->validate();
+  ASSERT_TRUE(before.has_value());
+  for (const char* const file : {"/first/model", "/first/model.gguf"}) {
+    TrainOptions options = options_;
+    options.init = folder_.path() + file;
+    options.run = folder_.path() + "/second";
+    auto second = Trainer::create(options);
+    ASSERT_TRUE(second.has_value()) << second.error().message;
+    const auto loss = (*second)->validate();
+    ASSERT_TRUE(loss.has_value());
+    EXPECT_NEAR(*loss, *before, 1e-3) << file;
+  }
+}
+
 // Tokens that make a loss infinite must not reach a checkpoint.
 TEST_F(Training, StopsWhenNothingIsFinite) {
   options_.lr = 1e30;
