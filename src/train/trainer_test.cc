@@ -1,6 +1,7 @@
 #include "train/trainer.h"
 
 #include "base/file.h"
+#include "base/rng.h"
 #include "bitnet/session.h"
 #include "kernels/cpu/dispatch.h"
 #include "train/test_folder.h"

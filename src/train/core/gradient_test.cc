@@ -129,7 +129,7 @@ INSTANTIATE_TEST_SUITE_P(Graphs, Gradients,
                                          Case{"SteOfLlama", true, false, false, true, false, false},
                                          Case{"SteHalfMixedIn", true, true, true, false, false, false, 0.5},
                                          Case{"LearnedSteps", true, true, false, false, false, true}),
-                         [](const auto& info) { return std::string(info.param.name); });
+                         [](const auto& graph) { return std::string(graph.param.name); });
 
 // Computing a layer again gives the gradients of keeping it, to the last bit.
 TEST(Graph, RecomputationChangesNothing) {
