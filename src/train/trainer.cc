@@ -258,10 +258,8 @@ Status Trainer::log_step(const StepReport& report) {
                                  {metric::kGradientNorm, report.gradient_norm},
                                  {metric::kTokensPerSecond, report.tokens_per_s}};
   if (config_.ternary && options_.group_cols == 0) {
-    double flipped = 0, zeros = 0;
-    count_codes(&flipped, &zeros);
-    metrics.push_back({metric::kFlippedShare, flipped});
-    metrics.push_back({metric::kZeroShare, zeros});
+    metrics.push_back({metric::kFlippedShare, report.flipped_share});
+    metrics.push_back({metric::kZeroShare, report.zero_share});
   }
   return log_->log(report.step, metrics);
 }
@@ -333,9 +331,11 @@ Status Trainer::run(const TrainCallbacks& callbacks) {
   BN_ASSIGN_OR_RETURN(log_, MetricsLog::open(options_.run, step_ > 0 ? step_ : -1));
   const auto due = [&](int64_t every) { return (every > 0 && step_ % every == 0) || step_ == options_.steps; };
   while (step_ < options_.steps) {
-    BN_ASSIGN_OR_RETURN(const StepReport report, train_step());
+    BN_ASSIGN_OR_RETURN(StepReport report, train_step());
+    const bool logged = due(options_.log_every) || report.skipped;
+    if (logged) count_codes(&report.flipped_share, &report.zero_share);
     if (callbacks.on_step) callbacks.on_step(report);
-    if (due(options_.log_every) || report.skipped) BN_RETURN_IF_ERROR(log_step(report));
+    if (logged) BN_RETURN_IF_ERROR(log_step(report));
     if (due(options_.eval_every)) {
       BN_ASSIGN_OR_RETURN(const double loss, validate());
       const Metric metric{metric::kValidLoss, loss};

@@ -22,7 +22,9 @@ namespace bitnet {
 struct StepReport {
   int64_t step = 0, n_steps = 0;
   double loss = 0, lr = 0, gradient_norm = 0, tokens_per_s = 0;
-  bool skipped = false;  // not finite, or a spike: the weights are as they were
+  double flipped_share = 0;  // of ternary codes, since the last step that was logged; of logged steps only
+  double zero_share = 0;     // of ternary codes
+  bool skipped = false;      // not finite, or a spike: the weights are as they were
 };
 struct TrainCallbacks {
   std::function<void(const StepReport&)> on_step;           // each step

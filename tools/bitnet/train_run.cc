@@ -50,12 +50,16 @@ class StepLine {
   }
   void show(const StepReport& r) {
     if (!terminal_ && r.step % every_ != 0 && r.step != r.n_steps && !r.skipped) return;
+    if (r.zero_share > 0) {
+      codes_ = fmt::format("  flipped {:.2f}%  zeros {:.1f}%", 100 * r.flipped_share, 100 * r.zero_share);
+    }
     const double left = double(r.n_steps - r.step) * tokens_ / r.tokens_per_s;
-    std::fputs(fmt::format("{}step {}/{}  loss {:.4f}  lr {:.3g}  grad norm {:.3g}  {:.0f} tokens/s  {:.0f} s left{}{}",
-                           terminal_ ? "\r\x1b[K" : "", r.step, r.n_steps, r.loss, r.lr, r.gradient_norm,
-                           r.tokens_per_s, left, r.skipped ? "  skipped" : "", terminal_ ? "" : "\n")
-                   .c_str(),
-               stderr);
+    std::fputs(
+        fmt::format("{}step {}/{}  loss {:.4f}  lr {:.3g}  grad norm {:.3g}{}  {:.0f} tokens/s  {:.0f} s left{}{}",
+                    terminal_ ? "\r\x1b[K" : "", r.step, r.n_steps, r.loss, r.lr, r.gradient_norm, codes_,
+                    r.tokens_per_s, left, r.skipped ? "  skipped" : "", terminal_ ? "" : "\n")
+            .c_str(),
+        stderr);
     std::fflush(stderr);
     open_ = terminal_;
   }
@@ -68,6 +72,7 @@ class StepLine {
  private:
   int64_t every_;
   bool terminal_, open_ = false;
+  std::string codes_;
   double tokens_ = 0;  // of a step
 };
 
@@ -148,7 +153,8 @@ void add_train_run(CLI::App& train, Invocation& invocation) {
         },
         key.value);
   }
-  define(train, invocation, "bitnet train tokenizer books/ --vocab-size 4096 --out vocabulary\n"
+  define(train, invocation,
+         "bitnet train tokenizer books/ --vocab-size 4096 --out vocabulary\n"
          "  bitnet train prepare books/ --tokenizer vocabulary --out data\n"
          "  bitnet train --run runs/first --steps 2000 run.toml\n"
          "  bitnet train report runs/first",
