@@ -1,9 +1,9 @@
-# nlohmann-json, fmt, CLI11 and xxHash are used as headers only, by us and never by a program that links us.
+# nlohmann-json, fmt, CLI11, xxHash and toml++ are used as headers only, by us and never by a program that links us.
 find_package(Threads REQUIRED)
 add_library(bitnet_headers INTERFACE)
 target_compile_definitions(bitnet_headers INTERFACE XXH_INLINE_ALL=1)
 set(dependencies "nlohmann/json.hpp=nlohmann-json3-dev" "fmt/format.h=libfmt-dev" "CLI/CLI.hpp=libcli11-dev"
-                 "xxhash.h=libxxhash-dev")
+                 "xxhash.h=libxxhash-dev" "toml++/toml.h=libtomlplusplus-dev")
 foreach(dependency IN LISTS dependencies)
   string(REPLACE "=" ";" dependency "${dependency}")
   list(GET dependency 0 header)

@@ -101,16 +101,15 @@ static void fake_quantize(float* x, int64_t n) {
 
 static void scale_sums(const int32_t* sums, int64_t n, int32_t q_sum, float inv_scale, float alpha, float* out) {
   const F32x16 inverse = broadcast(inv_scale), multiplier = broadcast(alpha);
-  for (int64_t i = 0; i < n; i += 16) {
-    int32_t exact[16];
-    for (int64_t j = 0; j < 16; ++j) exact[j] = i + j < n ? sums[i + j] - q_sum : 0;
-    const F32x16 y = mul(mul(load_i32(exact), inverse), multiplier);
-    if (i + 16 <= n) {
-      store(out + i, y);
-    } else {
-      store_part(out + i, y, n - i);
-    }
+  int32_t exact[16];
+  int64_t i = 0;
+  for (; i + 16 <= n; i += 16) {
+    for (int j = 0; j < 16; ++j) exact[j] = sums[i + j] - q_sum;
+    store(out + i, mul(mul(load_i32(exact), inverse), multiplier));
   }
+  if (i == n) return;
+  for (int64_t j = 0; j < 16; ++j) exact[j] = i + j < n ? sums[i + j] - q_sum : 0;
+  store_part(out + i, mul(mul(load_i32(exact), inverse), multiplier), n - i);
 }
 
 static inline void rotate(F32x16* a, F32x16* b, F32x16 c, F32x16 s) {

@@ -21,6 +21,8 @@ inline __m256i add_products(__m256i sums, __m256i u, __m256i s) {
 
 #include "kernels/cpu/tile_ops.inc.h"
 
+#include "kernels/cpu/training_ops.inc.h"
+
 // VPMADDUBSW adds two products in 16 bits, saturating. Nothing here can saturate or wrap: |q| <= 128, and lanes are
 // widened to 32 bits before their sum can reach 2^15.
 inline __m256i mul_add(__m256i sums, __m256i codes, __m256i x) {

@@ -16,6 +16,8 @@ namespace {
 
 #include "kernels/cpu/tile_ops.inc.h"
 
+#include "kernels/cpu/training_ops.inc.h"
+
 constexpr int64_t kMatmulTokens = 12;
 #include "kernels/cpu/ternary_quads.inc.h"
 

@@ -19,6 +19,8 @@ inline __m256i add_products(__m256i sums, __m256i u, __m256i s) { return _mm256_
 
 #include "kernels/cpu/tile_ops.inc.h"
 
+#include "kernels/cpu/training_ops.inc.h"
+
 // Four products go straight into 32 bits.
 inline __m256i mul_add(__m256i sums, __m256i codes, __m256i x) { return _mm256_dpbusd_avx_epi32(sums, codes, x); }
 inline __m256i widen(__m256i sums) { return sums; }

@@ -14,6 +14,8 @@ namespace {
 
 #include "kernels/cpu/tile_ops.inc.h"
 
+#include "kernels/cpu/training_ops.inc.h"
+
 #include "kernels/cpu/sparse_ops.inc.h"
 
 typedef uint16_t U16x8 __attribute__((vector_size(16)));

@@ -21,6 +21,8 @@ inline int32x4_t add_products(int32x4_t sums, int8x16_t a, int8x16_t b) {
 #include "kernels/cpu/tile_neon.inc.h"
 //
 #include "kernels/cpu/tile_ops.inc.h"
+
+#include "kernels/cpu/training_ops.inc.h"
 //
 #include "kernels/cpu/sparse_ops.inc.h"
 

@@ -156,6 +156,54 @@ struct MatmulKernels {
   void (*matmul_tile)(const uint8_t* codes, const int8_t* packed, int64_t n_blocks, int64_t n_tokens, int32_t* sums);
 };
 
+// Products of a training step: one tile of c = a b, kProductRows x kProductCols, from panels that hold these rows and
+// columns side by side. Columns are a vector's lanes and each sum goes in order of k, so every instruction set gives
+// the same bits.
+constexpr int64_t kProductRows = 12, kProductCols = 32;
+
+// g = gradient * factor, m = beta1 m + (1 - beta1) g, v = beta2 v + (1 - beta2) g^2, p = p keep - rate (m / (sqrt(v)
+// root + eps)): AdamW with its bias corrections in rate and root.
+struct AdamwArgs {
+  const float* gradients;
+  int64_t n;
+  float factor, beta1, beta2, eps, keep, rate, root;
+  float *m, *v, *p;
+};
+
+// What training wants beyond inference (src/train). Floats follow docs/numerics.md: nothing is fused, sums have 16
+// lanes.
+struct TrainingKernels {
+  // c[r][j] = sum over p of a[p][r][0] * b[p][j][0] + a[p][r][1] * b[p][j][1]: exact while |c| < 2^31.
+  void (*product_i16)(const int16_t* a, const int16_t* b, int64_t n_pairs, int32_t* c);
+  // c[r][j] = sum over k in order of a[k * a_stride + r] * b[k * b_stride + j], from +0.
+  void (*product_f32)(const float* a, int64_t a_stride, const float* b, int64_t b_stride, int64_t n, float* c);
+  // out[i] = float(c[i]) * factor, added to what is there where `add`.
+  void (*scale_product)(const int32_t* c, int64_t n, float factor, bool add, float* out);
+  float (*absmax)(const float* x, int64_t n);
+  float (*sum_squares)(const float* x, int64_t n);
+  // out[i] = max(out[i], |x[i] * factor|).
+  void (*column_absmax)(const float* x, float factor, int64_t n, float* out);
+  // out[i] = x[i] * scale, rounded; the product is within int16.
+  void (*quantize_i16)(const float* x, float scale, int64_t n, int16_t* out);
+  // out[2i] = (a[i] * a_factor) * scales[i], rounded, out[2i + 1] the same of b.
+  void (*quantize_pairs)(const float* a, float a_factor, const float* b, float b_factor, const float* scales, int64_t n,
+                         int16_t* out);
+  // out[2i] = a[i] + offset, out[2i + 1] = b[i] + offset.
+  void (*widen_pairs)(const int8_t* a, const int8_t* b, int16_t offset, int64_t n, int16_t* out);
+  // Of rms_norm: dx is written, or added to where `add`; dweight is added to. dx may be dy unless `add`.
+  void (*rms_norm_backward)(const float* x, const float* weight, float eps, const float* dy, int64_t n, bool add,
+                            float* dx, float* dweight);
+  // dgate and dup from dout, which either may be.
+  void (*relu2_backward)(const float* gate, const float* up, const float* dout, int64_t n, float* dgate, float* dup);
+  void (*silu_backward)(const float* gate, const float* up, const float* dout, int64_t n, float* dgate, float* dup);
+  // Of softmax: dp[i] = p[i] * (dp[i] - mean) * scale.
+  void (*softmax_backward)(const float* p, float mean, float scale, int64_t n, float* dp);
+  float (*dot)(const float* a, const float* b, int64_t n);
+  // y[i] += x[i] * factor.
+  void (*add_scaled)(const float* x, float factor, int64_t n, float* y);
+  void (*adamw)(const AdamwArgs& args);
+};
+
 struct CpuKernels {
   const char* name;
   TernaryKernels fields;
@@ -191,6 +239,7 @@ struct CpuKernels {
   // n] are the digits of u, the upper first; errors[level] = the sums of the squares of w - w~ (head_sketch.h).
   void (*sketch_row)(const float* w, int64_t n, float step, float inverse_step, int32_t radix, int8_t* planes,
                      float* errors);
+  TrainingKernels training;
 
   const TernaryKernels* digits = nullptr;  // null: ternary weights have 2 bits
 };

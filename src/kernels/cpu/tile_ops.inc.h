@@ -1,7 +1,7 @@
 // Included inside the anonymous namespace of an isa_NAME.cc after float_ops.inc.h: the tiled key/value cache
 // (kernels/kv_tiles.h, numerics.md 14). Before it come the instruction set's
 //   Codes          16 lanes of four bytes: load_codes64(), low_halves(), high_halves(),
-//   I32x16         16 sums: no_sums(), to_floats(),
+//   QuadSums         16 sums: no_sums(), to_floats(),
 //   add_key<bits>  products of codes (of 8 bits: int8, counted kKeyBias too high; of 4: 0..15) with four int8,
 //   add_value      products of int8 codes with four weights in 0..127,
 //   kTileQueries   queries whose sums, two vectors each, stay in registers.
@@ -94,7 +94,7 @@ template <int kBits, int Q>
 static inline void score_tile(const KeyScoreArgs& a, const uint8_t* tile, int64_t query, int64_t first, float* scores) {
   const int8_t* x[Q];
   BN_UNROLL for (int j = 0; j < Q; ++j) x[j] = reinterpret_cast<const int8_t*>(a.queries + (query + j) * a.stride);
-  I32x16 sums[2 * Q];
+  QuadSums sums[2 * Q];
   BN_UNROLL for (int i = 0; i < 2 * Q; ++i) sums[i] = no_sums();
   const int64_t n_columns = a.head_dim * kBits / 8;
   const uint8_t* p = tile + kTileScales_bytes + 4 * first;
@@ -178,7 +178,7 @@ static inline void sum_part(const TileSumArgs& a, int64_t query, int64_t part) {
   F32x16 totals[2 * Q];
   BN_UNROLL for (int i = 0; i < 2 * Q; ++i) totals[i] = zero();
   for (int64_t tile = 0; tile < a.n_tiles; ++tile, p += a.tile_bytes, weights += kTilePositions) {
-    I32x16 sums[2 * Q];
+    QuadSums sums[2 * Q];
     BN_UNROLL for (int i = 0; i < 2 * Q; ++i) sums[i] = no_sums();
     const int8_t* x[Q];
     BN_UNROLL for (int j = 0; j < Q; ++j) x[j] = reinterpret_cast<const int8_t*>(weights + j * a.weights_stride);

@@ -78,18 +78,41 @@ static inline float fold_max(F32x16 a) {
 
 // Sums of four products (tile_ops.inc.h); VPDPBUSD wants the bytes of one side unsigned.
 typedef __m512i Codes;
-typedef __m512i I32x16;
+typedef __m512i QuadSums;
 constexpr int kTileQueries = 4, kKeyBias = 128;
-static inline I32x16 no_sums() { return _mm512_setzero_si512(); }
-static inline F32x16 to_floats(I32x16 sums) { return {_mm512_cvtepi32_ps(sums)}; }
+static inline QuadSums no_sums() { return _mm512_setzero_si512(); }
+static inline F32x16 to_floats(QuadSums sums) { return {_mm512_cvtepi32_ps(sums)}; }
 static inline Codes load_codes64(const uint8_t* p) { return _mm512_loadu_si512(p); }
 static inline Codes low_halves(Codes c) { return _mm512_and_si512(c, _mm512_set1_epi8(15)); }
 static inline Codes high_halves(Codes c) { return low_halves(_mm512_srli_epi16(c, 4)); }
 template <int kBits>
-static inline void add_key(I32x16* sums, Codes codes, int32_t four) {
+static inline void add_key(QuadSums* sums, Codes codes, int32_t four) {
   if constexpr (kBits == 8) codes = _mm512_xor_si512(codes, _mm512_set1_epi8(int8_t(-128)));
   *sums = _mm512_dpbusd_epi32(*sums, codes, _mm512_set1_epi32(four));
 }
-static inline void add_value(I32x16* sums, Codes codes, int32_t four) {
+static inline void add_value(QuadSums* sums, Codes codes, int32_t four) {
   *sums = _mm512_dpbusd_epi32(*sums, _mm512_set1_epi32(four), codes);
 }
+
+// Training: tiles of kTileRowsAtOnce rows x kTileVectors vectors, square roots, and int16 pairs.
+constexpr int kTileRowsAtOnce = 12, kTileVectors = 2;
+static inline F32x16 sqrt(F32x16 a) { return {_mm512_sqrt_ps(a.v)}; }
+// Of integers in [-32768, 32767].
+static inline void store_i16(int16_t* p, F32x16 a) {
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtepi32_epi16(_mm512_cvtps_epi32(a.v)));
+}
+struct I32x16 {
+  __m512i v;
+};
+struct I16Pairs {
+  __m512i v;
+};
+static inline I32x16 zero_i32() { return {_mm512_setzero_si512()}; }
+static inline void store_i32(int32_t* p, I32x16 a) { _mm512_storeu_si512(p, a.v); }
+static inline I16Pairs load_pairs(const int16_t* p) { return {_mm512_loadu_si512(p)}; }
+static inline I16Pairs broadcast_pair(const int16_t* p) {
+  int32_t pair;
+  __builtin_memcpy(&pair, p, 4);
+  return {_mm512_set1_epi32(pair)};
+}
+static inline I32x16 add_products(I32x16 sum, I16Pairs a, I16Pairs b) { return {_mm512_dpwssd_epi32(sum.v, a.v, b.v)}; }

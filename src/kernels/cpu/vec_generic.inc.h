@@ -132,12 +132,12 @@ static inline float fold_max(F32x16 a) {
 struct Codes {
   int8_t lanes[64];
 };
-struct I32x16 {
+struct QuadSums {
   int32_t lanes[16];
 };
 constexpr int kTileQueries = 1, kKeyBias = 0;
-static inline I32x16 no_sums() { return {}; }
-static inline F32x16 to_floats(const I32x16& sums) { return load_i32(sums.lanes); }
+static inline QuadSums no_sums() { return {}; }
+static inline F32x16 to_floats(const QuadSums& sums) { return load_i32(sums.lanes); }
 static inline Codes load_codes64(const uint8_t* p) {
   Codes codes;
   __builtin_memcpy(&codes, p, 64);
@@ -153,7 +153,7 @@ static inline Codes high_halves(const Codes& c) {
   for (int i = 0; i < 64; ++i) high.lanes[i] = c.lanes[i] >> 4 & 15;
   return high;
 }
-static inline void add_value(I32x16* sums, const Codes& codes, int32_t four) {
+static inline void add_value(QuadSums* sums, const Codes& codes, int32_t four) {
   int8_t x[4];
   __builtin_memcpy(x, &four, 4);
   for (int i = 0; i < 16; ++i) {
@@ -162,6 +162,43 @@ static inline void add_value(I32x16* sums, const Codes& codes, int32_t four) {
   }
 }
 template <int kBits>
-static inline void add_key(I32x16* sums, const Codes& codes, int32_t four) {
+static inline void add_key(QuadSums* sums, const Codes& codes, int32_t four) {
   add_value(sums, codes, four);
+}
+
+// Training: tiles of kTileRowsAtOnce rows x kTileVectors vectors, square roots, and int16 pairs.
+constexpr int kTileRowsAtOnce = 2, kTileVectors = 1;
+static inline F32x16 sqrt(F32x16 a) {
+  return map4([&](int i) {
+    return F32x4{__builtin_sqrtf(a.q[i][0]), __builtin_sqrtf(a.q[i][1]), __builtin_sqrtf(a.q[i][2]),
+                 __builtin_sqrtf(a.q[i][3])};
+  });
+}
+// Of integers in [-32768, 32767].
+static inline void store_i16(int16_t* p, F32x16 a) {
+  for (int i = 0; i < 16; ++i) p[i] = int16_t(int32_t(a.q[i / 4][i % 4]));
+}
+struct I32x16 {
+  int32_t v[16];
+};
+struct I16Pairs {
+  int16_t v[32];
+};
+static inline I32x16 zero_i32() { return {}; }
+static inline void store_i32(int32_t* p, I32x16 a) { __builtin_memcpy(p, a.v, sizeof a.v); }
+static inline I16Pairs load_pairs(const int16_t* p) {
+  I16Pairs a;
+  __builtin_memcpy(a.v, p, sizeof a.v);
+  return a;
+}
+static inline I16Pairs broadcast_pair(const int16_t* p) {
+  I16Pairs a;
+  for (int i = 0; i < 16; ++i) __builtin_memcpy(a.v + 2 * i, p, 4);
+  return a;
+}
+static inline I32x16 add_products(I32x16 sum, I16Pairs a, I16Pairs b) {
+  for (int i = 0; i < 16; ++i) {
+    sum.v[i] += int32_t(a.v[2 * i]) * b.v[2 * i] + int32_t(a.v[2 * i + 1]) * b.v[2 * i + 1];
+  }
+  return sum;
 }

@@ -105,3 +105,37 @@ static inline float fold_max(F32x16 a) {
   const float xz = x > z ? x : z, yw = y > w ? y : w;
   return xz > yw ? xz : yw;
 }
+
+// Training: tiles of kTileRowsAtOnce rows x kTileVectors vectors, square roots, and int16 pairs.
+constexpr int kTileRowsAtOnce = 4, kTileVectors = 1;
+static inline F32x16 sqrt(F32x16 a) {
+  return map4([&](int i) { return vsqrtq_f32(a.q[i]); });
+}
+// Of integers in [-32768, 32767].
+static inline void store_i16(int16_t* p, F32x16 a) {
+  for (int i = 0; i < 4; ++i) vst1_s16(p + 4 * i, vmovn_s32(vcvtq_s32_f32(a.q[i])));
+}
+struct I32x16 {
+  int32x4_t q[4];
+};
+struct I16Pairs {
+  int16x8x2_t q[2];  // the first of each pair and the second
+};
+static inline I32x16 zero_i32() { return {{vdupq_n_s32(0), vdupq_n_s32(0), vdupq_n_s32(0), vdupq_n_s32(0)}}; }
+static inline void store_i32(int32_t* p, I32x16 a) {
+  for (int i = 0; i < 4; ++i) vst1q_s32(p + 4 * i, a.q[i]);
+}
+static inline I16Pairs load_pairs(const int16_t* p) { return {{vld2q_s16(p), vld2q_s16(p + 16)}}; }
+static inline I16Pairs broadcast_pair(const int16_t* p) {
+  const int16x8x2_t pair = {{vdupq_n_s16(p[0]), vdupq_n_s16(p[1])}};
+  return {{pair, pair}};
+}
+static inline I32x16 add_products(I32x16 sum, I16Pairs a, I16Pairs b) {
+  for (int i = 0; i < 2; ++i) {
+    for (int j = 0; j < 2; ++j) {
+      sum.q[2 * i] = vmlal_s16(sum.q[2 * i], vget_low_s16(a.q[i].val[j]), vget_low_s16(b.q[i].val[j]));
+      sum.q[2 * i + 1] = vmlal_high_s16(sum.q[2 * i + 1], a.q[i].val[j], b.q[i].val[j]);
+    }
+  }
+  return sum;
+}

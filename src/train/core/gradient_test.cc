@@ -1,0 +1,154 @@
+#include "train/core/graph.h"
+#include "train/core/plain_ops.h"
+#include "train/test_model.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+namespace bitnet {
+namespace {
+
+constexpr int64_t kSequences = 2, kPositions = 7;
+
+// The straight-through estimator's own function: what the quantisers add is recorded once and then constant, so that
+// its derivatives exist and are those that the backward pass claims to give.
+class FrozenOps : public PlainOps<double> {
+ public:
+  explicit FrozenOps(ThreadPool& pool) : PlainOps<double>(pool) {}
+
+  void freeze() { frozen_ = true; }
+  void rewind() { n_weights_ = n_inputs_ = 0; }
+
+  void prepare(const double* latent, const double* step, int64_t n_out, int64_t n_in, Weight& weight) {
+    if (!frozen_) {
+      PlainOps<double>::prepare(latent, step, n_out, n_in, weight);
+      std::vector<double> added(weight.effective.size());
+      for (size_t i = 0; i < added.size(); ++i) {
+        added[i] =
+            step == nullptr ? weight.effective[i] - latent[i] : weight.effective[i] / *step - clip(latent[i] / *step);
+      }
+      weights_.push_back(std::move(added));
+      return;
+    }
+    const std::vector<double>& added = weights_[n_weights_++];
+    weight.effective.resize(added.size());
+    for (size_t i = 0; i < added.size(); ++i) {
+      weight.effective[i] = step == nullptr ? latent[i] + added[i] : *step * (clip(latent[i] / *step) + added[i]);
+    }
+  }
+  void quantize(R x, Input& input) {
+    if (!frozen_) {
+      PlainOps<double>::quantize(x, input);
+      std::vector<double> added(input.effective.size());
+      for (size_t i = 0; i < added.size(); ++i) added[i] = input.effective[i] - x.data[i];
+      inputs_.push_back(std::move(added));
+      return;
+    }
+    const std::vector<double>& added = inputs_[n_inputs_++];
+    input.n_rows = x.n_rows;
+    input.n_cols = x.n_cols;
+    input.effective.resize(added.size());
+    for (size_t i = 0; i < added.size(); ++i) input.effective[i] = x.data[i] + added[i];
+  }
+
+ private:
+  static double clip(double v) { return std::min(std::max(v, -1.0), 1.0); }
+  std::vector<std::vector<double>> weights_, inputs_;
+  size_t n_weights_ = 0, n_inputs_ = 0;
+  bool frozen_ = false;
+};
+
+struct Case {
+  const char* name;
+  bool quantize, sub_norms, tied, silu, recompute, learned;
+  double lambda = 1;
+};
+
+class Gradients : public testing::TestWithParam<Case> {};
+
+// Each tensor's gradient at several places against central differences in double.
+TEST_P(Gradients, EqualFiniteDifferences) {
+  const Case& param = GetParam();
+  ModelConfig config = small_config();
+  config.sub_norms = param.sub_norms;
+  config.tied_head = param.tied;
+  config.gate_activation = param.silu ? GateActivation::kSilu : GateActivation::kRelu2;
+  const ParameterLayout layout = ParameterLayout::make(config, param.learned);
+  std::vector<double> parameters = random_parameters<double>(config, layout, 5);
+  const TestRope rope(config, kPositions);
+  ThreadPool pool(1);
+  FrozenOps ops(pool);
+  QuantizationOptions quantization;
+  quantization.enabled = param.quantize;
+  quantization.lambda = param.lambda;
+  if (param.learned) quantization.scale = WeightScale::kLearned;
+  ops.set_quantization(quantization);
+  Graph<FrozenOps> graph(config, layout, rope.view, ops, {kSequences, kPositions, false});
+  const std::vector<int32_t> ids = random_ids(kSequences * kPositions, config.vocab_size, 1);
+  std::vector<int32_t> targets = random_ids(kSequences * kPositions, config.vocab_size, 2);
+  targets[3] = -1;  // does not count
+
+  // Quantisers speak once: with recomputation they would again.
+  std::vector<double> gradients(parameters.size());
+  graph.prepare(parameters.data());
+  const double loss = graph.backpropagate(ids, targets, 1.0, gradients.data());
+  ops.freeze();
+  const auto loss_now = [&] {
+    ops.rewind();
+    graph.prepare(parameters.data());
+    return graph.evaluate(ids, targets);
+  };
+  EXPECT_NEAR(loss_now(), loss, 1e-9);
+  for (const ParameterSlice& slice : layout.slices()) {
+    const CounterRng rng(9, uint64_t(slice.offset));
+    for (uint64_t i = 0; i < 6; ++i) {
+      const size_t at = size_t(slice.offset) + size_t(rng.bits(i) % uint64_t(slice.n_values));
+      const double value = parameters[at], h = 1e-5;
+      parameters[at] = value + h;
+      const double above = loss_now();
+      parameters[at] = value - h;
+      const double below = loss_now();
+      parameters[at] = value;
+      double expected = (above - below) / (2 * h);
+      if (slice.is_step) {  // LSQ scales this gradient by 1 / sqrt(n) of its matrix
+        const auto matrix = std::find_if(layout.slices().begin(), layout.slices().end(), [&](const auto& other) {
+          return !other.is_step && other.name + ".step" == slice.name;
+        });
+        expected /= std::sqrt(double(matrix->n_values));
+      }
+      EXPECT_NEAR(gradients[at], expected, 1e-7 + 1e-5 * std::fabs(expected)) << slice.name << " " << at;
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Graphs, Gradients,
+                         testing::Values(Case{"Float", false, true, true, false, false, false},
+                                         Case{"FloatLlama", false, false, false, true, false, false},
+                                         Case{"SteOfTheBitNetGraph", true, true, true, false, false, false},
+                                         Case{"SteOfLlama", true, false, false, true, false, false},
+                                         Case{"SteHalfMixedIn", true, true, true, false, false, false, 0.5},
+                                         Case{"LearnedSteps", true, true, false, false, false, true}),
+                         [](const auto& graph) { return std::string(graph.param.name); });
+
+// Computing a layer again gives the gradients of keeping it, to the last bit.
+TEST(Graph, RecomputationChangesNothing) {
+  const ModelConfig config = small_config();
+  const ParameterLayout layout = ParameterLayout::make(config);
+  const std::vector<double> parameters = random_parameters<double>(config, layout, 5);
+  const TestRope rope(config, kPositions);
+  ThreadPool pool(1);
+  const std::vector<int32_t> ids = random_ids(kSequences * kPositions, config.vocab_size, 1);
+  std::vector<double> gradients[2];
+  for (const bool recompute : {false, true}) {
+    PlainOps<double> ops(pool);
+    Graph<PlainOps<double>> graph(config, layout, rope.view, ops, {kSequences, kPositions, recompute});
+    graph.prepare(parameters.data());
+    gradients[recompute].resize(parameters.size());
+    graph.backpropagate(ids, ids, 1.0, gradients[recompute].data());
+  }
+  EXPECT_EQ(gradients[0], gradients[1]);
+}
+
+}  // namespace
+}  // namespace bitnet

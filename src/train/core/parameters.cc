@@ -1,0 +1,62 @@
+#include "train/core/parameters.h"
+
+#include "base/checked.h"
+#include "base/rng.h"
+
+#include <algorithm>
+#include <cmath>
+
+namespace bitnet {
+
+ParameterLayout ParameterLayout::make(const ModelConfig& config, bool learned_steps) {
+  ParameterLayout layout;
+  const size_t n_places = index(WeightRole(0), config.n_layers);
+  layout.offsets_.assign(n_places, -1);
+  layout.step_offsets_.assign(n_places, -1);
+  const auto add = [&](ParameterSlice slice) {
+    slice.offset = layout.n_values_;
+    layout.n_values_ += round_up(slice.n_values, kParameterAlignment);
+    auto& offsets = slice.is_step ? layout.step_offsets_ : layout.offsets_;
+    offsets[index(slice.spec.role, slice.spec.layer)] = slice.offset;
+    layout.slices_.push_back(std::move(slice));
+  };
+  for (const WeightSpec& spec : list_weights(config)) {
+    add({spec.hf_name, spec, false, 0, spec.n_values()});
+    if (learned_steps && spec.kind == WeightKind::kLinear) add({spec.hf_name + ".step", spec, true, 0, 1});
+  }
+  return layout;
+}
+
+int64_t ParameterLayout::n_parameters() const {
+  int64_t n = 0;
+  for (const ParameterSlice& slice : slices_) n += slice.n_values;
+  return n;
+}
+
+void initialize_parameters(const ModelConfig& config, const ParameterLayout& layout, uint64_t seed, double deviation,
+                           float* parameters) {
+  std::fill_n(parameters, layout.n_values(), 0.0f);
+  const double residual = deviation / std::sqrt(2.0 * double(config.n_layers));
+  for (size_t i = 0; i < layout.slices().size(); ++i) {
+    const ParameterSlice& slice = layout.slices()[i];
+    float* const values = parameters + slice.offset;
+    if (slice.is_step) {  // its matrix stands in front of it
+      const ParameterSlice& matrix = layout.slices()[i - 1];
+      double sum = 0;
+      for (int64_t j = 0; j < matrix.n_values; ++j) sum += std::fabs(double(parameters[matrix.offset + j]));
+      values[0] = float(sum / double(matrix.n_values));
+      continue;
+    }
+    if (slice.spec.kind == WeightKind::kVector) {
+      std::fill_n(values, slice.n_values, 1.0f);
+      continue;
+    }
+    const bool writes_residual = slice.spec.role == WeightRole::kO || slice.spec.role == WeightRole::kDown;
+    const CounterRng rng(seed, i);
+    for (int64_t j = 0; j < slice.n_values; ++j) {
+      values[j] = float(rng.normal(uint64_t(j)) * (writes_residual ? residual : deviation));
+    }
+  }
+}
+
+}  // namespace bitnet

@@ -1,0 +1,52 @@
+#pragma once
+
+#include "model/config.h"
+#include "model/weights.h"
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace bitnet {
+
+// One weight in the flat buffer of all parameters.
+struct ParameterSlice {
+  std::string name;  // as in a Hugging Face folder; a learned step adds ".step"
+  WeightSpec spec;
+  bool is_step = false;  // the learned step [1] of spec's matrix
+  int64_t offset = 0;    // in values, a multiple of kParameterAlignment
+  int64_t n_values = 0;
+  // Matrices are decayed, embedding and head included; norms and steps are not.
+  bool decays() const { return spec.kind != WeightKind::kVector && !is_step; }
+};
+constexpr int64_t kParameterAlignment = 16;
+
+// Where each weight of list_weights() lies in one buffer; gradients and an optimiser's moments share the places.
+// Values between two weights are zero and stay zero. Immutable.
+class ParameterLayout {
+ public:
+  // `learned_steps`: each linear has a step of its own behind its weight.
+  static ParameterLayout make(const ModelConfig& config, bool learned_steps = false);
+
+  int64_t n_values() const { return n_values_; }  // of the buffer
+  int64_t n_parameters() const;                   // without what aligns them
+  const std::vector<ParameterSlice>& slices() const { return slices_; }
+  // -1 where the model does not have it. layer is -1 outside the layers.
+  int64_t offset(WeightRole role, int64_t layer) const { return offsets_[index(role, layer)]; }
+  int64_t step_offset(WeightRole role, int64_t layer) const { return step_offsets_[index(role, layer)]; }
+
+ private:
+  static constexpr int64_t kRoles = int64_t(WeightRole::kDownInputNorm) + 1;
+  static size_t index(WeightRole role, int64_t layer) { return size_t((layer + 1) * kRoles + int64_t(role)); }
+  std::vector<ParameterSlice> slices_;
+  std::vector<int64_t> offsets_, step_offsets_;
+  int64_t n_values_ = 0;
+};
+
+// Weights to begin with: matrices normal with deviation `deviation`, those that write into the residual stream divided
+// by sqrt(2 n_layers) (GPT-2's rule), norms 1, steps such that the codes are those of absmean. A pure function of the
+// seed.
+void initialize_parameters(const ModelConfig& config, const ParameterLayout& layout, uint64_t seed, double deviation,
+                           float* parameters);
+
+}  // namespace bitnet

@@ -1,0 +1,102 @@
+#pragma once
+
+#include "base/buffer.h"
+#include "base/result.h"
+#include "kernels/backend.h"
+#include "kernels/cpu/kernel_table.h"
+#include "model/config.h"
+#include "train/core/quantization.h"
+#include "train/core/rows.h"
+#include "train/cpu/attention_gradient.h"
+#include "train/cpu/dense_product.h"
+#include "train/cpu/ternary_gradient.h"
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <vector>
+
+namespace bitnet {
+
+// The operations of PlainOps on the processor's kernels. The forward pass is the CPU back end's own
+// (kernels/backend.h), so its activations are those of the finished model bit by bit; gradients are in src/train/cpu.
+// Everything is deterministic whatever the number of threads and the instruction set. One caller at a time.
+class CpuOps {
+ public:
+  using Real = float;
+  using R = Rows<float>;
+
+  struct Weight {
+    const float* latent = nullptr;  // [n_out, n_in]
+    const float* step = nullptr;    // where the scale is learned
+    int64_t n_out = 0, n_in = 0;
+    float alpha = 1;
+    std::vector<uint8_t> codes;      // w + 1, where the products are integers
+    std::unique_ptr<Matrix> matrix;  // the back end's
+    std::vector<int16_t> panels;     // of TernaryGradient
+    std::vector<float> effective;    // where they are not
+  };
+  struct Input {
+    std::vector<int8_t> codes;  // [n_rows, stride]
+    std::vector<float> inv_scales;
+    std::vector<int32_t> sums;
+    QuantizedView view;
+    std::vector<float> effective;  // where the products are not integers
+    int64_t n_rows = 0, n_cols = 0;
+  };
+
+  static Result<std::unique_ptr<CpuOps>> create(const ModelConfig& config, const AttentionShape& shape, int n_threads);
+
+  ThreadPool& pool() { return stream_->pool(); }
+  const Backend& backend() const { return *backend_; }
+  const CpuKernels& kernels() const { return kernels_; }
+  void set_quantization(const QuantizationOptions& options) { quantization_ = options; }
+  // The first failure of an operation since the last call: memory that was not to be had.
+  Status take_status();
+
+  void prepare(const float* latent, const float* step, int64_t n_out, int64_t n_in, Weight& weight);
+  void quantize(R x, Input& input);
+  void linear(const Input& x, const Weight& weight, R y);
+  void linear_backward(const Input& x, const Weight& weight, R dy, R dx, bool add, float* dw, float* dstep);
+  void embed(const float* table, std::span<const int32_t> ids, R out);
+  void embed_backward(std::span<const int32_t> ids, R dout, float* dtable);
+  void rms_norm(R x, const float* weight, float eps, R out);
+  void rms_norm_backward(R x, const float* weight, float eps, R dy, R dx, bool add, float* dweight);
+  void rope(R x, const AttentionShape& shape, const RopeTable& table, int turn);
+  void attention(const AttentionShape& shape, R q, R k, R v, R out);
+  void attention_backward(const AttentionShape& shape, R q, R k, R v, R out, R dout, R dq, R dk, R dv);
+  void gate(GateActivation activation, R gate, R up, R out);
+  void gate_backward(GateActivation activation, R gate, R up, R dout, R dgate, R dup);
+  void add(R x, R y);
+  double cross_entropy(R x, const float* table, int64_t vocab_size, std::span<const int32_t> targets, float factor,
+                       R dx, float* dtable);
+
+ private:
+  CpuOps(std::unique_ptr<Backend> backend, std::unique_ptr<Stream> stream, const CpuKernels& kernels, Buffer cache);
+  template <class Fn>
+  void for_rows(int64_t n, const Fn& fn) {
+    pool().parallel_for(n, [&](int64_t begin, int64_t end, int) {
+      for (int64_t i = begin; i < end; ++i) fn(i);
+    });
+  }
+  float absmean(const float* w, int64_t n);
+  void make_codes(Weight& weight);
+  void make_effective(Weight& weight);
+  void learned_step_backward(const Weight& weight, std::vector<float>& gradient, float* dstep);
+  double row_loss(float* logits, int64_t vocab_size, int32_t target, float factor, bool backward) const;
+
+  std::unique_ptr<Backend> backend_;
+  std::unique_ptr<Stream> stream_;
+  const CpuKernels& kernels_;
+  Buffer cache_;  // keys and values of one sequence
+  DenseProduct dense_;
+  TernaryGradient ternary_;
+  AttentionGradient attention_;
+  QuantizationOptions quantization_;
+  std::optional<Error> error_;
+  std::vector<float> partial_, logits_, sines_, gradient_;
+  std::vector<double> sums_;
+};
+
+}  // namespace bitnet

@@ -1,0 +1,37 @@
+#pragma once
+
+#include "base/result.h"
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace bitnet {
+
+// What computes losses and gradients; weights, gradients and moments are float32 in any case.
+enum class ReplayArithmetic : uint8_t {
+  kDouble,   // the definition, PlainOps<double>: what differs from the record is the record's own rounding
+  kFloat,    // the same loops in float32
+  kKernels,  // CpuOps, what training runs on
+};
+struct ReplayOptions {
+  int n_threads = 0;  // 0: all processors of this process
+  ReplayArithmetic arithmetic = ReplayArithmetic::kDouble;
+};
+
+// How a recorded training run and ours differ. Relative differences of a tensor: norm of the difference over the norm
+// of what is recorded.
+struct ReplayReport {
+  std::vector<double> losses;
+  double max_loss_diff = 0;
+  double max_grad_rel_diff = 0;         // after the first step's backward pass
+  double max_final_rel_diff = 0;        // weights after the last step
+  std::string worst_grad, worst_final;  // the tensors' names
+};
+
+// Trains the model that a safetensors file holds (`init.*`) on the file's `tokens` [n_steps, n_sequences, n + 1] and
+// compares with its `losses` [n_steps], `grad0.*` and `final.*`. Dimensions come from the shapes, hyper-parameters from
+// the metadata; whatever is missing or does not fit is refused. docs/training.md has the format.
+Result<ReplayReport> replay(const std::string& path, const ReplayOptions& options);
+
+}  // namespace bitnet

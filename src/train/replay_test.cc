@@ -1,0 +1,36 @@
+#include "train/replay.h"
+
+#include <gtest/gtest.h>
+
+namespace bitnet {
+namespace {
+
+const std::string kFixture = BITNET_SOURCE_DIR "/tests/data/train/ten_steps.safetensors";
+
+// Ten steps of PyTorch. From the third step on the record and an exact computation part: one int8 code that a last bit
+// of float32 rounds the other way is worth up to 1e-2 of a later loss (docs/training.md).
+TEST(Replay, GradientsAndFirstLossesAreThoseOfPyTorch) {
+  for (const ReplayArithmetic arithmetic :
+       {ReplayArithmetic::kDouble, ReplayArithmetic::kFloat, ReplayArithmetic::kKernels}) {
+    ReplayOptions options;
+    options.arithmetic = arithmetic;
+    const auto report = replay(kFixture, options);
+    ASSERT_TRUE(report.has_value()) << report.error().message;
+    ASSERT_EQ(report->losses.size(), 10u);
+    EXPECT_LT(report->max_grad_rel_diff, arithmetic == ReplayArithmetic::kKernels ? 2e-4 : 1e-6) << report->worst_grad;
+    EXPECT_NEAR(report->losses[0], 5.6092234, 1e-6);
+    EXPECT_NEAR(report->losses[1], 5.353353, 1e-4);
+    EXPECT_LT(report->max_loss_diff, arithmetic == ReplayArithmetic::kDouble ? 1e-3 : 2e-2);
+    EXPECT_LT(report->max_final_rel_diff, 2e-2) << report->worst_final;
+  }
+}
+
+TEST(Replay, RefusesAFileWithoutARun) {
+  const auto report = replay(BITNET_SOURCE_DIR "/tests/data/hf/bitnet-packed/model.safetensors", {});
+  ASSERT_FALSE(report.has_value());
+  EXPECT_NE(report.error().message.find("the metadata do not have n_heads"), std::string::npos)
+      << report.error().message;
+}
+
+}  // namespace
+}  // namespace bitnet

@@ -1,0 +1,70 @@
+#pragma once
+
+#include "base/result.h"
+#include "model/config.h"
+#include "train/core/optimizer.h"
+#include "train/core/quantization.h"
+#include "train/schedule.h"
+
+#include <cstdint>
+#include <string>
+#include <variant>
+#include <vector>
+
+namespace bitnet {
+
+// Everything that a training run depends on, as its configuration file and the flags of `bitnet train` name it. Whole
+// numbers of 0 mean "what follows from the rest".
+struct TrainOptions {
+  // [model]
+  std::string init;    // a model to continue from, whose shape counts
+  std::string preset;  // shape of a published model; what else is given here overrides it
+  std::string architecture = "bitnet-b1.58";
+  int64_t n_layers = 6, d_model = 384, d_ff = 1024, n_heads = 6, n_kv_heads = 0, head_dim = 0, vocab_size = 0;
+  std::string activation;  // "relu2" or "silu"; empty: the architecture's
+  double rope_theta = 10000, rms_eps = 1e-5, init_deviation = 0.02;
+  bool sub_norms = true, tied_head = true;
+  // [quantization]
+  bool quantize = true;
+  std::string weight_scale = "absmean";  // or "learned"
+  int64_t group_cols = 0, lambda_warmup = 0;
+  // [data]
+  std::string dataset;  // a folder that `bitnet train prepare` made
+  std::string text;     // or a text file, whose bytes become tokens in the run's folder
+  double valid_share = 0.1;
+  int64_t n_ctx = 256, batch = 8, accumulation = 1, seed = 0;
+  // [optimizer]
+  std::string optimizer = "adamw";
+  double lr = 1.5e-3, beta1 = 0.9, beta2 = 0.95, eps = 1e-8, momentum = 0.95, weight_decay = 0.1, clip = 1.0, ema = 0;
+  double spike_factor = 0;
+  // [schedule]
+  std::string schedule = "cosine";
+  int64_t steps = 1000, warmup = 100;
+  double second_lr = 0, final_share = 0, decay_share = 0.2;
+  // [run]
+  std::string run;  // the folder that everything is written to
+  int64_t threads = 0, log_every = 10, eval_every = 100, eval_batches = 8, checkpoint_every = 200, keep = 3;
+  int64_t sample_every = 0, sample_tokens = 200;
+  std::string sample_prompt;
+  bool recompute = false, export_model = true, export_gguf = true;
+};
+
+struct OptionKey {
+  std::string section, name, help;
+  std::variant<int64_t*, double*, bool*, std::string*> value;
+  bool changes_result = true;  // a run cannot be resumed with another value
+};
+// All keys of `options`, which must outlive them.
+std::vector<OptionKey> option_keys(TrainOptions& options);
+
+// Reads a TOML file over what `options` hold; a key that there is not and a value of another type are refused.
+Status read_train_config(const std::string& path, TrainOptions& options);
+
+// What the options mean for the rooms below; refuses what does not fit together. `vocab_size` is the data's.
+Result<ModelConfig> model_config(const TrainOptions& options, int64_t vocab_size);
+Result<OptimizerOptions> optimizer_options(const TrainOptions& options);
+Result<ScheduleOptions> schedule_options(const TrainOptions& options);
+Result<QuantizationOptions> quantization_options(const TrainOptions& options, int64_t step);
+Status check_train_options(const TrainOptions& options);
+
+}  // namespace bitnet

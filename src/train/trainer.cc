@@ -1,0 +1,364 @@
+#include "train/trainer.h"
+
+#include "bitnet/generate.h"
+#include "model/convert.h"
+#include "train/data/prepare.h"
+#include "train/export_model.h"
+#include "train/initial_weights.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <filesystem>
+#include <system_error>
+
+namespace bitnet {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+namespace fs = std::filesystem;
+
+constexpr int64_t kMaxBadSteps = 10;
+constexpr double kNormMemory = 0.98;
+
+// The dataset that the options name; text becomes one of bytes in the run's folder.
+Result<Dataset> open_dataset(const TrainOptions& o) {
+  if (!o.dataset.empty()) return Dataset::open(o.dataset);
+  const std::string folder = o.run + "/data";
+  std::error_code ignored;
+  if (!fs::exists(folder + "/dataset.json", ignored)) {
+    fs::create_directories(o.run, ignored);
+    PrepareOptions prepare;
+    prepare.inputs = {o.text};
+    prepare.tokenizer = "byte";
+    prepare.folder = folder;
+    prepare.corpus.valid_tail = o.valid_share;
+    BN_RETURN_IF_ERROR(prepare_dataset(prepare));
+  }
+  return Dataset::open(folder);
+}
+
+// What a run cannot be resumed without, by key.
+Json lasting_options(TrainOptions options) {
+  Json json = Json::object();
+  for (const OptionKey& key : option_keys(options)) {
+    if (key.changes_result) std::visit([&](auto* value) { json[key.name] = *value; }, key.value);
+  }
+  return json;
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Trainer>> Trainer::create(const TrainOptions& options) {
+  BN_ASSIGN_OR_RETURN(Dataset dataset, open_dataset(options));
+  std::unique_ptr<Trainer> trainer(new Trainer(options, std::move(dataset)));
+  Trainer& t = *trainer;
+  BN_ASSIGN_OR_RETURN(t.vocabulary_, t.dataset_.vocabulary());
+  BN_ASSIGN_OR_RETURN(t.config_, model_config(options, t.dataset_.vocab_size()));
+  BN_ASSIGN_OR_RETURN(t.schedule_, schedule_options(options));
+  BN_ASSIGN_OR_RETURN(const OptimizerOptions optimizer, optimizer_options(options));
+  BN_ASSIGN_OR_RETURN(const QuantizationOptions quantization, quantization_options(options, 0));
+  if (options.group_cols > 0 && options.export_model) {
+    return unsupported("group_cols is {}: no folder or I2_S file holds such scales; train with export_model = false",
+                       options.group_cols);
+  }
+  t.layout_ = ParameterLayout::make(t.config_, quantization.scale == WeightScale::kLearned);
+  const AttentionShape shape{options.batch, options.n_ctx, t.config_.n_heads, t.config_.n_kv_heads, t.config_.head_dim};
+  BN_ASSIGN_OR_RETURN(t.ops_, CpuOps::create(t.config_, shape, int(options.threads)));
+  BN_ASSIGN_OR_RETURN(t.rope_, make_rope_tables(t.ops_->backend(), t.config_, options.n_ctx));
+  t.graph_ = std::make_unique<Graph<CpuOps>>(t.config_, t.layout_, t.rope_.view, *t.ops_,
+                                             GraphOptions{options.batch, options.n_ctx, options.recompute});
+  t.optimizer_ = std::make_unique<Optimizer>(optimizer, t.layout_, t.ops_->kernels());
+  t.parameters_.resize(size_t(t.layout_.n_values()));
+  t.gradients_.resize(t.parameters_.size());
+  if (options.init.empty()) {
+    initialize_parameters(t.config_, t.layout_, uint64_t(options.seed), options.init_deviation, t.parameters_.data());
+  } else {
+    BN_RETURN_IF_ERROR(read_initial_weights(options.init, t.layout_, t.parameters_.data()));
+  }
+  if (options.ema > 0) t.average_ = t.parameters_;
+  return trainer;
+}
+
+double Trainer::flops_per_token() const {
+  double weights = double(config_.vocab_size * config_.d_model);  // of the head
+  for (const ParameterSlice& slice : layout_.slices()) {
+    if (slice.spec.kind == WeightKind::kLinear && !slice.is_step) weights += double(slice.n_values);
+  }
+  const double attention = double(config_.n_layers * config_.n_heads * config_.head_dim) * double(options_.n_ctx);
+  return 6 * weights + 6 * attention;  // forward 2, backward 4; half of the positions are seen, twice
+}
+
+uint64_t Trainer::memory_bytes() const {
+  return (parameters_.size() + gradients_.size() + average_.size()) * sizeof(float) + optimizer_->size_bytes();
+}
+
+uint64_t Trainer::activation_bytes() const {
+  const ModelConfig& c = config_;
+  const int64_t q_cols = c.n_heads * c.head_dim, kv_cols = c.n_kv_heads * c.head_dim;
+  const int64_t floats = c.d_model + 2 * q_cols + 2 * kv_cols + 2 * c.d_ff;
+  const int64_t codes = quantized_stride(c.d_model) * 2 + quantized_stride(q_cols) + quantized_stride(c.d_ff);
+  const int64_t a_layer = floats * int64_t{sizeof(float)} + codes;
+  const int64_t n_states = options_.recompute ? 1 : c.n_layers;
+  const int64_t inputs = c.n_layers * c.d_model * int64_t{sizeof(float)};
+  return uint64_t(graph_->n_tokens() * (a_layer * n_states + inputs));
+}
+
+Status Trainer::load_sequences(Split split, uint64_t first) {
+  const size_t n = size_t(options_.n_ctx);
+  sequence_.resize(n + 1);
+  ids_.clear();
+  targets_.clear();
+  for (int64_t i = 0; i < options_.batch; ++i) {
+    BN_RETURN_IF_ERROR(dataset_.sequence(split, uint64_t(options_.seed), first + uint64_t(i), sequence_));
+    ids_.insert(ids_.end(), sequence_.begin(), sequence_.end() - 1);
+    targets_.insert(targets_.end(), sequence_.begin() + 1, sequence_.end());
+  }
+  return ok();
+}
+
+// `finished`: as the exported model computes, whatever the share of quantisation now.
+Status Trainer::prepare(const std::vector<float>& parameters, bool finished) {
+  BN_ASSIGN_OR_RETURN(const QuantizationOptions quantization,
+                      quantization_options(options_, finished ? INT64_MAX : step_ + 1));
+  ops_->set_quantization(quantization);
+  graph_->prepare(parameters.data());
+  return ops_->take_status();
+}
+
+double Trainer::gradient_norm() const {
+  constexpr int64_t kPart = 1 << 14;
+  const int64_t n = int64_t(gradients_.size()), n_parts = (n + kPart - 1) / kPart;
+  std::vector<double> sums(static_cast<size_t>(n_parts));
+  ops_->pool().parallel_for(n_parts, [&](int64_t begin, int64_t end, int) {
+    for (int64_t part = begin; part < end; ++part) {
+      const int64_t at = part * kPart;
+      sums[size_t(part)] = ops_->kernels().training.sum_squares(gradients_.data() + at, std::min(kPart, n - at));
+    }
+  });
+  double sum = 0;
+  for (const double part : sums) sum += part;
+  return std::sqrt(sum);
+}
+
+Result<StepReport> Trainer::train_step() {
+  const Clock::time_point start = Clock::now();
+  if (!prepared_ || options_.lambda_warmup > step_) BN_RETURN_IF_ERROR(prepare(parameters_, false));
+  std::fill(gradients_.begin(), gradients_.end(), 0.0f);
+  const double n_targets = double(n_tokens_per_step());
+  double loss = 0;
+  for (int64_t part = 0; part < options_.accumulation; ++part) {
+    BN_RETURN_IF_ERROR(load_sequences(Split::kTrain, position_ + uint64_t(part * options_.batch)));
+    loss += graph_->backpropagate(ids_, targets_, float(1.0 / n_targets), gradients_.data());
+  }
+  loss /= n_targets;
+  const double norm = gradient_norm();
+  const Rates rates = rates_at(schedule_, step_ + 1);
+  const bool finite = std::isfinite(loss) && std::isfinite(norm);
+  const bool spike =
+      finite && options_.spike_factor > 0 && n_updates_ >= 20 && norm > options_.spike_factor * usual_norm_;
+  prepared_ = !finite || spike;  // the weights stay as they are
+  if (!prepared_) {
+    usual_norm_ = n_updates_ == 0 ? norm : kNormMemory * usual_norm_ + (1 - kNormMemory) * norm;
+    const double factor = options_.clip > 0 ? std::min(1.0, options_.clip / (norm + 1e-6)) : 1.0;
+    optimizer_->update(ops_->pool(), {++n_updates_, rates.lr, rates.weight_decay, factor}, gradients_.data(),
+                       parameters_.data());
+    average_weights();
+    BN_RETURN_IF_ERROR(prepare(parameters_, false));
+    prepared_ = true;
+  }
+  n_bad_ = finite ? 0 : n_bad_ + 1;
+  if (n_bad_ >= kMaxBadSteps) {
+    return invalid_input("the loss or its gradient has not been finite for {} steps: try a lower lr, or more warmup",
+                         n_bad_);
+  }
+  ++step_;
+  position_ += uint64_t(options_.batch * options_.accumulation);
+  const double seconds = std::chrono::duration<double>(Clock::now() - start).count();
+  return StepReport{step_, options_.steps, loss, rates.lr, norm, n_targets / seconds, !finite || spike};
+}
+
+void Trainer::average_weights() {
+  if (average_.empty()) return;
+  // Early on the average follows quickly, so that the first weights are soon forgotten.
+  const double decay = std::min(options_.ema, double(1 + n_updates_) / double(10 + n_updates_));
+  const float keep = float(decay), take = float(1 - decay);
+  ops_->pool().parallel_for(int64_t(average_.size()), [&](int64_t begin, int64_t end, int) {
+    for (int64_t i = begin; i < end; ++i) {
+      average_[size_t(i)] = keep * average_[size_t(i)] + take * parameters_[size_t(i)];
+    }
+  });
+}
+
+Result<double> Trainer::validate() {
+  const bool own = average_.empty() && prepared_;
+  if (!own) BN_RETURN_IF_ERROR(prepare(served(), false));
+  prepared_ = own;
+  const int64_t n_whole = dataset_.n_sequences(Split::kValid, options_.n_ctx + 1) / options_.batch;
+  const int64_t n_batches = std::clamp<int64_t>(n_whole, 1, options_.eval_batches);
+  double loss = 0;
+  for (int64_t i = 0; i < n_batches; ++i) {
+    BN_RETURN_IF_ERROR(load_sequences(Split::kValid, uint64_t(i * options_.batch)));
+    loss += graph_->evaluate(ids_, targets_);
+  }
+  return loss / double(n_batches * graph_->n_tokens());
+}
+
+Status Trainer::export_folder(const std::string& folder) {
+  prepared_ = false;
+  BN_RETURN_IF_ERROR(prepare(served(), true));
+  const auto linear = [&](const WeightSpec& spec) -> TernaryLinear {
+    const CpuOps::Weight& weight = graph_->linear(spec.role, spec.layer);
+    return {weight.codes, weight.alpha};
+  };
+  return export_trained_folder({config_, layout_, served().data(), vocabulary_, linear}, folder);
+}
+
+Status Trainer::write_text(const TrainCallbacks& callbacks) {
+  const std::string folder = options_.run + "/sampling";
+  BN_RETURN_IF_ERROR(export_folder(folder));
+  LoadOptions load;
+  load.n_threads = int(options_.threads);
+  BN_ASSIGN_OR_RETURN(const Model model, Model::load(folder, load));
+  SessionOptions session_options;
+  session_options.n_threads = int(options_.threads);
+  BN_ASSIGN_OR_RETURN(Session session, model.new_session(session_options));
+  GenerateOptions generate_options;
+  generate_options.max_new_tokens = options_.sample_tokens;
+  generate_options.sampling.seed = uint64_t(options_.seed);
+  const std::string prompt = options_.sample_prompt.empty() ? "The " : options_.sample_prompt;
+  BN_ASSIGN_OR_RETURN(const Output output, generate(session, prompt, generate_options));
+  std::error_code ignored;
+  fs::remove_all(folder, ignored);
+  if (callbacks.on_text) callbacks.on_text(step_, prompt + output.text);
+  return log_->log_text(step_, "sample", prompt + output.text);
+}
+
+// Against the codes of the last line of metrics.
+void Trainer::count_codes(double* flipped, double* zeros) {
+  std::vector<uint8_t> codes;
+  for (const ParameterSlice& slice : layout_.slices()) {
+    if (slice.spec.kind != WeightKind::kLinear || slice.is_step) continue;
+    const std::vector<uint8_t>& own = graph_->linear(slice.spec.role, slice.spec.layer).codes;
+    codes.insert(codes.end(), own.begin(), own.end());
+  }
+  int64_t n_flipped = 0;
+  if (last_codes_.size() == codes.size()) {
+    for (size_t i = 0; i < codes.size(); ++i) n_flipped += codes[i] != last_codes_[i];
+  }
+  const double n = double(std::max<size_t>(codes.size(), 1));
+  *flipped = double(n_flipped) / n;
+  *zeros = double(std::count(codes.begin(), codes.end(), uint8_t{1})) / n;
+  last_codes_ = std::move(codes);
+}
+
+Status Trainer::log_step(const StepReport& report) {
+  std::vector<Metric> metrics = {{metric::kLoss, report.loss},
+                                 {metric::kLearningRate, report.lr},
+                                 {metric::kGradientNorm, report.gradient_norm},
+                                 {metric::kTokensPerSecond, report.tokens_per_s}};
+  if (config_.ternary && options_.group_cols == 0) {
+    metrics.push_back({metric::kFlippedShare, report.flipped_share});
+    metrics.push_back({metric::kZeroShare, report.zero_share});
+  }
+  return log_->log(report.step, metrics);
+}
+
+Status Trainer::save() {
+  for (const float value : parameters_) {
+    if (!std::isfinite(value)) {
+      return invalid_input("a weight is not finite after step {}: no checkpoint is written", step_);
+    }
+  }
+  std::vector<TensorView> tensors;
+  for (const ParameterSlice& slice : layout_.slices()) {
+    const std::span<const float> values(parameters_.data() + slice.offset, size_t(slice.n_values));
+    tensors.push_back({slice.name, DType::kF32, slice.is_step ? Shape{1} : slice.spec.shape, std::as_bytes(values)});
+  }
+  if (!average_.empty()) {
+    tensors.push_back({"average", DType::kF32, {int64_t(average_.size())}, std::as_bytes(std::span(average_))});
+  }
+  for (const Optimizer::State& state : optimizer_->states()) {
+    tensors.push_back({"optimizer." + state.name, state.dtype, state.shape, state.bytes});
+  }
+  const Json state = {{"options", lasting_options(options_)},
+                      {"n_updates", n_updates_},
+                      {"position", position_},
+                      {"usual_norm", usual_norm_},
+                      {"n_bad", n_bad_}};
+  return store_->save(step_, tensors, state);
+}
+
+Status Trainer::resume(const TrainCallbacks& callbacks) {
+  BN_ASSIGN_OR_RETURN(const NewestCheckpoint newest, store_->load_newest());
+  for (const std::string& rejected : newest.rejected) {
+    if (callbacks.on_notice) callbacks.on_notice(rejected);
+  }
+  if (!newest.file) return ok();
+  const CheckpointFile& file = *newest.file;
+  const Json now = lasting_options(options_), then = file.state().value("options", Json::object());
+  for (const auto& [key, value] : now.items()) {
+    if (then.contains(key) && then[key] == value) continue;
+    return invalid_argument("{}: the run began with {} = {}, not {}: begin another one, in a folder of its own",
+                            file.path(), key, then.contains(key) ? then[key].dump() : "nothing", value.dump());
+  }
+  for (const ParameterSlice& slice : layout_.slices()) {
+    const std::span<float> values(parameters_.data() + slice.offset, size_t(slice.n_values));
+    BN_RETURN_IF_ERROR(file.read(slice.name, DType::kF32, slice.is_step ? Shape{1} : slice.spec.shape,
+                                 std::as_writable_bytes(values)));
+  }
+  if (!average_.empty()) {
+    BN_RETURN_IF_ERROR(
+        file.read("average", DType::kF32, {int64_t(average_.size())}, std::as_writable_bytes(std::span(average_))));
+  }
+  for (const Optimizer::State& state : optimizer_->states()) {
+    BN_RETURN_IF_ERROR(file.read("optimizer." + state.name, state.dtype, state.shape, state.bytes));
+  }
+  BN_ASSIGN_OR_RETURN(n_updates_, json_int(file.state(), "n_updates", file.path(), 0, INT64_MAX));
+  BN_ASSIGN_OR_RETURN(const int64_t position, json_int(file.state(), "position", file.path(), 0, INT64_MAX));
+  BN_ASSIGN_OR_RETURN(usual_norm_, json_number(file.state(), "usual_norm", file.path()));
+  BN_ASSIGN_OR_RETURN(n_bad_, json_int(file.state(), "n_bad", file.path(), 0, kMaxBadSteps));
+  position_ = uint64_t(position);
+  step_ = file.step();
+  prepared_ = false;
+  return ok();
+}
+
+Status Trainer::run(const TrainCallbacks& callbacks) {
+  if (options_.run.empty()) return invalid_argument("run names no folder for checkpoints and the finished model");
+  BN_ASSIGN_OR_RETURN(store_, CheckpointStore::open(options_.run + "/checkpoints", {.n_keep = int(options_.keep)}));
+  BN_RETURN_IF_ERROR(resume(callbacks));
+  BN_ASSIGN_OR_RETURN(log_, MetricsLog::open(options_.run, step_ > 0 ? step_ : -1));
+  const auto due = [&](int64_t every) { return (every > 0 && step_ % every == 0) || step_ == options_.steps; };
+  while (step_ < options_.steps) {
+    BN_ASSIGN_OR_RETURN(StepReport report, train_step());
+    const bool logged = due(options_.log_every) || report.skipped;
+    if (logged) count_codes(&report.flipped_share, &report.zero_share);
+    if (callbacks.on_step) callbacks.on_step(report);
+    if (logged) BN_RETURN_IF_ERROR(log_step(report));
+    if (due(options_.eval_every)) {
+      BN_ASSIGN_OR_RETURN(const double loss, validate());
+      const Metric metric{metric::kValidLoss, loss};
+      BN_RETURN_IF_ERROR(log_->log(step_, {&metric, 1}));
+      if (callbacks.on_valid) callbacks.on_valid(step_, loss);
+    }
+    if (options_.sample_every > 0 && due(options_.sample_every)) BN_RETURN_IF_ERROR(write_text(callbacks));
+    const bool stop = callbacks.keep_going && !callbacks.keep_going();
+    if (stop || due(options_.checkpoint_every)) BN_RETURN_IF_ERROR(save());
+    if (stop && step_ < options_.steps) {
+      BN_RETURN_IF_ERROR(store_->wait());
+      return make_error(ErrorCode::kInterrupted, "stopped after step {}; the same command goes on from there", step_);
+    }
+  }
+  BN_RETURN_IF_ERROR(store_->wait());
+  if (!options_.export_model) return ok();
+  const std::string folder = options_.run + "/model";
+  BN_RETURN_IF_ERROR(export_folder(folder));
+  if (!options_.export_gguf) return ok();
+  ConvertOptions to_gguf;
+  to_gguf.linear_type = config_.ternary ? DType::kI2_S : DType::kF32;
+  BN_RETURN_IF_ERROR(convert(folder, options_.run + "/model.gguf", to_gguf));
+  return ok();
+}
+
+}  // namespace bitnet

@@ -1,0 +1,100 @@
+#pragma once
+
+#include "base/result.h"
+#include "model/forward.h"
+#include "train/checkpoint_store.h"
+#include "train/core/graph.h"
+#include "train/cpu/cpu_ops.h"
+#include "train/data/dataset.h"
+#include "train/train_options.h"
+#include "train/watch/metrics_log.h"
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace bitnet {
+
+// How a step went.
+struct StepReport {
+  int64_t step = 0, n_steps = 0;
+  double loss = 0, lr = 0, gradient_norm = 0, tokens_per_s = 0;
+  double flipped_share = 0;  // of ternary codes, since the last step that was logged; of logged steps only
+  double zero_share = 0;     // of ternary codes
+  bool skipped = false;      // not finite, or a spike: the weights are as they were
+};
+struct TrainCallbacks {
+  std::function<void(const StepReport&)> on_step;           // each step
+  std::function<void(int64_t step, double loss)> on_valid;  // nats a token
+  std::function<void(int64_t step, const std::string& text)> on_text;
+  std::function<void(const std::string&)> on_notice;
+  std::function<bool()> keep_going;  // false: a checkpoint is written and the run ends with kInterrupted
+};
+
+// One run on the CPU. Everything that later steps depend on is in its checkpoints, so that a run that is stopped and
+// resumed, with any number of threads, ends with the same bytes. One thread at a time.
+class Trainer {
+ public:
+  // Opens the data and makes the first weights. The options must have passed check_train_options.
+  static Result<std::unique_ptr<Trainer>> create(const TrainOptions& options);
+
+  const ModelConfig& config() const { return config_; }
+  const ParameterLayout& layout() const { return layout_; }
+  const std::vector<float>& parameters() const { return parameters_; }
+  int64_t step() const { return step_; }
+  int64_t n_tokens_per_step() const { return graph_->n_tokens() * options_.accumulation; }
+  double flops_per_token() const;
+  uint64_t memory_bytes() const;      // of weights, gradients and moments
+  uint64_t activation_bytes() const;  // of what a backward pass wants of its forward pass
+
+  // The rest of the run: from the newest checkpoint of the run's folder, if there is one, to the exported model.
+  Status run(const TrainCallbacks& callbacks);
+
+  // One step without logs and checkpoints.
+  Result<StepReport> train_step();
+  // The mean loss of the first sequences of the validation data.
+  Result<double> validate();
+  // A Hugging Face folder of the weights as they are, of their moving average where there is one.
+  Status export_folder(const std::string& folder);
+
+ private:
+  Trainer(const TrainOptions& options, Dataset dataset) : options_(options), dataset_(std::move(dataset)) {}
+  Status resume(const TrainCallbacks& callbacks);
+  Status save();
+  Status log_step(const StepReport& report);
+  Status write_text(const TrainCallbacks& callbacks);
+  Status load_sequences(Split split, uint64_t first);
+  double gradient_norm() const;
+  void average_weights();
+  Status prepare(const std::vector<float>& parameters, bool finished);
+  const std::vector<float>& served() const { return average_.empty() ? parameters_ : average_; }
+  void count_codes(double* flipped, double* zeros);
+
+  TrainOptions options_;
+  Dataset dataset_;
+  std::optional<Vocabulary> vocabulary_;
+  ModelConfig config_;
+  ParameterLayout layout_;
+  ScheduleOptions schedule_;
+  RopeTables rope_;
+  std::unique_ptr<CpuOps> ops_;
+  std::unique_ptr<Graph<CpuOps>> graph_;
+  std::unique_ptr<Optimizer> optimizer_;
+  std::optional<CheckpointStore> store_;
+  std::optional<MetricsLog> log_;
+  std::vector<float> parameters_, gradients_, average_;
+  std::vector<uint8_t> last_codes_;
+  std::vector<int32_t> sequence_, ids_, targets_;
+
+  int64_t step_ = 0;       // done
+  int64_t n_updates_ = 0;  // of them not skipped
+  uint64_t position_ = 0;  // sequences of the training data that have been seen
+  double usual_norm_ = 0;  // moving average of the gradient's norm, for the spike guard
+  int64_t n_bad_ = 0;      // steps in a row that were not finite
+  bool prepared_ = false;  // the graph has the codes of parameters_
+};
+
+}  // namespace bitnet

@@ -1,0 +1,214 @@
+#include "train/trainer.h"
+
+#include "base/file.h"
+#include "base/rng.h"
+#include "bitnet/session.h"
+#include "kernels/cpu/dispatch.h"
+#include "train/test_folder.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <string>
+
+namespace bitnet {
+namespace {
+
+// Sentences of a small grammar: about 1.3 nats a byte once its words are known.
+std::string small_text(int n_sentences) {
+  const char* const who[] = {"the fox", "a bear", "the old king", "my sister"};
+  const char* const does[] = {" sees ", " follows ", " asks ", " forgets "};
+  const char* const what[] = {"the moon", "a song", "the river", "every door"};
+  const CounterRng rng(4);
+  std::string text;
+  for (int i = 0; i < n_sentences; ++i) {
+    const uint64_t bits = rng.bits(uint64_t(i));
+    text += std::string(who[bits % 4]) + does[bits / 4 % 4] + what[bits / 16 % 4] + ".\n";
+  }
+  return text;
+}
+
+class Training : public ::testing::Test {
+ protected:
+  Training() {
+    EXPECT_TRUE(write_file_atomically(folder_.path() + "/text.txt", small_text(1500)).has_value());
+    options_.n_layers = 2;
+    options_.d_model = 64;
+    options_.d_ff = 96;
+    options_.n_heads = 4;
+    options_.n_kv_heads = 2;
+    options_.n_ctx = 48;
+    options_.batch = 4;
+    options_.steps = 12;
+    options_.warmup = 4;
+    options_.lr = 5e-3;
+    options_.threads = 1;
+    options_.eval_every = 5;
+    options_.eval_batches = 3;
+    options_.checkpoint_every = 3;
+    options_.log_every = 1;
+    options_.text = folder_.path() + "/text.txt";
+    options_.export_gguf = false;
+  }
+
+  // Trains in a folder of its own, stopping after each of `stops` and going on with one thread more.
+  std::unique_ptr<Trainer> train(const std::string& name, std::vector<int64_t> stops = {}) {
+    TrainOptions options = options_;
+    options.run = folder_.path() + "/" + name;
+    stops.push_back(options.steps);
+    std::unique_ptr<Trainer> last;
+    for (const int64_t stop : stops) {
+      last.reset();
+      auto trainer = Trainer::create(options);
+      EXPECT_TRUE(trainer.has_value()) << trainer.error().message;
+      if (!trainer) return nullptr;
+      last = *std::move(trainer);
+      TrainCallbacks callbacks;
+      callbacks.on_step = [&](const StepReport& report) { losses_.push_back(report.loss); };
+      callbacks.on_valid = [&](int64_t, double loss) { valid_loss_ = loss; };
+      callbacks.keep_going = [&] { return last->step() < stop || stop == options.steps; };
+      const Status status = last->run(callbacks);
+      EXPECT_EQ(status.has_value(), stop == options.steps) << (status ? "" : status.error().message);
+      ++options.threads;
+    }
+    return last;
+  }
+  std::string exported(const std::string& name) {
+    auto bytes = read_file(folder_.path() + "/" + name + "/model/model.safetensors");
+    return bytes ? *bytes : std::string();
+  }
+
+  testing::TemporaryFolder folder_;
+  TrainOptions options_;
+  std::vector<double> losses_;
+  double valid_loss_ = 0;
+};
+
+TEST_F(Training, LossFalls) {
+  options_.steps = 120;
+  options_.checkpoint_every = options_.eval_every = 0;
+  ASSERT_NE(train("falls"), nullptr);
+  EXPECT_GT(losses_.front(), 5.0);
+  EXPECT_LT(losses_.back(), 1.2);
+  EXPECT_LT(valid_loss_, 1.2);
+}
+
+// Stopped at several places and resumed with other numbers of threads: the same bytes.
+TEST_F(Training, ResumesToTheSameBytes) {
+  for (const char* const optimizer : {"adamw", "adamw8", "muon", "sgd"}) {
+    options_.optimizer = optimizer;
+    options_.ema = std::string(optimizer) == "adamw" ? 0.9 : 0;
+    options_.lambda_warmup = std::string(optimizer) == "adamw8" ? 8 : 0;
+    options_.spike_factor = 3;
+    losses_.clear();
+    const auto whole = train(std::string("whole-") + optimizer);
+    const std::vector<double> losses = losses_;
+    losses_.clear();
+    const auto parts = train(std::string("parts-") + optimizer, {1, 5, 6, 9});
+    ASSERT_NE(whole, nullptr);
+    ASSERT_NE(parts, nullptr);
+    EXPECT_EQ(losses, losses_);
+    EXPECT_EQ(whole->parameters(), parts->parameters());
+    const std::string bytes = exported(std::string("whole-") + optimizer);
+    EXPECT_GT(bytes.size(), 10000u);
+    EXPECT_TRUE(bytes == exported(std::string("parts-") + optimizer)) << optimizer;
+  }
+}
+
+TEST_F(Training, RefusesToResumeWithOtherMathematics) {
+  ASSERT_NE(train("run"), nullptr);
+  options_.lr = 1e-3;
+  options_.run = folder_.path() + "/run";
+  auto trainer = Trainer::create(options_);
+  ASSERT_TRUE(trainer.has_value());
+  const Status status = (*trainer)->run({});
+  ASSERT_FALSE(status.has_value());
+  EXPECT_NE(status.error().message.find("the run began with lr = 0.005, not 0.001"), std::string::npos)
+      << status.error().message;
+}
+
+// What the trainer validates is what the runtime serves: the same logits give the same loss, bit for bit.
+TEST_F(Training, TheExportedModelComputesWhatTheTrainerDoes) {
+  for (const bool llama : {false, true}) {
+    options_.architecture = llama ? "llama" : "bitnet-b1.58";
+    options_.tied_head = !llama;
+    const std::string name = llama ? "llama" : "bitnet";
+    const auto trainer = train(name);
+    ASSERT_NE(trainer, nullptr);
+    const auto valid = trainer->validate();
+    ASSERT_TRUE(valid.has_value());
+
+    const auto dataset = Dataset::open(folder_.path() + "/" + name + "/data");
+    ASSERT_TRUE(dataset.has_value());
+    const auto model = Model::load(folder_.path() + "/" + name + "/model");
+    ASSERT_TRUE(model.has_value()) << model.error().message;
+    SessionOptions session_options;
+    session_options.kv_type = KvType::kF32;
+    const CpuKernels& kernels = *usable_cpu_kernels().front();
+    const int64_t n = options_.n_ctx;
+    double total = 0;
+    for (int64_t batch = 0; batch < options_.eval_batches; ++batch) {
+      double loss = 0;  // added up as the trainer does, a batch at a time
+      for (int64_t i = 0; i < options_.batch; ++i) {
+        std::vector<int32_t> ids(size_t(n + 1));
+        ASSERT_TRUE(dataset->sequence(Split::kValid, 0, uint64_t(batch * options_.batch + i), ids).has_value());
+        auto session = model->new_session(session_options);
+        ASSERT_TRUE(session.has_value());
+        const auto sink = [&](int64_t position, std::span<const float> logits) {
+          std::vector<float> row(logits.begin(), logits.end());
+          const float label = row[size_t(ids[size_t(position + 1)])], top = *std::max_element(row.begin(), row.end());
+          const float inverse = kernels.softmax(row.data(), int64_t(row.size()), 1.0f);
+          loss += -std::log(double(inverse)) - double(label - top);
+          return true;
+        };
+        ASSERT_TRUE(session->append(std::span(ids).first(size_t(n)), sink).has_value());
+      }
+      total += loss;
+    }
+    EXPECT_EQ(total / double(options_.eval_batches * options_.batch * n), *valid) << name;
+  }
+}
+
+// From an exported ternary model and from its GGUF file training begins with the function of that model.
+TEST_F(Training, ContinuesFromATernaryModel) {
+  options_.export_gguf = true;
+  const auto trainer = train("first");
+  ASSERT_NE(trainer, nullptr);
+  const auto before = trainer->validate();
+  ASSERT_TRUE(before.has_value());
+  for (const char* const file : {"/first/model", "/first/model.gguf"}) {
+    TrainOptions options = options_;
+    options.init = folder_.path() + file;
+    options.run = folder_.path() + "/second";
+    auto second = Trainer::create(options);
+    ASSERT_TRUE(second.has_value()) << second.error().message;
+    const auto loss = (*second)->validate();
+    ASSERT_TRUE(loss.has_value());
+    EXPECT_NEAR(*loss, *before, 1e-3) << file;
+  }
+}
+
+// Tokens that make a loss infinite must not reach a checkpoint.
+TEST_F(Training, StopsWhenNothingIsFinite) {
+  options_.lr = 1e30;
+  options_.clip = 0;
+  options_.steps = 100;
+  options_.run = folder_.path() + "/diverges";
+  auto trainer = Trainer::create(options_);
+  ASSERT_TRUE(trainer.has_value());
+  const Status status = (*trainer)->run({});
+  ASSERT_FALSE(status.has_value());
+  trainer->reset();
+  const auto newest = newest_checkpoint(options_.run + "/checkpoints");
+  ASSERT_TRUE(newest.has_value());
+  if (!newest->file) return;
+  std::vector<float> embedding(256 * 64);
+  ASSERT_TRUE(
+      newest->file
+          ->read("model.embed_tokens.weight", DType::kF32, {256, 64}, std::as_writable_bytes(std::span(embedding)))
+          .has_value());
+  for (const float value : embedding) ASSERT_TRUE(std::isfinite(value));
+}
+
+}  // namespace
+}  // namespace bitnet

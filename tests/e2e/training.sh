@@ -1,0 +1,64 @@
+# bitnet train CONFIG and bitnet train replay: a small model learns, is killed, goes on to the same bytes, and runs.
+call 0 train replay "$source_dir/tests/data/train/ten_steps.safetensors" --json
+check "replay: ten losses, gradients within 1e-3" json \
+  'len(d["losses"]) == 10 and d["max_grad_rel_diff"] < 1e-3 and d["max_loss_diff"] < 1e-3'
+call 0 train replay "$source_dir/tests/data/train/ten_steps.safetensors" --arithmetic kernels --json
+check "replay on the kernels" json 'd["max_grad_rel_diff"] < 1e-3'
+call 3 train replay "$source_dir/README.md" --json
+check "replay of another file is refused" json 'd["error"]["kind"] == "invalid_input"'
+
+for i in $(seq 1 600); do echo "One day the fox number $((i * 7919 % 97)) saw the old bear by the river."; done >story.txt
+cat >run.toml <<'TOML'
+[model]
+n_layers = 2
+d_model = 64
+d_ff = 128
+n_heads = 4
+n_kv_heads = 2
+[data]
+text = "story.txt"
+n_ctx = 64
+batch = 4
+[optimizer]
+lr = 4e-3
+[schedule]
+steps = 150
+warmup = 10
+[run]
+checkpoint_every = 7
+eval_every = 50
+sample_every = 150
+sample_tokens = 20
+threads = 1
+TOML
+call 0 train --run whole --json run.toml
+check "a run whose loss falls below 0.6" json 'd["steps"] == 150 and d["valid_loss"] < 0.6'
+check "it writes a folder and a GGUF file" [ -s whole/model/model.safetensors -a -s whole/model.gguf ]
+check "metrics have a line a step that is logged" [ "$(wc -l <whole/metrics.jsonl)" -ge 15 ]
+call 0 run -m whole/model.gguf -p "One day the " -n 30 --temp 0
+check "the model has learnt the text" out_has "fox number"
+folder=$(hash_of -m whole/model -p "One day the fox")
+check "folder and GGUF file compute the same" [ -n "$folder" -a "$folder" = "$(hash_of -m whole/model.gguf -p 'One day the fox')" ]
+
+n_kills=0
+threads=1
+until [ -s parts/model.gguf ] || [ $n_kills -ge 40 ]; do
+  threads=$((threads % 3 + 1))
+  "$bitnet" train --run parts --threads $threads run.toml >out 2>err </dev/null &
+  pid=$!
+  sleep "0.$((RANDOM % 9 + 1))"
+  kill -9 $pid 2>/dev/null && n_kills=$((n_kills + 1))
+  wait $pid 2>/dev/null
+  [ $n_kills -ge 6 ] && "$bitnet" train --run parts --threads 2 run.toml >out 2>err </dev/null
+done
+check "killed $n_kills times, it ends with the same bytes" same whole/model/model.safetensors parts/model/model.safetensors
+
+call 2 train --run whole --lr 1e-3 run.toml
+check "another learning rate cannot go on" err_has "the run began with lr = 0.004"
+echo "d_modle = 3" >>run.toml
+call 3 train --run other run.toml
+check "an unknown key is refused" err_has "there is no key d_modle in [run]"
+call 2 train --run other
+check "a run without data is refused" err_has "neither is given"
+call 0 train --text story.txt --run dry --n-layers 1 --d-model 32 --d-ff 64 --n-heads 2 --n-ctx 32 --batch 2 --dry-run --json
+check "a dry run tells what it would take" json 'd["parameters"] > 8192 and d["tokens_per_s"] > 0'

@@ -1,0 +1,164 @@
+// bitnet train CONFIG: a training run, or what it would take.
+#include "interrupt.h"
+#include "output.h"
+#include "train.h"
+#include "train/trainer.h"
+
+#include <CLI/CLI.hpp>
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <memory>
+
+namespace bitnet::cli {
+namespace {
+
+struct TrainFlags {
+  std::string config;
+  TrainOptions given;  // by flags
+  std::vector<CLI::Option*> flags;
+  bool dry_run = false;
+};
+
+std::string flag_of(const OptionKey& key) {
+  std::string name = "--" + key.name;
+  std::replace(name.begin(), name.end(), '_', '-');
+  return name;
+}
+
+// The file's values, and over them the flags'.
+Result<TrainOptions> read_options(TrainFlags& flags) {
+  TrainOptions options;
+  if (!flags.config.empty()) BN_RETURN_IF_ERROR(read_train_config(flags.config, options));
+  const std::vector<OptionKey> to = option_keys(options), from = option_keys(flags.given);
+  for (size_t i = 0; i < to.size(); ++i) {
+    if (flags.flags[i]->count() == 0) continue;
+    std::visit([&](auto* target) { *target = *std::get<decltype(target)>(from[i].value); }, to[i].value);
+  }
+  BN_RETURN_IF_ERROR(check_train_options(options));
+  return options;
+}
+
+// The line of a step: rewritten on a terminal, otherwise one now and then.
+class StepLine {
+ public:
+  explicit StepLine(int64_t every) : every_(every), terminal_(::isatty(STDERR_FILENO) != 0) {}
+  ~StepLine() {
+    if (open_) std::fputs("\n", stderr);
+  }
+  void show(const StepReport& r) {
+    if (!terminal_ && r.step % every_ != 0 && r.step != r.n_steps && !r.skipped) return;
+    if (r.zero_share > 0) {
+      codes_ = fmt::format("  flipped {:.2f}%  zeros {:.1f}%", 100 * r.flipped_share, 100 * r.zero_share);
+    }
+    const double left = double(r.n_steps - r.step) * tokens_ / r.tokens_per_s;
+    std::fputs(
+        fmt::format("{}step {}/{}  loss {:.4f}  lr {:.3g}  grad norm {:.3g}{}  {:.0f} tokens/s  {:.0f} s left{}{}",
+                    terminal_ ? "\r\x1b[K" : "", r.step, r.n_steps, r.loss, r.lr, r.gradient_norm, codes_,
+                    r.tokens_per_s, left, r.skipped ? "  skipped" : "", terminal_ ? "" : "\n")
+            .c_str(),
+        stderr);
+    std::fflush(stderr);
+    open_ = terminal_;
+  }
+  void say(const std::string& text) {
+    std::fputs((std::string(open_ ? "\n" : "") + text + "\n").c_str(), stderr);
+    open_ = false;
+  }
+  void set_tokens(double tokens) { tokens_ = tokens; }
+
+ private:
+  int64_t every_;
+  bool terminal_, open_ = false;
+  std::string codes_;
+  double tokens_ = 0;  // of a step
+};
+
+Result<int> dry_run(const Invocation& invocation, Trainer& trainer, const TrainOptions& options) {
+  constexpr int kSteps = 3;  // the first one also takes memory
+  StepReport report;
+  for (int i = 0; i < kSteps; ++i) {
+    BN_ASSIGN_OR_RETURN(report, trainer.train_step());
+  }
+  const double flops = trainer.flops_per_token(), tokens = double(trainer.n_tokens_per_step()) * double(options.steps);
+  const double seconds = tokens / report.tokens_per_s;
+  if (invocation.json) {
+    print_json({{"parameters", trainer.layout().n_parameters()},
+                {"memory_bytes", trainer.memory_bytes()},
+                {"activation_bytes", trainer.activation_bytes()},
+                {"flops_per_token", flops},
+                {"tokens", tokens},
+                {"tokens_per_s", report.tokens_per_s},
+                {"estimated_s", seconds}});
+    return 0;
+  }
+  print(fmt::format("parameters   {}\n", human_count(uint64_t(trainer.layout().n_parameters()))));
+  print(fmt::format("memory       {} for weights, gradients and moments, {} for activations\n",
+                    human_bytes(trainer.memory_bytes()), human_bytes(trainer.activation_bytes())));
+  print(fmt::format("work         {:.4g} FLOPs a token, {:.4g} tokens, {:.4g} FLOPs\n", flops, tokens, flops * tokens));
+  print(
+      fmt::format("time         {:.0f} s at {:.0f} tokens/s, measured over one step\n", seconds, report.tokens_per_s));
+  return 0;
+}
+
+Result<int> run(const Invocation& invocation, TrainFlags& flags) {
+  BN_ASSIGN_OR_RETURN(const TrainOptions options, read_options(flags));
+  BN_ASSIGN_OR_RETURN(const std::unique_ptr<Trainer> trainer, Trainer::create(options));
+  if (flags.dry_run) return dry_run(invocation, *trainer, options);
+  StepReport last;
+  double valid_loss = 0;
+  Status status = ok();
+  {
+    const InterruptScope scope;
+    StepLine line(options.log_every);
+    line.set_tokens(double(trainer->n_tokens_per_step()));
+    TrainCallbacks callbacks;
+    callbacks.on_step = [&](const StepReport& report) { line.show(last = report); };
+    callbacks.on_valid = [&](int64_t step, double loss) {
+      valid_loss = loss;
+      line.say(fmt::format("step {}  validation loss {:.4f}", step, loss));
+    };
+    callbacks.on_text = [&](int64_t step, const std::string& text) {
+      line.say(fmt::format("step {}  {}", step, escaped(text)));
+    };
+    callbacks.on_notice = [&](const std::string& notice) { print_note(invocation, notice); };
+    callbacks.keep_going = [] { return !interrupted(); };
+    status = trainer->run(callbacks);
+  }
+  BN_RETURN_IF_ERROR(std::move(status));
+  if (invocation.json) {
+    print_json({{"run", options.run},
+                {"steps", trainer->step()},
+                {"loss", last.loss},
+                {"valid_loss", valid_loss},
+                {"tokens_per_s", last.tokens_per_s}});
+  } else {
+    print_report(fmt::format("{}: {} steps, validation loss {:.4f}", options.run, trainer->step(), valid_loss));
+  }
+  return 0;
+}
+
+}  // namespace
+
+void add_train_run(CLI::App& train, Invocation& invocation) {
+  auto flags = std::make_shared<TrainFlags>();
+  train.add_option("config", flags->config, "TOML file of the run (docs/training.md); flags go before it");
+  train.add_flag("--dry-run", flags->dry_run, "Print parameters, memory, work and time, and train nothing");
+  for (const OptionKey& key : option_keys(flags->given)) {
+    std::visit(
+        [&](auto* value) {
+          flags->flags.push_back(train.add_option(flag_of(key), *value, key.help)->group("[" + key.section + "]"));
+        },
+        key.value);
+  }
+  define(train, invocation,
+         "bitnet train tokenizer books/ --vocab-size 4096 --out vocabulary\n"
+         "  bitnet train prepare books/ --tokenizer vocabulary --out data\n"
+         "  bitnet train --run runs/first --steps 2000 run.toml\n"
+         "  bitnet train report runs/first",
+         [flags](const Invocation& self) { return run(self, *flags); });
+}
+
+}  // namespace bitnet::cli
