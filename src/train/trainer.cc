@@ -175,7 +175,15 @@ Result<StepReport> Trainer::train_step() {
   ++step_;
   position_ += uint64_t(options_.batch * options_.accumulation);
   const double seconds = std::chrono::duration<double>(Clock::now() - start).count();
-  return StepReport{step_, options_.steps, loss, rates.lr, norm, n_targets / seconds, !finite || spike};
+  StepReport report;
+  report.step = step_;
+  report.n_steps = options_.steps;
+  report.loss = loss;
+  report.lr = rates.lr;
+  report.gradient_norm = norm;
+  report.tokens_per_s = n_targets / seconds;
+  report.skipped = !finite || spike;
+  return report;
 }
 
 void Trainer::average_weights() {
