@@ -44,7 +44,8 @@ std::vector<double> ticks(const Axis& axis, int n) {
   std::vector<double> values;
   if (axis.logarithmic) {
     const bool few = axis.high - axis.low < 2.5;  // powers of ten alone would be too few
-    for (double power = std::floor(axis.low); power <= axis.high; ++power) {
+    const double stride = std::max(1.0, std::ceil((axis.high - axis.low) / 6));
+    for (double power = std::floor(axis.low); power <= axis.high; power += stride) {
       for (const double digit : {1.0, 2.0, 5.0}) {
         const double value = digit * std::pow(10, power);
         const bool inside = std::log10(value) >= axis.low && std::log10(value) <= axis.high;
