@@ -5,6 +5,7 @@
 #include "model/model.h"
 #include "quant/blocks.h"
 #include "quant/ternary.h"
+#include "runtime/model_matrices.h"
 #include "runtime/perplexity.h"
 
 #include <algorithm>
@@ -14,25 +15,6 @@
 
 namespace bitnet {
 namespace {
-
-// The matrix of a weight in a loaded model.
-std::unique_ptr<Matrix>& matrix_of(ModelImpl& model, const WeightSpec& spec) {
-  switch (spec.role) {
-    case WeightRole::kTokenEmbedding: return model.token_embedding;
-    case WeightRole::kOutput: return model.output;
-    default: break;
-  }
-  LayerWeights& layer = model.layers[size_t(spec.layer)];
-  switch (spec.role) {
-    case WeightRole::kQ: return layer.q.weight;
-    case WeightRole::kK: return layer.k.weight;
-    case WeightRole::kV: return layer.v.weight;
-    case WeightRole::kO: return layer.o.weight;
-    case WeightRole::kGate: return layer.gate.weight;
-    case WeightRole::kUp: return layer.up.weight;
-    default: return layer.down.weight;
-  }
-}
 
 class Measurer {
  public:
