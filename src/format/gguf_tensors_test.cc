@@ -54,8 +54,8 @@ const std::vector<MalformedCase>& cases() {
       {"G34_31", with_type(31), kUnsupported, "Q4_0_4_4"},
       {"G34_38", with_type(38), kUnsupported, "tensor type 38 (TL1 (bitnet.cpp))"},
       {"G34_39", with_type(39), kUnsupported, "TL2 (bitnet.cpp) or MXFP4 (ggml)"},
-      {"G34_41", with_type(41), kUnsupported, "Q1_0"},
-      {"G34_135", with_type(135), kUnsupported, "IQ2_BN (ik_llama.cpp)"},
+      {"G34_40", with_type(40), kUnsupported, "NVFP4"},
+      {"G34_136", with_type(136), kUnsupported, "Q8_K64 (ik_llama.cpp)"},
       {"G34_143", with_type(143), kUnsupported, "PTQ1_0"},
       {"G34_count", with_type(43), kInvalid, "tensor type 43 (unknown)"},
       {"G34_2_31", with_type(uint32_t{1} << 31), kInvalid, "tensor type 2147483648 (unknown)"},
@@ -196,7 +196,7 @@ TEST(GgufTypes, NumbersAndTypesAgree) {
     EXPECT_EQ(ggml_from_dtype(*type), id);
     EXPECT_EQ(ggml_type_name(id), dtype_info(*type).name);
   }
-  EXPECT_EQ(n_known, 15);
+  EXPECT_EQ(n_known, 25);
   EXPECT_FALSE(ggml_from_dtype(DType::kBool));
 }
 

@@ -23,6 +23,9 @@ struct CheckpointOptions {
   bool i2s_arm64 = false;        // the file's I2_S tensors have the layout of bitnet.cpp built on ARM
   bool verify_checksums = true;  // compare what is read with the file's checksum table, if it has one
   bool read_vocabulary = true;   // false: vocabulary() is empty
+  bool widen = true;             // float weights of types that no back end multiplies are handed over as F32; false:
+                                 // every weight in the type that the file has
+  bool keep_latent = false;      // latent weights stay floats instead of being ternarised
   std::string tokenizer_path;    // read the vocabulary from there instead
   std::string pre_tokenizer;     // see TokenizerOptions::pre
 };
@@ -32,6 +35,8 @@ struct CheckpointOptions {
 struct LinearSource {
   std::variant<TernarySource, FloatSource> weight;
   bool quantize_input = true;  // false: this linear sees unquantised activations
+  bool latent = false;         // what online quantisation ternarises, left as it is (CheckpointOptions::keep_latent)
+  int64_t n_repaired = 0;      // damaged parts of a packed matrix that its parity has restored
 
   bool ternary() const { return weight.index() == 0; }
 };

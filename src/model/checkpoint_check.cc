@@ -18,11 +18,13 @@ Status check_type(const State& state, const WeightSpec& spec, const LocatedTenso
       if (is_float_type(type)) return ok();
       return invalid_input("{} has type {}, expected F32, F16 or BF16", state.label(tensor), dtype_info(type).name);
     case WeightKind::kTable:
-      if (is_table_type(type)) return ok();
-      return unsupported("{} has type {}; an embedding or output table can be F32, F16, BF16, Q8_0, Q6_K, Q4_0 or Q4_K",
-                         state.label(tensor), dtype_info(type).name);
+      if (is_readable_type(type)) return ok();
+      return unsupported(
+          "{} has type {}; an embedding or output table can be F32, F16, BF16 or a type of ggml's blocks",
+          state.label(tensor), dtype_info(type).name);
     case WeightKind::kLinear:
-      if (is_table_type(type) || (state.is_gguf() ? is_ternary(type) : type == DType::kU8)) return ok();
+      if (is_readable_type(type) || state.is_packed(*tensor.tensor)) return ok();
+      if (state.is_gguf() ? is_ternary(type) : type == DType::kU8) return ok();
       return unsupported("{} has type {}, which a layer's weight cannot have", state.label(tensor),
                          dtype_info(type).name);
   }
@@ -36,6 +38,7 @@ Status check_weight(const State& state, const WeightSpec& spec) {
                          shape_string(spec.shape));
   }
   BN_RETURN_IF_ERROR(check_type(state, spec, tensor));
+  if (spec.kind == WeightKind::kLinear && state.is_packed(*tensor.tensor)) return ok();  // tells its shape itself
   const bool packed = tensor.tensor->dtype == DType::kU8;
   const Shape expected = packed ? Shape{(spec.shape[0] + 3) / 4, spec.shape[1]} : spec.shape;
   if (tensor.tensor->shape == expected) return ok();
@@ -209,9 +212,27 @@ Result<std::vector<float>> read_exact_scales(const GgufFile& file) {
 
 bool is_float_type(DType type) { return type == DType::kF32 || type == DType::kF16 || type == DType::kBF16; }
 
-bool is_table_type(DType type) {
+bool has_products(DType type) {
   return is_float_type(type) || type == DType::kQ4_0 || type == DType::kQ8_0 || type == DType::kQ4_K ||
          type == DType::kQ6_K;
+}
+
+bool is_readable_type(DType type) {
+  switch (type) {
+    case DType::kQ4_1:
+    case DType::kQ5_0:
+    case DType::kQ5_1:
+    case DType::kQ2_K:
+    case DType::kQ3_K:
+    case DType::kQ5_K:
+    case DType::kQ2_0:
+    case DType::kQ1_0:
+    case DType::kTQ1_0:
+    case DType::kTQ2_0:
+    case DType::kIQ1_BN:
+    case DType::kIQ2_BN: return true;
+    default: return has_products(type);
+  }
 }
 
 }  // namespace bitnet

@@ -1,7 +1,9 @@
 #include "base/half.h"
+#include "format/packed_ternary.h"
 #include "model/checkpoint_state.h"
 #include "model/row_order.h"
 #include "quant/blocks.h"
+#include "quant/scheme.h"
 #include "quant/ternary.h"
 
 #include <cmath>
@@ -15,12 +17,9 @@ using State = Checkpoint::State;
 using Codes = std::shared_ptr<std::vector<uint8_t>>;
 
 TernaryLayout layout_of(DType type, bool i2s_arm64) {
-  switch (type) {
-    case DType::kTQ1_0: return TernaryLayout::kTQ1_0;
-    case DType::kTQ2_0: return TernaryLayout::kTQ2_0;
-    case DType::kU8: return TernaryLayout::kHfPacked;
-    default: return i2s_arm64 ? TernaryLayout::kI2SArm64 : TernaryLayout::kI2S;
-  }
+  if (type == DType::kU8) return TernaryLayout::kHfPacked;
+  if (type == DType::kI2_S && i2s_arm64) return TernaryLayout::kI2SArm64;
+  return layout_of_dtype(type).value_or(TernaryLayout::kI2S);
 }
 
 Error with_label(Error error, const State& state, const LocatedTensor& tensor) {
@@ -64,9 +63,8 @@ Status multiply(TernaryScales& scales, float multiplier) {
 Result<TernaryScales> gguf_scales(const State& state, const LocatedTensor& tensor, const TernaryView& view) {
   auto scales = ternary_scales(view);
   if (!scales) return with_label(std::move(scales.error()), state, tensor);
-  if (state.exact_scales.empty() || view.layout == TernaryLayout::kI2S || view.layout == TernaryLayout::kI2SArm64) {
-    return scales;
-  }
+  const ScaleKind kind = ternary_layout_info(view.layout).scales;
+  if (state.exact_scales.empty() || (kind != ScaleKind::kGroupF16 && kind != ScaleKind::kRowF16)) return scales;
   const float exact = state.exact_scales[size_t(tensor.tensor - state.gguf->tensors().data())];
   const bool agrees = scales->groups.empty() && f32_to_f16(exact) == f32_to_f16(scales->tensor);
   if (exact != 0.0f && agrees) scales->tensor = exact;
@@ -103,7 +101,7 @@ Result<TernarySource> packed_source(const std::shared_ptr<const State>& state, c
 Result<std::vector<float>> widen(const State& state, const WeightSpec& spec, const LocatedTensor& tensor,
                                  const TensorBytes& bytes) {
   std::vector<float> values(size_t(spec.n_values()));
-  BN_RETURN_IF_ERROR(dequantize(tensor.tensor->dtype, bytes.span(), spec.n_values(), values.data()));
+  BN_RETURN_IF_ERROR(dequantize_rows(tensor.tensor->dtype, bytes.span(), spec.shape[0], spec.shape[1], values.data()));
   return values;
 }
 
@@ -116,7 +114,7 @@ Result<std::optional<TernarySource>> exact_source(const State& state, const Weig
   auto codes = std::make_shared<std::vector<uint8_t>>(size_t(n_cols));
   float alpha = 1.0f;
   const size_t row_bytes = bytes.size_bytes / size_t(spec.shape[0]);
-  BN_RETURN_IF_ERROR(dequantize(tensor.tensor->dtype, bytes.span().first(row_bytes), n_cols, first_row.data()));
+  BN_RETURN_IF_ERROR(dequantize_rows(tensor.tensor->dtype, bytes.span().first(row_bytes), 1, n_cols, first_row.data()));
   if (!exact_ternary(first_row, codes->data(), &alpha)) return std::optional<TernarySource>();
   BN_ASSIGN_OR_RETURN(const std::vector<float> values, widen(state, spec, tensor, bytes));
   codes->resize(values.size());
@@ -132,6 +130,7 @@ Result<std::optional<TernarySource>> exact_source(const State& state, const Weig
 // Float weights can be the real thing only where the file says so: in a Llama model, in a module that a folder lists
 // as not converted, or as the block type that quantisers fall back to for odd widths.
 Status check_may_be_float(const State& state, const WeightSpec& spec, const LocatedTensor& tensor) {
+  if (state.is_gguf() && state.gguf->metadata().contains(kSchemesKey)) return ok();
   const bool bitnet = state.config.architecture != "llama";
   const DType type = tensor.tensor->dtype;
   const bool listed = !state.is_gguf() && state.hf.quantized && !state.is_converted(spec);
@@ -146,9 +145,8 @@ Status check_may_be_float(const State& state, const WeightSpec& spec, const Loca
   return error;
 }
 
-Result<FloatSource> float_source(const std::shared_ptr<const State>& state, const WeightSpec& spec,
-                                 const LocatedTensor& tensor, TensorBytes bytes) {
-  BN_RETURN_IF_ERROR(check_may_be_float(*state, spec, tensor));
+Result<FloatSource> stored_floats(const std::shared_ptr<const State>& state, const WeightSpec& spec,
+                                  const LocatedTensor& tensor, TensorBytes bytes) {
   BN_ASSIGN_OR_RETURN(const float multiplier, read_multiplier(*state, spec));
   if (multiplier != 1.0f) {
     return unsupported("{} is float and has a scale of {} beside it; only ternary weights can have one",
@@ -164,7 +162,42 @@ Result<FloatSource> float_source(const std::shared_ptr<const State>& state, cons
     std::memcpy(out, bytes.data.get() + size_t(row_begin) * row_bytes, size_t(n_rows) * row_bytes);
     return ok();
   };
-  return source;
+  return state->options.widen ? widened(std::move(source)) : std::move(source);
+}
+
+Result<FloatSource> float_source(const std::shared_ptr<const State>& state, const WeightSpec& spec,
+                                 const LocatedTensor& tensor, TensorBytes bytes) {
+  BN_RETURN_IF_ERROR(check_may_be_float(*state, spec, tensor));
+  return stored_floats(state, spec, tensor, std::move(bytes));
+}
+
+// Whether a Q2_0 tensor has the level that is no ternary value, +2d.
+bool has_level_two(std::span<const std::byte> bytes) {
+  constexpr size_t kBlock = 18;
+  for (size_t block = 0; block + kBlock <= bytes.size(); block += kBlock) {
+    for (size_t i = block + 2; i < block + kBlock; ++i) {
+      if ((bytes[i] & bytes[i] >> 1 & std::byte{0x55}) != std::byte{0}) return true;
+    }
+  }
+  return false;
+}
+
+// A packed matrix, unpacked once: its streams are read from their beginning only.
+Result<LinearSource> unpacked_source(const State& state, const WeightSpec& spec, const LocatedTensor& tensor,
+                                     const TensorBytes& bytes) {
+  auto unpacked = read_packed_ternary(bytes.span(), spec.shape[0], spec.shape[1]);
+  if (!unpacked) return with_label(std::move(unpacked.error()), state, tensor);
+  BN_ASSIGN_OR_RETURN(const float multiplier, read_multiplier(state, spec));
+  TernarySource source =
+      source_of_codes(spec, std::make_shared<std::vector<uint8_t>>(std::move(unpacked->codes)), 1.0f);
+  source.scales = std::move(unpacked->scales);
+  if (auto scaled = multiply(source.scales, multiplier); !scaled) {
+    return with_label(std::move(scaled.error()), state, tensor);
+  }
+  LinearSource out;
+  out.weight = std::move(source);
+  out.n_repaired = unpacked->n_repaired;
+  return out;
 }
 
 Result<TernarySource> latent_source(const State& state, const WeightSpec& spec, const LocatedTensor& tensor,
@@ -186,7 +219,12 @@ Result<LinearSource> linear_in_file_order(const std::shared_ptr<const State>& sh
   const bool converted = state.is_converted(spec);
   out.quantize_input = state.config.ternary && converted;
   const DType type = tensor.tensor->dtype;
-  if (is_ternary(type) || type == DType::kU8) {
+  if (state.is_packed(*tensor.tensor)) {
+    BN_ASSIGN_OR_RETURN(LinearSource unpacked, unpacked_source(state, spec, tensor, bytes));
+    unpacked.quantize_input = out.quantize_input;
+    return unpacked;
+  }
+  if (is_ternary(type) || type == DType::kU8 || (type == DType::kQ2_0 && !has_level_two(bytes.span()))) {
     BN_ASSIGN_OR_RETURN(out.weight, packed_source(shared, spec, tensor, std::move(bytes)));
     return out;
   }
@@ -194,12 +232,16 @@ Result<LinearSource> linear_in_file_order(const std::shared_ptr<const State>& sh
     return invalid_input("{}: row {} holds a value at or after column {} that is not finite", state.label(tensor),
                          *bad / spec.shape[1], *bad % spec.shape[1]);
   }
-  if (!state.is_gguf() && state.hf.online && converted) {
+  const bool latent = !state.is_gguf() && state.hf.online && converted;
+  if (latent && !state.options.keep_latent) {
     BN_ASSIGN_OR_RETURN(out.weight, latent_source(state, spec, tensor, bytes));
     return out;
   }
   BN_ASSIGN_OR_RETURN(auto exact, exact_source(state, spec, tensor, bytes));
-  if (exact) {
+  out.latent = latent && !exact;
+  if (out.latent) {
+    BN_ASSIGN_OR_RETURN(out.weight, stored_floats(shared, spec, tensor, std::move(bytes)));
+  } else if (exact) {
     out.weight = *std::move(exact);
   } else {
     BN_ASSIGN_OR_RETURN(out.weight, float_source(shared, spec, tensor, std::move(bytes)));

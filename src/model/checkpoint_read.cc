@@ -23,9 +23,19 @@ struct ScaleOffsets {
 ScaleOffsets scale_offsets(DType type) {
   switch (type) {
     case DType::kQ4_0:
-    case DType::kQ8_0: return {1, {0, 0}};
-    case DType::kQ4_K: return {2, {0, 2}};
+    case DType::kQ5_0:
+    case DType::kQ8_0:
+    case DType::kQ1_0:
+    case DType::kQ2_0: return {1, {0, 0}};
+    case DType::kQ4_1:
+    case DType::kQ5_1:
+    case DType::kQ4_K:
+    case DType::kQ5_K: return {2, {0, 2}};
+    case DType::kQ2_K: return {2, {80, 82}};
+    case DType::kQ3_K: return {1, {108, 0}};
     case DType::kQ6_K: return {1, {208, 0}};
+    case DType::kTQ1_0: return {1, {52, 0}};
+    case DType::kTQ2_0: return {1, {64, 0}};
     default: return {};
   }
 }
@@ -84,7 +94,9 @@ Result<TensorBytes> State::read_all(const LocatedTensor& tensor) const {
   const size_t size_bytes = size_t(tensor.tensor->size_bytes);
   TensorBytes bytes{std::shared_ptr<std::byte[]>(new std::byte[size_bytes]), size_bytes};
   BN_RETURN_IF_ERROR(read(tensor, 0, {bytes.data.get(), size_bytes}));
-  if (options.verify_checksums) BN_RETURN_IF_ERROR(checksums.verify(*tensor.tensor, bytes.span()));
+  // A packed matrix has checksums of its own, and parity that may restore what they find.
+  const bool verify = options.verify_checksums && !is_packed(*tensor.tensor);
+  if (verify) BN_RETURN_IF_ERROR(checksums.verify(*tensor.tensor, bytes.span()));
   return bytes;
 }
 
@@ -133,8 +145,8 @@ Result<FloatSource> Checkpoint::table(const WeightSpec& spec) const {
   source.n_cols = spec.shape[1];
   // The source may outlive the checkpoint by far and keeps only the open file.
   const auto& file = state_->is_gguf() ? state_->gguf->file() : tensor.file->file();
-  source.read_rows = [file, type, row_bytes, begin = tensor.tensor->offset_bytes, n_cols = spec.shape[1],
-                      label = state_->label(tensor)](int64_t row_begin, int64_t n_rows, std::byte* out) -> Status {
+  auto read_rows = [file, type, row_bytes, begin = tensor.tensor->offset_bytes, n_cols = spec.shape[1],
+                    label = state_->label(tensor)](int64_t row_begin, int64_t n_rows, std::byte* out) -> Status {
     const std::span<std::byte> rows(out, size_t(n_rows) * row_bytes);
     BN_RETURN_IF_ERROR(file->read_at(begin + uint64_t(row_begin) * row_bytes, rows));
     const auto bad = find_nonfinite(type, rows);
@@ -142,6 +154,24 @@ Result<FloatSource> Checkpoint::table(const WeightSpec& spec) const {
     return invalid_input("{}: row {} holds a value at or after column {} that is not finite", label,
                          row_begin + *bad / n_cols, *bad % n_cols);
   };
+  source.read_rows = std::move(read_rows);
+  return state_->options.widen ? widened(std::move(source)) : std::move(source);
+}
+
+FloatSource widened(FloatSource source) {
+  if (has_products(source.dtype)) return source;
+  const auto row_bytes = tensor_bytes(source.dtype, {source.n_cols});
+  source.read_rows = [read = std::move(source.read_rows), type = source.dtype, n_cols = source.n_cols,
+                      row_bytes = row_bytes ? *row_bytes : 0](int64_t row_begin, int64_t n_rows,
+                                                              std::byte* out) -> Status {
+    std::vector<std::byte> stored(size_t(n_rows) * row_bytes);
+    BN_RETURN_IF_ERROR(read(row_begin, n_rows, stored.data()));
+    std::vector<float> values(size_t(n_rows * n_cols));
+    BN_RETURN_IF_ERROR(dequantize_rows(type, stored, n_rows, n_cols, values.data()));
+    std::memcpy(out, values.data(), values.size() * sizeof(float));
+    return ok();
+  };
+  source.dtype = DType::kF32;
   return source;
 }
 

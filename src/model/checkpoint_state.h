@@ -18,6 +18,13 @@
 // Inside of Checkpoint, shared by its .cc files.
 namespace bitnet {
 
+// Metadata of files that `bitnet convert --type packed` writes: linears are I8 [bytes], packed matrices
+// (format/packed_ternary.h). The version, a u32.
+inline constexpr const char* kPackedKey = "bitnet.packed.version";
+// Metadata of files that `bitnet quantize` writes: the schemes, an array of strings with one entry a tensor in file
+// order. Such a file may hold float linears where others must not.
+inline constexpr const char* kSchemesKey = "bitnet.quantization.schemes";
+
 // A tensor and the file that holds it; `file` is null in a GGUF checkpoint, which has one file.
 struct LocatedTensor {
   const StoredTensor* tensor = nullptr;
@@ -62,6 +69,10 @@ struct Checkpoint::State {
   Result<float> read_scalar(const LocatedTensor& tensor) const;
   // True when a linear is ternary by the file's word: not in a folder's list of modules that stay float.
   bool is_converted(const WeightSpec& spec) const;
+  // A linear that is kept as a packed matrix.
+  bool is_packed(const StoredTensor& tensor) const {
+    return tensor.dtype == DType::kI8 && gguf && gguf->metadata().contains(kPackedKey);
+  }
 };
 
 // Metadata of ours, an array of f32 with one entry a ternary tensor in file order: the float32 scale of which the
@@ -77,8 +88,12 @@ Status check_vocabulary(const Checkpoint::State& state, std::vector<std::string>
 // The table kExactScalesKey as one entry a tensor of the file; empty when there is none.
 Result<std::vector<float>> read_exact_scales(const GgufFile& file);
 
-bool is_float_type(DType type);  // F32, F16, BF16
-bool is_table_type(DType type);  // these and the block types that a FloatSource may have
+bool is_float_type(DType type);     // F32, F16, BF16
+bool has_products(DType type);      // these and the block types that a FloatSource may have
+bool is_readable_type(DType type);  // everything that has a value as a float: a table's types, and a linear's
+
+// The same weight as F32 where no back end multiplies with its type.
+FloatSource widened(FloatSource source);
 
 // Index of a value (or of the first value of a block) that is NaN or infinite, in whole blocks of a FloatSource's type.
 std::optional<int64_t> find_nonfinite(DType type, std::span<const std::byte> bytes);

@@ -12,33 +12,43 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr std::array kLinearTypes = {DType::kI2_S, DType::kTQ1_0, DType::kTQ2_0, DType::kQ8_0,
-                                     DType::kF16,  DType::kBF16,  DType::kF32};
-constexpr std::array kTableTypes = {DType::kF16, DType::kBF16, DType::kQ8_0, DType::kQ6_K, DType::kF32};
+constexpr std::array kLinearTypes = {DType::kI2_S, DType::kTQ1_0, DType::kTQ2_0, DType::kIQ1_BN, DType::kIQ2_BN,
+                                     DType::kQ2_0, DType::kQ2_K,  DType::kQ3_K,  DType::kQ4_0,   DType::kQ4_1,
+                                     DType::kQ4_K, DType::kQ5_0,  DType::kQ5_1,  DType::kQ5_K,   DType::kQ6_K,
+                                     DType::kQ8_0, DType::kF16,   DType::kBF16,  DType::kF32};
+constexpr std::array kTableTypes = {DType::kF16,  DType::kBF16, DType::kQ8_0, DType::kQ6_K, DType::kQ5_K,
+                                    DType::kQ5_1, DType::kQ5_0, DType::kQ4_K, DType::kQ4_1, DType::kQ4_0,
+                                    DType::kQ3_K, DType::kQ2_K, DType::kF32};
 
 Status check_types(const ConvertOptions& options) {
   if (std::find(kLinearTypes.begin(), kLinearTypes.end(), options.linear_type) == kLinearTypes.end()) {
-    return invalid_argument("linear layers cannot be written as {}; use i2_s, tq1_0, tq2_0, q8_0, f16, bf16 or f32",
-                            dtype_info(options.linear_type).name);
+    return invalid_argument(
+        "linear layers cannot be written as {}; use i2_s, tq1_0, tq2_0, iq1_bn, iq2_bn, q2_0, q8_0, another "
+        "type of ggml's blocks, f16, bf16 or f32",
+        dtype_info(options.linear_type).name);
   }
   const DType table = options.embed_type.value_or(DType::kF16);
   if (std::find(kTableTypes.begin(), kTableTypes.end(), table) == kTableTypes.end()) {
-    return invalid_argument("the embedding cannot be written as {}; use f16, bf16, q8_0, q6_k or f32",
-                            dtype_info(table).name);
+    return invalid_argument(
+        "the embedding cannot be written as {}; use f16, bf16, q8_0, q6_k, another type of ggml's blocks or f32",
+        dtype_info(table).name);
   }
   if (!options.to_hf) return ok();
+  if (options.packed) return invalid_argument("packed matrices are kept in a GGUF file, not in a folder");
   if (!is_ternary(options.linear_type)) {
     return invalid_argument("a Hugging Face folder holds packed ternary weights; it cannot be written as {}",
                             dtype_info(options.linear_type).name);
   }
-  if (table == DType::kQ8_0 || table == DType::kQ6_K) {
+  if (table != DType::kF16 && table != DType::kBF16 && table != DType::kF32) {
     return invalid_argument("a Hugging Face folder cannot hold an embedding of {}; use f16, bf16 or f32",
                             dtype_info(table).name);
   }
   return ok();
 }
 
-Status check_paths(const std::string& source, const std::string& output, bool to_hf) {
+}  // namespace
+
+Status check_output(const std::string& source, const std::string& output, bool to_hf) {
   std::error_code error;
   if (fs::equivalent(source, output, error)) {
     return invalid_argument("{} is the source itself: name another output", output);
@@ -54,6 +64,8 @@ Status check_paths(const std::string& source, const std::string& output, bool to
   return ok();
 }
 
+namespace {
+
 uint64_t output_bytes(const std::string& output, bool to_hf) {
   std::error_code error;
   const uint64_t bytes = fs::file_size(to_hf ? output + "/model.safetensors" : output, error);
@@ -64,9 +76,10 @@ uint64_t output_bytes(const std::string& output, bool to_hf) {
 
 Result<ConvertReport> convert(const std::string& source, const std::string& output, const ConvertOptions& options) {
   BN_RETURN_IF_ERROR(check_types(options));
-  BN_RETURN_IF_ERROR(check_paths(source, output, options.to_hf));
+  BN_RETURN_IF_ERROR(check_output(source, output, options.to_hf));
   CheckpointOptions reading;
   reading.i2s_arm64 = options.i2s_arm64;
+  reading.widen = false;
   reading.pre_tokenizer = options.pre_tokenizer;
   BN_ASSIGN_OR_RETURN(const Checkpoint checkpoint, Checkpoint::open(source, reading));
   Progress progress(options.on_progress, count_export_steps(checkpoint.weights()));

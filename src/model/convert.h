@@ -12,11 +12,13 @@
 namespace bitnet {
 
 struct ConvertOptions {
-  DType linear_type = DType::kI2_S;  // I2_S, TQ1_0, TQ2_0, Q8_0, F16, BF16, F32
-  std::optional<DType> embed_type;   // F16, BF16, Q8_0, Q6_K, F32; nothing: as in the source
-  bool to_hf = false;                // write a Hugging Face folder (packed ternary safetensors) instead of a GGUF file
-  bool i2s_arm64 = false;            // the source's I2_S tensors have bitnet.cpp's ARM layout
-  std::string pre_tokenizer;         // overrides the vocabulary's
+  // I2_S, TQ1_0, TQ2_0, IQ1_BN, IQ2_BN, Q2_0, a type of ggml's blocks, F16, BF16 or F32.
+  DType linear_type = DType::kI2_S;
+  bool packed = false;              // ternary linears as packed matrices (format/packed_ternary.h), which only we read
+  std::optional<DType> embed_type;  // a type of ggml's blocks, F16, BF16 or F32; nothing: as in the source
+  bool to_hf = false;               // write a Hugging Face folder (packed ternary safetensors) instead of a GGUF file
+  bool i2s_arm64 = false;           // the source's I2_S tensors have bitnet.cpp's ARM layout
+  std::string pre_tokenizer;        // overrides the vocabulary's
   std::function<bool(double done)> on_progress;  // false stops (kInterrupted), leaving no output behind
 };
 struct ConvertReport {

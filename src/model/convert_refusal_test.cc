@@ -64,16 +64,16 @@ TEST_F(ConvertRefusals, StoppingLeavesNothingBehind) {
 
 TEST_F(ConvertRefusals, TypesThatDoNotFitTheOutput) {
   ConvertOptions options;
-  options.linear_type = DType::kQ6_K;
-  expect_error(convert(folder_ / "hf", folder_ / "out", options), ErrorCode::kInvalidArgument, {"Q6_K", "i2_s"});
+  options.linear_type = DType::kI32;
+  expect_error(convert(folder_ / "hf", folder_ / "out", options), ErrorCode::kInvalidArgument, {"I32", "i2_s"});
   options.linear_type = DType::kF16;
   options.to_hf = true;
   expect_error(convert(folder_ / "hf", folder_ / "out", options), ErrorCode::kInvalidArgument, {"packed"});
   to_hf_.embed_type = DType::kQ8_0;
   expect_error(convert(folder_ / "hf", folder_ / "out", to_hf_), ErrorCode::kInvalidArgument, {"Q8_0"});
   options = {};
-  options.embed_type = DType::kQ4_K;
-  expect_error(convert(folder_ / "hf", folder_ / "out", options), ErrorCode::kInvalidArgument, {"Q4_K"});
+  options.embed_type = DType::kI2_S;
+  expect_error(convert(folder_ / "hf", folder_ / "out", options), ErrorCode::kInvalidArgument, {"I2_S"});
   expect_nothing_left();
 }
 

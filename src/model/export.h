@@ -4,7 +4,9 @@
 #include "base/thread_pool.h"
 #include "model/checkpoint.h"
 #include "model/convert.h"
+#include "model/quantize_model.h"
 #include "model/row_order.h"
+#include "quant/scheme.h"
 
 #include <cstddef>
 #include <functional>
@@ -21,6 +23,8 @@ struct ExportWeight {
   DType dtype = DType::kF32;  // in the output; U8: transformers' packing with a scale beside it
   bool ternary = false;       // the source has codes and scales
   TernaryScales scales;       // of a ternary source
+  QuantScheme scheme;         // what becomes of the values, unless codes or the source's type are kept
+  uint64_t packed_bytes = 0;  // of a packed matrix (dtype I8), else 0
   RowOrder rows;              // of the output, from a folder's order
 };
 
@@ -28,6 +32,8 @@ struct ExportPlan {
   ModelConfig config;  // of the output
   std::vector<ExportWeight> weights;
   std::vector<std::string> notices;
+  bool by_scheme = false;                        // each weight has a scheme, which the file tells
+  std::vector<WeightReport>* reports = nullptr;  // filled while weights are written, unless null
 };
 
 // Steps done of all, told to the caller of convert().
@@ -45,18 +51,28 @@ class Progress {
 };
 int64_t count_export_steps(const std::vector<WeightSpec>& weights);
 
+// What is to become of a weight; null: options alone decide.
+using SchemeOf = std::function<QuantScheme(const WeightSpec&)>;
+
 // Reads every linear once, so that whatever cannot be written is refused before anything is.
-Result<ExportPlan> plan_export(const Checkpoint& checkpoint, const ConvertOptions& options, Progress& progress);
+Result<ExportPlan> plan_export(const Checkpoint& checkpoint, const ConvertOptions& options, Progress& progress,
+                               const SchemeOf& scheme_of = {});
 
 // One weight's bytes in its output type, in pieces.
 using ByteSink = std::function<Status(std::span<const std::byte>)>;
-Status export_weight(const Checkpoint& checkpoint, const ExportWeight& weight, ThreadPool& pool, Progress& progress,
-                     const ByteSink& sink);
+Status export_weight(const Checkpoint& checkpoint, const ExportPlan& plan, const ExportWeight& weight, ThreadPool& pool,
+                     Progress& progress, const ByteSink& sink);
+
+// A ternary source as a packed matrix.
+Result<std::vector<std::byte>> pack_source(const TernarySource& source, ThreadPool& pool);
 
 Status export_gguf(const Checkpoint& checkpoint, const ExportPlan& plan, const ConvertOptions& options,
                    const std::string& path, Progress& progress);
 Status export_folder(const Checkpoint& checkpoint, const ExportPlan& plan, const std::string& folder,
                      Progress& progress);
+
+// An output that is the source, a folder or one of the source's files is refused.
+Status check_output(const std::string& source, const std::string& output, bool to_hf);
 
 // GGUF's general.file_type of a file whose linears have this type.
 uint32_t gguf_file_type(DType linear_type);

@@ -59,7 +59,7 @@ Status write_weights(const Checkpoint& checkpoint, const ExportPlan& plan, const
   BN_RETURN_IF_ERROR(writer.begin_data());
   ThreadPool pool(available_cpus());
   for (const ExportWeight& weight : plan.weights) {
-    BN_RETURN_IF_ERROR(export_weight(checkpoint, weight, pool, progress,
+    BN_RETURN_IF_ERROR(export_weight(checkpoint, plan, weight, pool, progress,
                                      [&writer](std::span<const std::byte> bytes) { return writer.write_data(bytes); }));
     if (weight.dtype != DType::kU8) continue;
     BN_RETURN_IF_ERROR(writer.write_data(std::as_bytes(std::span(&weight.scales.tensor, 1))));

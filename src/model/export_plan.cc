@@ -1,4 +1,5 @@
 #include "base/half.h"
+#include "model/checkpoint_state.h"
 #include "model/export.h"
 #include "quant/ternary.h"
 
@@ -12,7 +13,9 @@ bool is_plain_float(DType type) { return type == DType::kF32 || type == DType::k
 
 class Planner {
  public:
-  Planner(const Checkpoint& checkpoint, const ConvertOptions& options) : checkpoint_(checkpoint), options_(options) {
+  Planner(const Checkpoint& checkpoint, const ConvertOptions& options, const SchemeOf& scheme_of)
+      : checkpoint_(checkpoint), options_(options), scheme_of_(scheme_of) {
+    plan_.by_scheme = bool(scheme_of);
     plan_.config = checkpoint.config();
     ModelConfig& config = plan_.config;
     if (config.architecture == "bitnet-25") config.architecture = "bitnet-b1.58";  // the same graph, today's name
@@ -25,7 +28,7 @@ class Planner {
     weight.spec = &spec;
     switch (spec.kind) {
       case WeightKind::kVector: break;  // norms are float32 in every file we write
-      case WeightKind::kTable: weight.dtype = table_type(checkpoint_.stored(spec).dtype); break;
+      case WeightKind::kTable: BN_RETURN_IF_ERROR(add_table(spec, weight)); break;
       case WeightKind::kLinear: BN_RETURN_IF_ERROR(add_linear(spec, weight)); break;
     }
     BN_RETURN_IF_ERROR(check_shape(weight));
@@ -34,6 +37,11 @@ class Planner {
   }
 
   Result<ExportPlan> finish() {
+    if (n_repaired_ > 0) {
+      plan_.notices.push_back(
+          fmt::format("{} damaged parts of packed matrices were restored from their parity", n_repaired_));
+    }
+    if (plan_.by_scheme) return std::move(plan_);
     if (n_ternary_ == 0 && is_ternary(options_.linear_type) && !options_.to_hf) {
       Error error = unsupported("{}: no linear layer is ternary, so none can be written as {}", checkpoint_.path(),
                                 dtype_info(options_.linear_type).name);
@@ -62,10 +70,60 @@ class Planner {
   DType plain_type(DType type) const { return options_.to_hf && !is_plain_float(type) ? DType::kF32 : type; }
   DType table_type(DType stored) const { return options_.embed_type.value_or(plain_type(stored)); }
 
+  Status add_table(const WeightSpec& spec, ExportWeight& weight) {
+    weight.dtype = table_type(checkpoint_.stored(spec).dtype);
+    if (!scheme_of_) return ok();
+    weight.scheme = scheme_of_(spec);
+    if (weight.scheme.kind == SchemeKind::kKeep) return ok();
+    weight.dtype = weight.scheme.stored;
+    if (is_readable_type(weight.dtype)) return ok();
+    Error error = unsupported("{}: the table {} cannot be {}", checkpoint_.path(), name_of(weight),
+                              dtype_info(weight.dtype).name);
+    error.suggestion = "give tables ternary schemes with groups: absmean:group=64 or group=256";
+    return error;
+  }
+
+  // A weight that is ternary already keeps its codes and scales under every ternary scheme; "keep" keeps its type, and
+  // latent weights become what the reference makes of them.
+  Status add_by_scheme(const WeightSpec& spec, ExportWeight& weight, LinearSource& source) {
+    weight.scheme = scheme_of_(spec);
+    const bool keeps = weight.scheme.kind == SchemeKind::kKeep;
+    if (keeps && source.latent) {
+      weight.scheme.kind = SchemeKind::kTernary;
+      weight.scheme.stored = DType::kI2_S;
+      weight.scheme.text = "absmean";
+    }
+    const DType stored = checkpoint_.stored(spec).dtype;
+    weight.dtype = weight.scheme.stored;
+    if (weight.ternary && (keeps || weight.scheme.kind == SchemeKind::kTernary)) {
+      weight.scales = std::move(std::get<TernarySource>(source.weight).scales);
+      if (keeps) weight.dtype = is_ternary(stored) ? stored : DType::kI2_S;
+      weight.scheme.kind = SchemeKind::kKeep;
+      return check_scales(weight);
+    }
+    if (keeps && !source.latent) weight.dtype = std::get<FloatSource>(source.weight).dtype;
+    return ok();
+  }
+
   Status add_linear(const WeightSpec& spec, ExportWeight& weight) {
     BN_ASSIGN_OR_RETURN(LinearSource source, checkpoint_.linear(spec));
+    n_repaired_ += source.n_repaired;
     if (spec.role == WeightRole::kQ || spec.role == WeightRole::kK) weight.rows = row_order_;
     weight.ternary = source.ternary();
+    if (scheme_of_) {
+      BN_RETURN_IF_ERROR(add_by_scheme(spec, weight, source));
+      return check_input(weight, source.quantize_input);
+    }
+    if (weight.ternary && options_.packed) {
+      ThreadPool pool(available_cpus());
+      source = reorder_rows(std::move(source), weight.rows);
+      BN_ASSIGN_OR_RETURN(const auto bytes, pack_source(std::get<TernarySource>(source.weight), pool));
+      weight.packed_bytes = bytes.size();
+      weight.scales = std::get<TernarySource>(source.weight).scales;
+      weight.dtype = DType::kI8;
+      ++n_ternary_;
+      return check_input(weight, source.quantize_input);
+    }
     if (weight.ternary) {
       ++n_ternary_;
       weight.scales = std::move(std::get<TernarySource>(source.weight).scales);
@@ -101,6 +159,8 @@ class Planner {
       switch (weight.dtype) {
         case DType::kTQ1_0:
         case DType::kTQ2_0:
+        case DType::kIQ1_BN:
+        case DType::kQ2_0:
         case DType::kF16: return f16_to_f32(f32_to_f16(scale)) == scale;
         case DType::kBF16: return bf16_to_f32(f32_to_bf16(scale)) == scale;
         case DType::kQ8_0: return f16_to_f32(f32_to_f16(scale / 127.0f)) * 127.0f == scale;
@@ -114,7 +174,7 @@ class Planner {
   }
 
   Status check_shape(const ExportWeight& weight) const {
-    if (weight.dtype == DType::kU8) return ok();
+    if (weight.dtype == DType::kU8 || weight.packed_bytes > 0) return ok();
     auto bytes = tensor_bytes(weight.dtype, weight.spec->shape);
     if (bytes) return ok();
     Error error = unsupported("{}: {} {} does not fit: {}", checkpoint_.path(), name_of(weight),
@@ -135,7 +195,9 @@ class Planner {
   const Checkpoint& checkpoint_;
   const ConvertOptions& options_;
   ExportPlan plan_;
+  const SchemeOf& scheme_of_;
   RowOrder row_order_;
+  int64_t n_repaired_ = 0;
   int64_t n_ternary_ = 0, n_float_ = 0, n_rounded_ = 0;
 };
 
@@ -153,8 +215,9 @@ int64_t count_export_steps(const std::vector<WeightSpec>& weights) {
   return n;
 }
 
-Result<ExportPlan> plan_export(const Checkpoint& checkpoint, const ConvertOptions& options, Progress& progress) {
-  Planner planner(checkpoint, options);
+Result<ExportPlan> plan_export(const Checkpoint& checkpoint, const ConvertOptions& options, Progress& progress,
+                               const SchemeOf& scheme_of) {
+  Planner planner(checkpoint, options, scheme_of);
   for (const WeightSpec& spec : checkpoint.weights()) {
     BN_RETURN_IF_ERROR(planner.add(spec));
     if (spec.kind == WeightKind::kLinear) BN_RETURN_IF_ERROR(progress.advance(spec.n_values()));

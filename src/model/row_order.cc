@@ -32,7 +32,7 @@ LinearSource reorder_rows(LinearSource source, const RowOrder& order) {
   if (order.kind == RowOrder::kSame) return source;
   if (auto* floats = std::get_if<FloatSource>(&source.weight)) {
     const DTypeInfo& info = dtype_info(floats->dtype);
-    const size_t row_bytes = size_t(floats->n_cols / info.block_size * info.block_bytes);
+    const size_t row_bytes = size_t(floats->n_cols / info.block_size * info.block_bytes + info.row_scale_bytes);
     floats->read_rows = reordered_reader<std::byte>(std::move(floats->read_rows), order, row_bytes);
     return source;
   }

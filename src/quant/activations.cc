@@ -1,6 +1,9 @@
 #include "quant/activations.h"
 
+#include <algorithm>
 #include <cmath>
+#include <numeric>
+#include <vector>
 
 namespace bitnet {
 
@@ -22,6 +25,37 @@ QuantizedRowInfo quantize_row_absmax(const float* x, int64_t n, int8_t* q) {
     sum += q[i];
   }
   return {1.0f / scale, sum};
+}
+
+QuantizedRowInfo quantize_row_int4(const float* x, int64_t n, int8_t* q) {
+  double total = 0;
+  for (int64_t i = 0; i < n; ++i) total += double(std::fabs(x[i]));
+  const float mean = n > 0 ? float(total / double(n)) : 0.0f;
+  const float scale = std::sqrt(7.0f) / (mean > 1e-5f ? mean : 1e-5f);
+  int32_t sum = 0;
+  for (int64_t i = 0; i < n; ++i) {
+    const float v = std::clamp(x[i] * scale, -9.0f, 8.0f);
+    q[i] = int8_t(std::clamp(std::nearbyint(v), -8.0f, 7.0f));
+    sum += q[i];
+  }
+  return {1.0f / scale, sum};
+}
+
+QuantizedRowInfo quantize_row_topk(const float* x, int64_t n, int64_t k, int8_t* q) {
+  QuantizedRowInfo info = quantize_row_absmax(x, n, q);
+  if (k >= n) return info;
+  std::vector<int64_t> order(static_cast<size_t>(n));
+  std::iota(order.begin(), order.end(), int64_t{0});
+  const auto larger = [x](int64_t a, int64_t b) {
+    const float first = std::fabs(x[a]), second = std::fabs(x[b]);
+    return first != second ? first > second : a < b;
+  };
+  std::nth_element(order.begin(), order.begin() + std::max<int64_t>(k, 0), order.end(), larger);
+  for (size_t i = size_t(std::max<int64_t>(k, 0)); i < order.size(); ++i) {
+    info.sum -= q[order[i]];
+    q[order[i]] = 0;
+  }
+  return info;
 }
 
 }  // namespace bitnet

@@ -1,5 +1,6 @@
 #include "base/half.h"
 #include "quant/blocks.h"
+#include "quant/small_blocks.h"
 #include "quant/ternary_blocks.h"
 
 #include <cstring>
@@ -18,41 +19,9 @@ void widen(const uint8_t* in, int64_t n, float* out, Convert convert) {
   }
 }
 
-// d, then 16 bytes: value p in the low nibble of byte p, value 16 + p in the high one.
-void q4_0_block(const uint8_t* block, float* out) {
-  const float d = half_at(block);
-  for (int p = 0; p < 16; ++p) {
-    out[p] = d * float((block[2 + p] & 15) - 8);
-    out[16 + p] = d * float((block[2 + p] >> 4) - 8);
-  }
-}
-
 void q8_0_block(const uint8_t* block, float* out) {
   const float d = half_at(block);
   for (int p = 0; p < 32; ++p) out[p] = d * float(int8_t(block[2 + p]));
-}
-
-struct Q4KScale {
-  uint8_t scale, min;
-};
-// 12 bytes hold eight 6-bit scales and eight 6-bit minima: 0..3 in the low six bits of bytes 0-3 and 4-7; 4..7 with
-// their low four bits in bytes 8-11 (scale below, minimum above) and their high two on top of bytes 0-3 and 4-7.
-Q4KScale q4_k_scale(const uint8_t* packed, int group) {
-  if (group < 4) return {uint8_t(packed[group] & 63), uint8_t(packed[group + 4] & 63)};
-  const uint8_t low = packed[group + 4];
-  return {uint8_t((low & 15) | packed[group - 4] >> 6 << 4), uint8_t(low >> 4 | packed[group] >> 6 << 4)};
-}
-
-// d, dmin, 12 bytes of scales, 128 bytes: each 32 bytes hold a group of 32 in the low nibbles and the next in the high.
-void q4_k_block(const uint8_t* block, float* out) {
-  const float d = half_at(block), dmin = half_at(block + 2);
-  for (int group = 0; group < 8; ++group) {
-    const Q4KScale packed = q4_k_scale(block + 4, group);
-    const float scale = d * float(packed.scale), min = dmin * float(packed.min);
-    const uint8_t* nibbles = block + 16 + group / 2 * 32;
-    const int shift = group % 2 * 4;
-    for (int p = 0; p < 32; ++p) out[group * 32 + p] = scale * float(nibbles[p] >> shift & 15) - min;
-  }
 }
 
 // 128 bytes of low nibbles, 64 of high bit pairs, 16 int8 scales, d. Each half of 128 values: value 32 g + p takes its
@@ -70,6 +39,37 @@ void q6_k_block(const uint8_t* block, float* out) {
       }
     }
   }
+}
+
+void q1_0_block(const uint8_t* block, float* out) {
+  const float d = half_at(block);
+  for (int i = 0; i < 128; ++i) out[i] = (block[2 + i / 8] >> i % 8 & 1) != 0 ? d : -d;
+}
+void q2_0_block(const uint8_t* block, float* out) {
+  const float d = half_at(block);
+  for (int i = 0; i < 64; ++i) out[i] = d * float((block[2 + i / 4] >> (i % 4 * 2) & 3) - 1);
+}
+
+// Rows of [scale][blocks].
+template <class Block, int64_t kScaleBytes>
+Status ternary_rows(const uint8_t* bytes, int64_t n_rows, int64_t n_cols, float* out) {
+  uint8_t codes[Block::kValues];
+  for (int64_t row = 0; row < n_rows; ++row) {
+    float scale;
+    if constexpr (kScaleBytes == 2) {
+      scale = half_at(bytes);
+    } else {
+      std::memcpy(&scale, bytes, sizeof scale);
+    }
+    bytes += kScaleBytes;
+    for (int64_t i = 0; i < n_cols / Block::kValues; ++i, bytes += Block::kBytes, out += Block::kValues) {
+      if (!Block::decode(bytes, codes)) {
+        return invalid_input("row {}, block {} holds a code that stands for no ternary value", row, i);
+      }
+      for (int64_t k = 0; k < Block::kValues; ++k) out[k] = scale * float(int(codes[k]) - 1);
+    }
+  }
+  return ok();
 }
 
 template <class Block>
@@ -92,6 +92,7 @@ void blocks(const uint8_t* bytes, int64_t n_blocks, float* out, void (*block)(co
 
 Status dequantize(DType type, std::span<const std::byte> bytes, int64_t n_values, float* out) {
   const DTypeInfo& info = dtype_info(type);
+  if (info.row_scale_bytes != 0) return unsupported("{} values have a scale a row and are read by rows", info.name);
   if (n_values < 0 || n_values % info.block_size != 0) {
     return invalid_argument("{} values do not fill {} blocks of {}", n_values, info.name, info.block_size);
   }
@@ -109,14 +110,34 @@ Status dequantize(DType type, std::span<const std::byte> bytes, int64_t n_values
     case DType::kI8: widen<int8_t>(in, n_values, out, [](int8_t v) { return float(v); }); return ok();
     case DType::kU8: widen<uint8_t>(in, n_values, out, [](uint8_t v) { return float(v); }); return ok();
     case DType::kBool: widen<uint8_t>(in, n_values, out, [](uint8_t v) { return v ? 1.0f : 0.0f; }); return ok();
-    case DType::kQ4_0: blocks<32, 18>(in, n_blocks, out, q4_0_block); return ok();
+    case DType::kQ4_0: blocks<32, 18>(in, n_blocks, out, decode_q4_0); return ok();
     case DType::kQ8_0: blocks<32, 34>(in, n_blocks, out, q8_0_block); return ok();
-    case DType::kQ4_K: blocks<256, 144>(in, n_blocks, out, q4_k_block); return ok();
+    case DType::kQ4_1: blocks<32, 20>(in, n_blocks, out, decode_q4_1); return ok();
+    case DType::kQ5_0: blocks<32, 22>(in, n_blocks, out, decode_q5_0); return ok();
+    case DType::kQ5_1: blocks<32, 24>(in, n_blocks, out, decode_q5_1); return ok();
+    case DType::kQ2_K: blocks<256, 84>(in, n_blocks, out, decode_q2_k); return ok();
+    case DType::kQ3_K: blocks<256, 110>(in, n_blocks, out, decode_q3_k); return ok();
+    case DType::kQ4_K: blocks<256, 144>(in, n_blocks, out, decode_q4_k); return ok();
+    case DType::kQ5_K: blocks<256, 176>(in, n_blocks, out, decode_q5_k); return ok();
+    case DType::kQ1_0: blocks<128, 18>(in, n_blocks, out, q1_0_block); return ok();
+    case DType::kQ2_0: blocks<64, 18>(in, n_blocks, out, q2_0_block); return ok();
     case DType::kQ6_K: blocks<256, 210>(in, n_blocks, out, q6_k_block); return ok();
     case DType::kTQ1_0: return ternary_blocks<ternary::TQ1Block>(in, n_blocks, out);
     case DType::kTQ2_0: return ternary_blocks<ternary::TQ2Block>(in, n_blocks, out);
     default: return unsupported("{} values cannot be read as floats", info.name);
   }
+}
+
+Status dequantize_rows(DType type, std::span<const std::byte> bytes, int64_t n_rows, int64_t n_cols, float* out) {
+  const DTypeInfo& info = dtype_info(type);
+  if (info.row_scale_bytes == 0) return dequantize(type, bytes, n_rows * n_cols, out);
+  BN_ASSIGN_OR_RETURN(const uint64_t expected, tensor_bytes(type, {n_rows, n_cols}));
+  if (bytes.size() != expected) {
+    return invalid_argument("{} [{}, {}] takes {} bytes, found {}", info.name, n_rows, n_cols, expected, bytes.size());
+  }
+  const auto* in = reinterpret_cast<const uint8_t*>(bytes.data());
+  if (type == DType::kIQ1_BN) return ternary_rows<ternary::Iq1BnBlock, 2>(in, n_rows, n_cols, out);
+  return ternary_rows<ternary::Iq2BnBlock, 4>(in, n_rows, n_cols, out);
 }
 
 }  // namespace bitnet

@@ -1,6 +1,7 @@
 #include "quant/q6_k.h"
 
 #include "base/half.h"
+#include "quant/scale_search.h"
 
 #include <algorithm>
 #include <array>
@@ -11,11 +12,6 @@ namespace bitnet {
 namespace {
 
 constexpr int kGroups = 16, kGroupValues = 16;
-
-float round_half_even(float v) {
-  constexpr float kRounder = 12582912.0f;  // for |v| < 2^22
-  return (v + kRounder) - kRounder;
-}
 
 float quant(float v) { return std::clamp(round_half_even(v), -32.0f, 31.0f); }
 

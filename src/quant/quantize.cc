@@ -1,6 +1,7 @@
 #include "base/half.h"
 #include "quant/blocks.h"
 #include "quant/q6_k.h"
+#include "quant/small_blocks.h"
 
 #include <algorithm>
 #include <cmath>
@@ -54,6 +55,17 @@ Status check_block_values(DType type, std::span<const float> values, int64_t n_c
   return ok();
 }
 
+template <int64_t kValues>
+Result<std::vector<std::byte>> encode_blocks(DType type, std::span<const float> values, int64_t n_cols,
+                                             float steps_to_largest, void (*block)(const float*, uint8_t*)) {
+  BN_RETURN_IF_ERROR(check_block_values(type, values, n_cols, steps_to_largest));
+  const int64_t n_blocks = int64_t(values.size()) / kValues, block_bytes = dtype_info(type).block_bytes;
+  std::vector<std::byte> bytes(size_t(n_blocks * block_bytes));
+  auto* out = reinterpret_cast<uint8_t*>(bytes.data());
+  for (int64_t i = 0; i < n_blocks; ++i) block(values.data() + i * kValues, out + i * block_bytes);
+  return bytes;
+}
+
 }  // namespace
 
 void quantize_q8_0(std::span<const float> values, uint8_t* out) {
@@ -80,6 +92,14 @@ Result<std::vector<std::byte>> quantize(DType type, std::span<const float> value
       BN_RETURN_IF_ERROR(check_block_values(type, values, n_cols, 32.0f));
       for (int64_t i = 0; i < count / 256; ++i) encode_q6_k_block(values.data() + i * 256, out + i * 210);
       return bytes;
+    case DType::kQ4_0: return encode_blocks<32>(type, values, n_cols, 8.0f, encode_q4_0);
+    case DType::kQ4_1: return encode_blocks<32>(type, values, n_cols, 1.0f, encode_q4_1);
+    case DType::kQ5_0: return encode_blocks<32>(type, values, n_cols, 16.0f, encode_q5_0);
+    case DType::kQ5_1: return encode_blocks<32>(type, values, n_cols, 1.0f, encode_q5_1);
+    case DType::kQ2_K: return encode_blocks<256>(type, values, n_cols, 15.0f, encode_q2_k);
+    case DType::kQ3_K: return encode_blocks<256>(type, values, n_cols, 32.0f, encode_q3_k);
+    case DType::kQ4_K: return encode_blocks<256>(type, values, n_cols, 63.0f, encode_q4_k);
+    case DType::kQ5_K: return encode_blocks<256>(type, values, n_cols, 63.0f, encode_q5_k);
     default: return unsupported("{} is not a type that float weights are written in", dtype_info(type).name);
   }
 }

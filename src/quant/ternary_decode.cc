@@ -1,5 +1,7 @@
 #include "quant/ternary.h"
 #include "quant/ternary_blocks.h"
+#include "quant/ternary_streams.h"
+#include "quant/ternary_tiles.h"
 
 #include <algorithm>
 #include <cstring>
@@ -29,6 +31,10 @@ Error locate_bad_code(const TernaryView& view, const uint8_t* block, int64_t fir
     // The first value that byte `at` holds.
     const int64_t value = at < 32 ? at : at < 48 ? 160 + at - 32 : 240 + at - 48;
     return bad_code(view, first_flat_index + value, fmt::format("base-3 byte 0x{:02x}", byte).c_str());
+  } else if constexpr (std::is_same_v<Block, Iq1BnBlock>) {
+    while (at < 12 && kBase3LeastFirst.five[block[at]]) ++at;
+    const int64_t value = at == 12 ? 15 : at / 3 * 16 + at % 3 * 5;
+    return bad_code(view, first_flat_index + value, fmt::format("base-3 byte 0x{:02x}", block[at]).c_str());
   } else {
     uint8_t codes[Block::kValues];
     Block::decode(block, codes);
@@ -54,6 +60,57 @@ Status decode_flat(const TernaryView& view, int64_t begin, int64_t end, uint8_t*
     if (!Block::decode(block, whole)) return locate_bad_code<Block>(view, block, block_begin);
     const int64_t n = std::min(end, block_begin + Block::kValues) - at;
     std::memcpy(codes + (at - begin), whole + (at - block_begin), size_t(n));
+    at += n;
+  }
+  return ok();
+}
+
+// Rows of [scale][blocks].
+template <class Block, int64_t kScaleBytes>
+Status decode_rows(const TernaryView& view, int64_t row_begin, int64_t n_rows, uint8_t* codes) {
+  const int64_t n_blocks = view.n_cols / Block::kValues, row_bytes = kScaleBytes + n_blocks * Block::kBytes;
+  for (int64_t row = row_begin; row < row_begin + n_rows; ++row) {
+    const auto* block = reinterpret_cast<const uint8_t*>(view.bytes.data()) + row * row_bytes + kScaleBytes;
+    for (int64_t i = 0; i < n_blocks; ++i, block += Block::kBytes, codes += Block::kValues) {
+      if (!Block::decode(block, codes)) {
+        return locate_bad_code<Block>(view, block, row * view.n_cols + i * Block::kValues);
+      }
+    }
+  }
+  return ok();
+}
+
+Status decode_bytes(const TernaryView& view, int64_t begin, int64_t end, uint8_t* codes) {
+  std::memcpy(codes, view.bytes.data() + begin, size_t(end - begin));
+  const uint8_t* bad = std::find_if(codes, codes + (end - begin), [](uint8_t code) { return code > 2; });
+  if (bad == codes + (end - begin)) return ok();
+  return bad_code(view, begin + (bad - codes), fmt::format("code {}", *bad).c_str());
+}
+
+// Neighbours in one byte, kPerByte of them. The bytes that a range begins and ends in may belong to other rows too.
+template <int64_t kPerByte, bool (*kUnpack)(const uint8_t*, int64_t, uint8_t*)>
+Status decode_neighbours(const TernaryView& view, int64_t begin, int64_t end, uint8_t* codes) {
+  const auto* bytes = reinterpret_cast<const uint8_t*>(view.bytes.data());
+  const auto fail = [&](int64_t first_byte, int64_t n_bytes) {
+    for (int64_t b = first_byte; b < first_byte + n_bytes; ++b) {
+      uint8_t one[8];
+      if (!kUnpack(bytes + b, 1, one)) {
+        return bad_code(view, std::clamp(b * kPerByte, begin, end - 1), fmt::format("byte 0x{:02x}", bytes[b]).c_str());
+      }
+    }
+    return bad_code(view, begin, "a byte");
+  };
+  for (int64_t at = begin; at < end;) {
+    const int64_t byte = at / kPerByte, whole = (end - at) / kPerByte;
+    if (at % kPerByte == 0 && whole > 0) {
+      if (!kUnpack(bytes + byte, whole, codes + (at - begin))) return fail(byte, whole);
+      at += whole * kPerByte;
+      continue;
+    }
+    uint8_t part[8];
+    if (!kUnpack(bytes + byte, 1, part)) return fail(byte, 1);
+    const int64_t n = std::min(end, (byte + 1) * kPerByte) - at;
+    std::memcpy(codes + (at - begin), part + at % kPerByte, size_t(n));
     at += n;
   }
   return ok();
@@ -114,6 +171,20 @@ Status decode_ternary(const TernaryView& view, int64_t row_begin, int64_t n_rows
     case TernaryLayout::kTQ1_0: return decode_flat<TQ1Block>(view, begin, end, codes);
     case TernaryLayout::kTQ2_0: return decode_flat<TQ2Block>(view, begin, end, codes);
     case TernaryLayout::kHfPacked: return decode_hf(view, row_begin, n_rows, codes);
+    case TernaryLayout::kBytes: return decode_bytes(view, begin, end, codes);
+    case TernaryLayout::kTwoBit: return decode_neighbours<4, unpack_neighbours>(view, begin, end, codes);
+    case TernaryLayout::kBase3: return decode_neighbours<5, unpack_base3_neighbours>(view, begin, end, codes);
+    case TernaryLayout::kRunLength:
+    case TernaryLayout::kSparse:
+    case TernaryLayout::kHybrid: return decode_stream(view, begin, end, codes);
+    case TernaryLayout::kTL1:
+    case TernaryLayout::kTL2: return decode_lut(view, row_begin, n_rows, codes);
+    case TernaryLayout::kQ1_0: return decode_flat<Q1Block>(view, begin, end, codes);
+    case TernaryLayout::kQ2_0: return decode_flat<Q2Block<64>>(view, begin, end, codes);
+    case TernaryLayout::kQ2_0G128: return decode_flat<Q2Block<128>>(view, begin, end, codes);
+    case TernaryLayout::kIQ1BN: return decode_rows<Iq1BnBlock, 2>(view, row_begin, n_rows, codes);
+    case TernaryLayout::kIQ2BN: return decode_rows<Iq2BnBlock, 4>(view, row_begin, n_rows, codes);
+    case TernaryLayout::kMsGpu: return decode_ms_gpu(view, row_begin, n_rows, codes);
   }
   return invalid_argument("unknown ternary layout");
 }

@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <numeric>
+#include <utility>
 
 namespace bitnet {
 namespace {
@@ -35,8 +37,13 @@ template <class Block>
 bool all_zero(const uint8_t* block) {
   uint8_t codes[Block::kValues], bytes[Block::kBytes];
   std::memset(codes, 1, sizeof codes);
+  std::memcpy(bytes, block, sizeof bytes);  // for its scale
   Block::encode(codes, bytes);
-  return std::memcmp(block, bytes, size_t(Block::kScaleOffset)) == 0;
+  return std::memcmp(block, bytes, sizeof bytes) == 0;
+}
+template <>
+bool all_zero<Q1Block>(const uint8_t*) {
+  return false;
 }
 
 template <class Block>
@@ -83,6 +90,47 @@ Result<TernaryScales> block_scales(const TernaryView& view) {
   return scales;
 }
 
+// Rows of [scale][blocks].
+template <class Block, class Scale>
+Result<TernaryScales> row_scales(const TernaryView& view) {
+  const int64_t n_blocks = view.n_cols / Block::kValues, row_bytes = int64_t(sizeof(Scale)) + n_blocks * Block::kBytes;
+  TernaryScales scales;
+  std::vector<float> rows(size_t(view.n_rows), 0.0f);  // 0: all of its values are
+  bool found = false, grouped = false;
+  for (int64_t r = 0; r < view.n_rows; ++r) {
+    const auto* row = reinterpret_cast<const uint8_t*>(view.bytes.data()) + r * row_bytes;
+    Scale stored;
+    std::memcpy(&stored, row, sizeof stored);
+    float scale;
+    if constexpr (sizeof(Scale) == 2) {
+      scale = f16_to_f32(stored);
+    } else {
+      scale = stored;
+    }
+    const bool usable = sizeof(Scale) == 2 ? std::isfinite(scale) && scale > 0.0f : usable_scale(scale);
+    if (!usable && scale != 0.0f) {
+      return invalid_input("row {}: the {} scale is {}, expected a finite number of 0 or more", r,
+                           ternary_layout_name(view.layout), scale);
+    }
+    int64_t b = 0;
+    while (b < n_blocks && all_zero<Block>(row + sizeof(Scale) + b * Block::kBytes)) ++b;
+    if (b == n_blocks) continue;
+    if (!usable) {
+      return invalid_input("row {}: the {} scale is 0 though not all of its values are", r,
+                           ternary_layout_name(view.layout));
+    }
+    rows[size_t(r)] = scale;
+    grouped |= found && scale != scales.tensor;
+    if (!found) scales.tensor = scale;
+    found = true;
+  }
+  if (!grouped) return scales;
+  scales.group_cols = view.n_cols;
+  scales.groups = std::move(rows);
+  for (float& scale : scales.groups) scale = scale == 0.0f ? scales.tensor : scale;
+  return scales;
+}
+
 }  // namespace
 
 Result<TernaryScales> ternary_scales(const TernaryView& view) {
@@ -92,9 +140,34 @@ Result<TernaryScales> ternary_scales(const TernaryView& view) {
     case TernaryLayout::kI2SArm64: return i2s_scales(view);
     case TernaryLayout::kTQ1_0: return block_scales<TQ1Block>(view);
     case TernaryLayout::kTQ2_0: return block_scales<TQ2Block>(view);
-    case TernaryLayout::kHfPacked: break;
+    case TernaryLayout::kQ1_0: return block_scales<Q1Block>(view);
+    case TernaryLayout::kQ2_0: return block_scales<Q2Block<64>>(view);
+    case TernaryLayout::kQ2_0G128: return block_scales<Q2Block<128>>(view);
+    case TernaryLayout::kIQ1BN: return row_scales<Iq1BnBlock, uint16_t>(view);
+    case TernaryLayout::kIQ2BN: return row_scales<Iq2BnBlock, float>(view);
+    default: break;
   }
   return invalid_argument("{} weights keep their scale in a tensor of its own", ternary_layout_name(view.layout));
+}
+
+float ternary_scale_at(const TernaryScales& scales, int64_t n_cols, int64_t row, int64_t col) {
+  if (scales.groups.empty()) return scales.tensor;
+  return scales.groups[size_t(row * (n_cols / scales.group_cols) + col / scales.group_cols)];
+}
+
+Status same_scales(std::span<const uint8_t> codes, int64_t n_rows, int64_t n_cols, const TernaryScales& a,
+                   const TernaryScales& b) {
+  const int64_t group_a = a.groups.empty() ? n_cols : a.group_cols, group_b = b.groups.empty() ? n_cols : b.group_cols;
+  const int64_t step = std::gcd(group_a, group_b);
+  for (int64_t row = 0; row < n_rows; ++row) {
+    for (int64_t col = 0; col < n_cols; col += step) {
+      const float first = ternary_scale_at(a, n_cols, row, col), second = ternary_scale_at(b, n_cols, row, col);
+      const auto* at = codes.data() + row * n_cols + col;
+      if (first == second || std::all_of(at, at + step, [](uint8_t code) { return code == 1; })) continue;
+      return invalid_input("row {}, column {} has the scale {}, which would become {}", row, col, first, second);
+    }
+  }
+  return ok();
 }
 
 }  // namespace bitnet

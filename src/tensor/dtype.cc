@@ -9,11 +9,14 @@
 namespace bitnet {
 namespace {
 
-constexpr std::array<DTypeInfo, 21> kTypes = {{
-    {"F32", 1, 4},      {"F16", 1, 2},      {"BF16", 1, 2},    {"F64", 1, 8},    {"I8", 1, 1},       {"I16", 1, 2},
-    {"I32", 1, 4},      {"I64", 1, 8},      {"U8", 1, 1},      {"U16", 1, 2},    {"U32", 1, 4},      {"U64", 1, 8},
-    {"BOOL", 1, 1},     {"I4", 2, 1},       {"Q4_0", 32, 18},  {"Q8_0", 32, 34}, {"Q4_K", 256, 144}, {"Q6_K", 256, 210},
-    {"TQ1_0", 256, 54}, {"TQ2_0", 256, 66}, {"I2_S", 128, 32},
+constexpr std::array<DTypeInfo, 31> kTypes = {{
+    {"F32", 1, 4},         {"F16", 1, 2},      {"BF16", 1, 2},     {"F64", 1, 8},      {"I8", 1, 1},
+    {"I16", 1, 2},         {"I32", 1, 4},      {"I64", 1, 8},      {"U8", 1, 1},       {"U16", 1, 2},
+    {"U32", 1, 4},         {"U64", 1, 8},      {"BOOL", 1, 1},     {"I4", 2, 1},       {"Q4_0", 32, 18},
+    {"Q8_0", 32, 34},      {"Q4_K", 256, 144}, {"Q6_K", 256, 210}, {"TQ1_0", 256, 54}, {"TQ2_0", 256, 66},
+    {"I2_S", 128, 32},     {"Q4_1", 32, 20},   {"Q5_0", 32, 22},   {"Q5_1", 32, 24},   {"Q2_K", 256, 84},
+    {"Q3_K", 256, 110},    {"Q5_K", 256, 176}, {"Q1_0", 128, 18},  {"Q2_0", 64, 18},   {"IQ1_BN", 64, 13, 2},
+    {"IQ2_BN", 64, 16, 4},
 }};
 constexpr uint64_t kI2sTail_bytes = 32;
 
@@ -36,7 +39,17 @@ std::optional<DType> parse_dtype(std::string_view name) {
   return std::nullopt;
 }
 
-bool is_ternary(DType type) { return type == DType::kI2_S || type == DType::kTQ1_0 || type == DType::kTQ2_0; }
+bool is_ternary(DType type) {
+  switch (type) {
+    case DType::kI2_S:
+    case DType::kTQ1_0:
+    case DType::kTQ2_0:
+    case DType::kQ1_0:
+    case DType::kIQ1_BN:
+    case DType::kIQ2_BN: return true;
+    default: return false;
+  }
+}
 
 std::optional<uint64_t> element_count(const Shape& shape) {
   uint64_t count = 1;
@@ -63,7 +76,10 @@ Result<uint64_t> tensor_bytes(DType type, const Shape& shape) {
                          type == DType::kI2_S ? *count : row, type == DType::kI2_S ? "this tensor" : "each row");
   }
   const auto bytes = checked_mul(*count / block, uint64_t(info.block_bytes));
-  const auto total = bytes ? checked_add(*bytes, type == DType::kI2_S ? kI2sTail_bytes : 0) : std::nullopt;
+  // Fewer rows than values, and their scales are fewer bytes than their blocks: this product does not wrap.
+  const uint64_t n_rows = row == 0 ? 0 : *count / row;
+  const uint64_t beside = type == DType::kI2_S ? kI2sTail_bytes : n_rows * uint64_t(info.row_scale_bytes);
+  const auto total = bytes ? checked_add(*bytes, beside) : std::nullopt;
   if (!total || *total > uint64_t(INT64_MAX)) {
     return invalid_input("{} {} needs more bytes than a file can have", info.name, shape_string(shape));
   }

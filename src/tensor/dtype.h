@@ -32,19 +32,31 @@ enum class DType : uint8_t {
   kTQ1_0,
   kTQ2_0,  // ggml ternary blocks of 256
   kI2_S,   // bitnet.cpp ternary: 2 bits a value and one float32 scale a tensor
+  kQ4_1,
+  kQ5_0,
+  kQ5_1,
+  kQ2_K,
+  kQ3_K,
+  kQ5_K,  // ggml blocks: 32, 32, 32, 256, 256, 256
+  kQ1_0,  // ggml blocks of 128: -d or +d
+  kQ2_0,  // ggml blocks of 64: -d, 0, +d or +2d
+  kIQ1_BN,
+  kIQ2_BN,  // ik_llama.cpp ternary blocks of 64 behind a scale a row
 };
 
 struct DTypeInfo {
-  std::string_view name;  // "Q6_K"
-  int64_t block_size;     // values a block
-  int64_t block_bytes;    // bytes a block; for I2_S the payload's 32 bytes a 128, its tail comes on top
+  std::string_view name;        // "Q6_K"
+  int64_t block_size;           // values a block
+  int64_t block_bytes;          // bytes a block; for I2_S the payload's 32 bytes a 128, its tail comes on top
+  int64_t row_scale_bytes = 0;  // in front of each row's blocks
 };
 const DTypeInfo& dtype_info(DType type);
 
 // By name, any case ("i2_s", "Q8_0", "bf16").
 std::optional<DType> parse_dtype(std::string_view name);
 
-bool is_ternary(DType type);  // I2_S, TQ1_0, TQ2_0
+// I2_S, TQ1_0, TQ2_0, Q1_0, IQ1_BN, IQ2_BN: every value is -a, 0 or +a. Q2_0 may be too, by its values.
+bool is_ternary(DType type);
 
 // Bytes of a tensor of this type, row-major, rows of shape.back() values. Refused with the reason when the size wraps
 // or the values do not fill whole blocks (per row; for I2_S over the whole tensor, whose 32-byte tail is counted).

@@ -24,7 +24,33 @@ for type in tq1_0 tq2_0 i2_s; do
   check "tiny from $type to i2_s" call 0 convert "tiny_$type.gguf" -o "tiny_back.gguf"
   check "tiny from $type and back: the same logits" [ "$(hash_of -m tiny_back.gguf --ids $ids)" = "$tiny" ]
 done
-for type in f16 bf16 q8_0 q6_k f32; do
+for type in iq1_bn iq2_bn packed; do
+  check "tiny to $type" call 0 convert tiny.gguf -o "tiny_$type.gguf" --type $type
+  check "tiny as $type: the same logits" [ "$(hash_of -m "tiny_$type.gguf" --ids $ids)" = "$tiny" ]
+  check "tiny as $type: inspect" call 0 inspect "tiny_$type.gguf" --json
+  check "tiny as $type: a model" json 'd["runnable"]'
+done
+master="$source_dir/tests/data/hf/bitnet-bf16-master"
+check "quantize a master" call 0 quantize "$master" -o master.gguf --report report.json --json
+check "quantize a master: the logits of the reference's online mode" \
+  [ "$(hash_of -m master.gguf --ids $ids)" = "$(hash_of -m "$master" --ids $ids)" ]
+check "quantize: the report names errors" json 'any(w.get("sqnr_db", 0) > 0 for w in d["weights"])'
+check "quantize by lsq" call 0 quantize "$master" -o lsq.gguf --scheme lsq:group=64 --embed-scheme q8_0
+check "quantize by lsq: the model runs" call 0 run -m lsq.gguf --prompt-ids 1,2 -n 2 --ids
+check "quantize by q3_k" call 0 quantize "$master" -o q3.gguf --scheme q3_k --embed-scheme q2_k
+check "quantize by q3_k: the model runs" call 0 run -m q3.gguf --prompt-ids 1,2 -n 2 --ids
+check "quantize: an unknown scheme" call 2 quantize "$master" -o never.gguf --scheme q9
+check "quantize: nothing is left behind" [ ! -e never.gguf ]
+printf '{"text": "Once upon a time there was a king."}\n"And a queen, and a dog."\n' >calibration.jsonl
+story="$source_dir/models/storyteller-29m.gguf"
+check "calibrate" call 0 calibrate "$story" -f calibration.jsonl --json
+check "calibrate: every linear" json 'len(d["inputs"]) == 56 and d["inputs"][0]["sqnr_db"]["int8"] > 20'
+check "plan" call 0 plan "$story" -f calibration.jsonl --budget 80% --embed-schemes q8_0,q4_0 --schemes absmean:store=tq1_0 -o plan.json
+check "plan: the file names weights" bash -c 'grep -q "blk.0.attn_q.weight" plan.json'
+check "quantize by a plan" call 0 quantize "$story" -o planned.gguf --plan plan.json --json
+check "quantize by a plan: smaller" json 'd["output_bytes"] < 0.8 * d["source_bytes"]'
+check "plan: a budget that nothing fits" call 2 plan "$story" -f calibration.jsonl --budget 1%
+for type in f16 bf16 q8_0 q6_k q5_k q5_1 q5_0 q4_k q4_1 q4_0 q3_k q2_k f32; do
   check "embedding as $type" call 0 convert tiny.gguf -o embed.gguf --embed-type $type
   check "embedding as $type runs" call 0 run -m embed.gguf --prompt-ids 1,2 -n 2 --ids
 done

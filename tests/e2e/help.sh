@@ -1,5 +1,5 @@
 # --help and --version.
-commands="run chat logits tokenize detokenize inspect verify convert synth perplexity bench devices"
+commands="run chat logits tokenize detokenize inspect verify convert quantize calibrate plan synth perplexity bench devices"
 
 check "--version names a version" call 0 --version
 check "--version prints 'bitnet N.N.N'" grep -qE '^bitnet [0-9]+\.[0-9]+\.[0-9]+$' out

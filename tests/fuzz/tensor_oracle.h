@@ -25,7 +25,9 @@ inline Int128 true_bytes(const StoredTensor& tensor) {
   }
   const DTypeInfo& info = dtype_info(tensor.dtype);
   require(count % info.block_size == 0);
-  return count / info.block_size * info.block_bytes + (tensor.dtype == DType::kI2_S ? 32 : 0);
+  const Int128 row = tensor.shape.empty() ? 1 : tensor.shape.back(), n_rows = row == 0 ? Int128(0) : count / row;
+  return count / info.block_size * info.block_bytes + (tensor.dtype == DType::kI2_S ? Int128(32) : Int128(0)) +
+         n_rows * info.row_scale_bytes;
 }
 
 // Whatever a reader accepts: every tensor inside the file behind `data_begin`, aligned, none on top of another, and

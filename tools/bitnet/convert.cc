@@ -21,7 +21,10 @@ struct ConvertFlags {
 
 Result<ConvertOptions> convert_options(const ConvertFlags& flags) {
   ConvertOptions options;
-  BN_ASSIGN_OR_RETURN(options.linear_type, parse_type(flags.type, "--type"));
+  options.packed = flags.type == "packed";
+  if (!options.packed) {
+    BN_ASSIGN_OR_RETURN(options.linear_type, parse_type(flags.type, "--type"));
+  }
   if (!flags.embed_type.empty()) {
     BN_ASSIGN_OR_RETURN(const DType embed_type, parse_type(flags.embed_type, "--embed-type"));
     options.embed_type = embed_type;
@@ -71,13 +74,22 @@ void add_convert(CLI::App& app, Invocation& invocation) {
   CLI::App* command = app.add_subcommand("convert", "Turn a Hugging Face folder or GGUF file into GGUF, or back");
   command->add_option("SOURCE", flags->source, "Hugging Face folder or GGUF file")->required();
   command->add_option("-o,--output", flags->output, "File, or folder with --to hf; replaced when complete")->required();
-  command->add_option("--type", flags->type, "Type of the linear layers: i2_s, tq1_0, tq2_0, q8_0, f16, bf16 or f32")
-      ->check(CLI::IsMember({"i2_s", "tq1_0", "tq2_0", "q8_0", "f16", "bf16", "f32"}, CLI::ignore_case))
+  const std::vector<std::string> float_types = {"f16",  "bf16", "q8_0", "q6_k", "q5_k", "q5_1", "q5_0",
+                                                "q4_k", "q4_1", "q4_0", "q3_k", "q2_k", "f32"};
+  std::vector<std::string> linear_types = {"i2_s", "tq1_0", "tq2_0", "iq1_bn", "iq2_bn", "q2_0", "packed"};
+  linear_types.insert(linear_types.end(), float_types.begin(), float_types.end());
+  command
+      ->add_option("--type", flags->type,
+                   "Type of the linear layers: i2_s, tq1_0, tq2_0, iq1_bn, iq2_bn, q2_0, packed (the smallest lossless "
+                   "packing, with parity; only bitnet reads it), a type of --embed-type")
+      ->check(CLI::IsMember(linear_types, CLI::ignore_case).description(""))
       ->capture_default_str();
   command
-      ->add_option("--embed-type", flags->embed_type,
-                   "Type of embedding and head: f16, bf16, q8_0, q6_k or f32 (default: as in the source)")
-      ->check(CLI::IsMember({"f16", "bf16", "q8_0", "q6_k", "f32"}, CLI::ignore_case));
+      ->add_option(
+          "--embed-type", flags->embed_type,
+          "Type of embedding and head: f16, bf16, f32, q8_0, q6_k, q5_k, q5_1, q5_0, q4_k, q4_1, q4_0, q3_k or q2_k "
+          "(default: as in the source)")
+      ->check(CLI::IsMember(float_types, CLI::ignore_case).description(""));
   command->add_option("--to", flags->to, "gguf, or hf: a folder with packed safetensors, config and tokenizer")
       ->check(CLI::IsMember({"gguf", "hf"}))
       ->capture_default_str();

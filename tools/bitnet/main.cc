@@ -92,6 +92,9 @@ int run_program(int argc, char** argv) {
   add_inspect(app, invocation);
   add_verify(app, invocation);
   add_convert(app, invocation);
+  add_quantize(app, invocation);
+  add_calibrate(app, invocation);
+  add_plan(app, invocation);
   add_synth(app, invocation);
   add_perplexity(app, invocation);
   add_train(app, invocation);

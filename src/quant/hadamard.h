@@ -1,0 +1,13 @@
+#pragma once
+
+#include <cstdint>
+
+namespace bitnet {
+
+// x <- H D x / sqrt(n) for each run of n = `block` values (a power of two that divides n_values): D flips the signs
+// that `seed` draws, H is the Walsh-Hadamard matrix. An orthogonal rotation that spreads outliers over their block.
+// Turned back by inverse_hadamard with the same block and seed.
+void hadamard(float* x, int64_t n_values, int64_t block, uint64_t seed);
+void inverse_hadamard(float* x, int64_t n_values, int64_t block, uint64_t seed);
+
+}  // namespace bitnet
