@@ -98,6 +98,19 @@ __device__ inline float widen(TableType type, const uint8_t* row, int64_t i) {
   return 0.0f;
 }
 
+// One block of 32 values, as quantize_q8_0() in quant/blocks.h.
+__device__ inline void store_q8_0(const float* x, uint8_t* to) {
+  float largest = 0.0f;
+  for (int i = 0; i < 32; ++i) largest = largest < fabsf(x[i]) ? fabsf(x[i]) : largest;
+  const float d = largest / 127.0f, inverse = d != 0.0f ? 1.0f / d : 0.0f;
+  *reinterpret_cast<__half*>(to) = __float2half_rn(d);
+  for (int i = 0; i < 32; ++i) {
+    float v = roundf(x[i] * inverse);
+    v = v < -127.0f ? -127.0f : v > 127.0f ? 127.0f : v;
+    to[2 + i] = uint8_t(int8_t(v == v ? v : 0.0f));
+  }
+}
+
 // The largest of `x` over the block, and the sum; every thread gets it. `shared` has room for a value a warp.
 __device__ inline float block_max(float x, float* shared) {
   for (int step = 16; step > 0; step /= 2) x = fmaxf(x, __shfl_xor_sync(kFullWarp, x, step));
