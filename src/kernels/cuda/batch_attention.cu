@@ -9,21 +9,22 @@ constexpr int kThreads = 128;
 constexpr int kStages = 3;
 constexpr int kMaxHeadDim = 128;
 
-template <TableType kType, int kHeads>
+template <TableType kType, int kHeads, int kDim>
 __global__ void __launch_bounds__(kThreads, 3)
     batch_attention_kernel(const __grid_constant__ TokenAttention call, int n_scores) {
   constexpr int kThreadsPerKey = kHeads > 1 ? 2 : 1, kHeadsEach = kHeads / kThreadsPerKey;
   constexpr int kItem = kThreads / kThreadsPerKey;  // positions whose rows lie in one stage
+  using Sizes = RowSizes<kType, kDim>;
   extern __shared__ __align__(128) uint8_t memory[];
   __shared__ __align__(16) float q[kHeads * kMaxHeadDim], new_k[kMaxHeadDim], new_v[kMaxHeadDim];
   __shared__ __align__(16) uint8_t new_key[kMaxHeadDim * 4], new_value[kMaxHeadDim * 4];
   __shared__ float maxima[kThreads / 32][kHeadsEach], inverses[kHeads];
   Cache cache = call.cache;
-  const int tid = int(threadIdx.x), token = int(blockIdx.y), d = int(cache.head_dim);
+  const int tid = int(threadIdx.x), token = int(blockIdx.y), d = Sizes::d(cache), row_bytes = Sizes::bytes(cache);
   const int first_head = int(blockIdx.x) * kHeads;
   const int heads_per_kv = call.n_heads / int(cache.n_kv_heads), kv_head = first_head / heads_per_kv;
   if (call.tables != nullptr) cache.pages = call.tables + token * call.table_stride;
-  const int position = call.positions[token], n_seen = position + 1, row_bytes = int(cache.row_bytes);
+  const int position = call.positions[token], n_seen = position + 1;
   float* const scores = reinterpret_cast<float*>(memory);  // [n_scores, kHeads]
   uint8_t* const stages = memory + size_t(kHeads) * n_scores * sizeof(float);
   launch_dependents();
@@ -36,32 +37,47 @@ __global__ void __launch_bounds__(kThreads, 3)
   const auto stage = [&](int item) { return stages + item % kStages * kItem * row_bytes; };
   // Rows before the new token's; its own is in new_key and new_value.
   const auto fetch = [&](int item) {
-    const int begin = (item < n_items ? item : item - n_items) * kItem, end = min(begin + kItem, position);
-    if (item < n_items) {
-      copy_rows<kType, true>(cache, cache.k, kv_head, begin, end, 0, row_bytes, stage(item), tid, kThreads);
-    } else if (item < 2 * n_items) {
-      copy_rows<kType, false>(cache, cache.v, kv_head, begin, end, 0, row_bytes, stage(item), tid, kThreads);
+    const bool key = item < n_items;
+    const uint8_t* const plane = key ? cache.k : cache.v;
+#pragma unroll
+    for (int part = 0; part < kItem; part += kPagePositions) {
+      const int begin = (key ? item : item - n_items) * kItem + part, n = min(kPagePositions, position - begin);
+      if (n <= 0 || item >= 2 * n_items) break;
+      const uint8_t* const from = plane + cache_row(cache, kv_head, begin) * row_bytes;
+      uint8_t* const to = stage(item) + part * row_bytes;
+      const int n_pieces = Sizes::pieces(row_bytes);
+      if (key) {
+        copy_rows<true, kDim != 0>(from, row_bytes, 0, n, row_bytes, n_pieces, to, tid, kThreads);
+      } else {
+        copy_rows<false, kDim != 0>(from, row_bytes, 0, n, row_bytes, n_pieces, to, tid, kThreads);
+      }
     }
     async_commit();
   };
   for (int item = 0; item < kStages - 1; ++item) fetch(item);
+  const Angle angle = angle_of(call.rope, position, tid);
   wait_for_dependencies();
 
-  for (int i = tid; i < kHeads * d; i += kThreads) {
-    q[i / d * kMaxHeadDim + i % d] = load1(call.q + (int64_t(token) * call.n_heads + first_head) * d + i);
+#pragma unroll
+  for (int h = 0; h < kHeads; ++h) {
+    load_rotated(call.q + (int64_t(token) * call.n_heads + first_head + h) * d, call.rope, angle, d, tid,
+                 [&](float x, int i) { q[h * kMaxHeadDim + i] = x; });
   }
   const int64_t new_at = (int64_t(token) * cache.n_kv_heads + kv_head) * d;
+  load_rotated(call.k + new_at, call.rope, angle, d, tid, [&](float x, int i) {
+    new_k[i] = x;
+    store_value<kType>(x, i, new_key);
+  });
   if (tid < d) {
-    new_k[tid] = load1(call.k + new_at + tid);
     new_v[tid] = load1(call.v + new_at + tid);
+    store_value<kType>(new_v[tid], tid, new_value);
   }
   __syncthreads();
-  for (int head = 0; head < kHeads; ++head) rotate(q + head * kMaxHeadDim, call.rope, position, tid);
-  rotate(new_k, call.rope, position, tid);
-  __syncthreads();
-  store_row<kType>(new_k, d, tid, new_key);
-  store_row<kType>(new_v, d, tid, new_value);
-  __syncthreads();
+  if constexpr (kType == TableType::kQ8_0) {
+    if (tid < d / 32) store_q8_0(new_k + 32 * tid, new_key + 34 * tid);
+    if (const int i = kThreads - 1 - tid; i < d / 32) store_q8_0(new_v + 32 * i, new_value + 34 * i);
+    __syncthreads();
+  }
   if (first_head % heads_per_kv == 0) {
     const int64_t at = cache_row(cache, kv_head, position) * row_bytes;
     for (int i = tid; i < row_bytes / 2; i += kThreads) {
@@ -86,7 +102,7 @@ __global__ void __launch_bounds__(kThreads, 3)
     const uint8_t* const row = p == position ? new_key : stage(item) + r * row_bytes;
     const int swizzled = p == position || kType == TableType::kQ8_0 ? 0 : swizzle(r, mask);
     float lanes[kHeadsEach][16] = {};
-#pragma unroll 2
+#pragma unroll 4
     for (int base = 0; base < d; base += 16) {
 #pragma unroll
       for (int half = 0; half < 2; ++half) {
@@ -201,7 +217,9 @@ cudaError_t launch(const Launcher& launcher, const TokenAttention& call) {
     return launch_kernel(launcher, dim3(unsigned(call.n_heads / n_heads), unsigned(call.n_tokens)), dim3(kThreads),
                          shared_bytes(call), kernel, call, n_scores(call.cache));
   };
-  return n_heads == 4 ? start(batch_attention_kernel<kType, 4>) : start(batch_attention_kernel<kType, 1>);
+  if (n_heads == 1) return start(batch_attention_kernel<kType, 1, 0>);
+  return call.cache.head_dim == 128 ? start(batch_attention_kernel<kType, 4, 128>)
+                                    : start(batch_attention_kernel<kType, 4, 0>);
 }
 
 }  // namespace

@@ -23,7 +23,7 @@ struct TileOut {
 
 // kTiles row tiles (with a gate in pairs of both segments) and 8 kColumns tokens at a time.
 template <int kTiles, int kColumns>
-__global__ void __launch_bounds__(kThreads, kTiles* kColumns < 16 ? 2 : 1)
+__global__ void __launch_bounds__(kThreads, kTiles* kColumns < 16 && kColumns < 8 ? 2 : 1)
     batch_product_kernel(const __grid_constant__ PromptProduct call, int n_tiles) {
   constexpr int kRows = kTiles * 16, kStride = kRows + 4, kTokens = kColumns * 8, kOutputs = (kRows * kTokens + kThreads - 1) / kThreads;
   extern __shared__ __align__(128) uint8_t memory[];
@@ -176,6 +176,9 @@ cudaError_t launch(const Launcher& launcher, const PromptProduct& call, int n_ti
   };
   if (call.x.n_tokens <= 8) return start(batch_product_kernel<kTiles, 1>);
   if (call.x.n_tokens <= 16) return start(batch_product_kernel<kTiles, 2>);
+  if constexpr (kTiles <= 2) {
+    if (call.x.n_tokens > 32) return start(batch_product_kernel<kTiles, 8>);
+  }
   return start(batch_product_kernel<kTiles, 4>);
 }
 

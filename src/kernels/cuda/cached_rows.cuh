@@ -61,49 +61,68 @@ struct Stored<TableType::kQ8_0> {
   }
 };
 
-// A row of d values as the cache stores it; `thread` counts from 0 to at least d - 1. A barrier before and after.
+// One value of a row as the cache stores it, where a value stands alone.
 template <TableType kType>
-__device__ inline void store_row(const float* x, int d, int thread, uint8_t* row) {
-  if constexpr (kType == TableType::kQ8_0) {
-    if (thread >= 0 && thread < d / 32) store_q8_0(x + 32 * thread, row + 34 * thread);
-  } else if (thread >= 0 && thread < d) {
-    if constexpr (kType == TableType::kF16) {
-      reinterpret_cast<__half*>(row)[thread] = __float2half_rn(x[thread]);
-    } else {
-      reinterpret_cast<float*>(row)[thread] = x[thread];
-    }
+__device__ inline void store_value(float x, int i, uint8_t* row) {
+  if constexpr (kType == TableType::kF16) {
+    reinterpret_cast<__half*>(row)[i] = __float2half_rn(x);
+  } else if constexpr (kType == TableType::kF32) {
+    reinterpret_cast<float*>(row)[i] = x;
   }
 }
 
-// Rotates row [head_dim] in shared memory by n_pairs threads. A barrier before and after.
-__device__ inline void rotate(float* row, const Rope& rope, int position, int thread) {
-  if (thread < 0 || thread >= rope.n_pairs) return;
-  const float c = __ldg(rope.cos + int64_t(position) * rope.n_pairs + thread);
-  const float s = __ldg(rope.sin + int64_t(position) * rope.n_pairs + thread);
-  const float a = row[thread], b = row[thread + rope.n_pairs];
-  row[thread] = a * c - b * s;
-  row[thread + rope.n_pairs] = b * c + a * s;
+// The angles of pair `thread`, read before they are wanted.
+struct Angle {
+  float c = 1.0f, s = 0.0f;
+};
+__device__ inline Angle angle_of(const Rope& rope, int position, int thread) {
+  if (thread >= rope.n_pairs) return {};
+  const int64_t at = int64_t(position) * rope.n_pairs + thread;
+  return {__ldg(rope.cos + at), __ldg(rope.sin + at)};
 }
 
-// Starts copies of bytes [offset, offset + n_bytes) of the rows of positions [first, end) to rows of n_bytes in shared
-// memory. Rows whose size is no multiple of 16 are copied whole, from a position that is one.
-template <TableType kType, bool kSwizzled>
-__device__ inline void copy_rows(const Cache& cache, const uint8_t* plane, int head, int first, int end, int offset,
-                                 int n_bytes, uint8_t* to, int thread, int n_threads) {
-  if constexpr (kType == TableType::kQ8_0) {
-    for (int p = first; p < end; p += kPagePositions - p % kPagePositions) {
-      const uint8_t* const from = plane + cache_row(cache, head, p) * cache.row_bytes;
-      const int n = min(end - p, kPagePositions - p % kPagePositions) * n_bytes;
-      for (int i = thread * 16; i < n; i += n_threads * 16) async_copy16(to + (p - first) * n_bytes + i, from + i);
-    }
-  } else {
-    const int n_pieces = n_bytes / 16, mask = kSwizzled ? swizzle_mask(n_pieces) : 0;
-    for (int i = thread; i < (end - first) * n_pieces; i += n_threads) {
-      const int r = i / n_pieces, piece = i - r * n_pieces;
-      const uint8_t* const from = plane + cache_row(cache, head, first + r) * cache.row_bytes + offset;
-      async_copy16(to + r * n_bytes + ((piece ^ swizzle(r, mask)) << 4), from + piece * 16);
-    }
+// Reads a head of d values, rotates it and gives put(value, i) each of them, by 128 threads.
+template <class Put>
+__device__ inline void load_rotated(const float* from, const Rope& rope, const Angle& angle, int d, int thread,
+                                    const Put& put) {
+  const int n_pairs = int(rope.n_pairs);
+  if (thread < n_pairs) {
+    const float a = load1(from + thread), b = load1(from + thread + n_pairs);
+    put(a * angle.c - b * angle.s, thread);
+    put(b * angle.c + a * angle.s, thread + n_pairs);
+  }
+  for (int i = 2 * n_pairs + thread; i < d; i += 128) put(load1(from + i), i);
+}
+
+// Starts copies of the first n_rows rows at `from`, bytes [offset, offset + n_bytes) of each, to rows of n_bytes in
+// shared memory. n_pieces, of 16 bytes a row, is 0 where rows are copied whole and one after the other, because their
+// size is no multiple of 16. kPower: it is a power of two.
+template <bool kSwizzled, bool kPower>
+__device__ inline void copy_rows(const uint8_t* from, int row_bytes, int offset, int n_rows, int n_bytes, int n_pieces,
+                                 uint8_t* to, int thread, int n_threads) {
+  if (n_rows <= 0) return;
+  if (n_pieces == 0) {
+    for (int i = thread * 16; i < n_rows * n_bytes; i += n_threads * 16) async_copy16(to + i, from + i);
+    return;
+  }
+  const int mask = kSwizzled ? swizzle_mask(n_pieces) : 0;
+  const int shift = kPower ? __ffs(n_pieces) - 1 : 0;
+#pragma unroll 2
+  for (int i = thread; i < n_rows * n_pieces; i += n_threads) {
+    const int r = kPower ? i >> shift : i / n_pieces, piece = i - r * n_pieces;
+    async_copy16(to + r * n_bytes + ((piece ^ swizzle(r, mask)) << 4), from + r * row_bytes + offset + piece * 16);
   }
 }
+
+// Sizes of a cache's rows: compile-time constants for heads of kDim values, 0 for any.
+template <TableType kType, int kDim>
+struct RowSizes {
+  static BN_HOST_DEVICE constexpr int bytes_of(int d) {
+    return kType == TableType::kF32 ? 4 * d : kType == TableType::kF16 ? 2 * d : d / 32 * 34;
+  }
+  static __device__ int d(const Cache& cache) { return kDim > 0 ? kDim : int(cache.head_dim); }
+  static __device__ int bytes(const Cache& cache) { return kDim > 0 ? bytes_of(kDim) : int(cache.row_bytes); }
+  static __device__ int pieces(int n_bytes) { return kType == TableType::kQ8_0 ? 0 : n_bytes / 16; }
+};
 
 }  // namespace bitnet::cuda

@@ -69,14 +69,14 @@ Result<std::unique_ptr<FusedState>> CudaFused::new_state(const StreamOptions& op
     layout.place(state.panel, state.panel_rows * head.table().row_bytes / int64_t(sizeof(float)));
     layout.place(state.head_state, n_states);
     layout.place(state.control, 1);
-    layout.place(state.ids, n + n_parts * (1 + state.table_stride));
+    layout.place(state.positions, n + n_parts * (1 + state.table_stride));
     return layout.used_bytes();
   };
   BN_ASSIGN_OR_RETURN(state.memory, backend_.allocate(lay_out(nullptr)));
   lay_out(state.memory.data());
   state.n_inputs = size_t(n + n_parts * (1 + state.table_stride));
-  state.positions = state.ids + n;
-  state.tables = state.positions + n_parts;
+  state.ids = state.positions + n_parts;
+  state.tables = state.ids + n;
   const auto lay_out_host = [&](std::byte* base) {
     Layout layout(base);
     layout.place(state.token_results, 2);

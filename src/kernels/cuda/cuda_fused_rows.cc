@@ -76,28 +76,33 @@ CudaFused::Step CudaFused::plan_rows(State& state, std::span<const SequencePart>
 // Ids, positions and page tables to the device. Rows up to n_padded belong to nobody.
 Status CudaFused::send(CudaStream& stream, State& state, std::span<const SequencePart> parts, int64_t n_padded) const {
   BN_CUDA_RETURN_IF_ERROR(cudaEventSynchronize(state.sent), "waiting for the last step's ids");
-  int32_t* id = state.inputs;
-  int32_t* const positions = state.inputs + (state.positions - state.ids);
-  int32_t* const tables = state.inputs + (state.tables - state.ids);
+  int32_t* const positions = state.inputs;
+  int32_t* const ids = state.inputs + (state.ids - state.positions);
+  int32_t* const tables = state.inputs + (state.tables - state.positions);
+  int32_t* id = ids;
+  bool same_tables = state.tables_sent;
   for (size_t i = 0; i < parts.size(); ++i) {
     id = std::copy(parts[i].ids.begin(), parts[i].ids.end(), id);
     positions[i] = int32_t(parts[i].first_position);
-    const size_t n_pages = std::min(parts[i].pages.size(), size_t(state.table_stride));
-    std::copy_n(parts[i].pages.begin(), n_pages, tables + int64_t(i) * state.table_stride);
+    const std::span<const int32_t> pages =
+        parts[i].pages.first(std::min(parts[i].pages.size(), size_t(state.table_stride)));
+    int32_t* const table = tables + int64_t(i) * state.table_stride;
+    same_tables = same_tables && std::equal(pages.begin(), pages.end(), table);
+    std::copy(pages.begin(), pages.end(), table);
   }
-  const int64_t n_rows = id - state.inputs;
-  std::fill(id, state.inputs + n_padded, 0);
-  const int64_t n_parts = int64_t(parts.size()) + (n_padded - n_rows);
-  std::fill(positions + parts.size(), positions + n_parts, -1);
-  const auto copy = [&](const int32_t* from, int64_t n) {
-    return cudaMemcpyAsync(state.ids + (from - state.inputs), from, size_t(n) * sizeof(int32_t), cudaMemcpyHostToDevice,
-                           stream.get());
+  const int64_t n_nobodys = n_padded - (id - ids);
+  std::fill_n(id, n_nobodys, 0);
+  std::fill_n(positions + parts.size(), n_nobodys, -1);
+  const auto copy = [&](const int32_t* from, const int32_t* end) {
+    return cudaMemcpyAsync(state.positions + (from - state.inputs), from, size_t(end - from) * sizeof(int32_t),
+                           cudaMemcpyHostToDevice, stream.get());
   };
-  const char* const doing = "copying ids to the device";
-  BN_CUDA_RETURN_IF_ERROR(copy(state.inputs, n_padded), doing);
-  if (!parts[0].pages.empty()) {
-    BN_CUDA_RETURN_IF_ERROR(copy(positions, n_parts), doing);
-    BN_CUDA_RETURN_IF_ERROR(copy(tables, int64_t(parts.size()) * state.table_stride), doing);
+  const bool paged = !parts[0].pages.empty();
+  BN_CUDA_RETURN_IF_ERROR(copy(paged ? positions : ids, ids + n_padded), "copying ids to the device");
+  if (paged && !same_tables) {
+    BN_CUDA_RETURN_IF_ERROR(copy(tables, tables + int64_t(parts.size()) * state.table_stride),
+                            "copying page tables to the device");
+    state.tables_sent = true;
   }
   BN_CUDA_RETURN_IF_ERROR(cudaEventRecord(state.sent, stream.get()), "recording an event");
   return ok();

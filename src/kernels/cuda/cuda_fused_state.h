@@ -74,10 +74,11 @@ struct CudaFused::State final : FusedState {
   int64_t panel_rows = 0;
   cuda::HeadRow* head_state = nullptr;   // [max(max_parts, head_rows)]
   cuda::StepControl* control = nullptr;  // of a single token
-  // What a step takes from the host, on the device and on its way: ids [max_tokens], positions [max_parts], page tables
-  // [max_parts, table_stride].
+  // What a step takes from the host, on the device and on its way: positions [max_parts, rounded up to a power of two],
+  // ids [max_tokens], page tables [max_parts, table_stride].
   int32_t *ids = nullptr, *positions = nullptr, *tables = nullptr, *inputs = nullptr;
   size_t n_inputs = 0;
+  bool tables_sent = false;
   // The host's: results of single tokens by parity of their position, then of rows.
   cuda::StepResult *token_results = nullptr, *results = nullptr;
   cuda::StepControl* start = nullptr;  // on its way to `control`

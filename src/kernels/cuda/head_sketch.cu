@@ -163,6 +163,14 @@ __global__ void __launch_bounds__(bound_threads(kColumns), kColumns == 1 ? 4 : k
   const int tid = int(threadIdx.x), lane = tid % 32, g = lane / 4, t = lane % 4;
   const int n_code_words = n_col_tiles * 8 * kColumns * (kColumnBytes / 4);
   if (tid < 4 * kColumns) floors[tid] = 0;
+  // The first codes come to the cache while the input is still being computed.
+  const int64_t first_tile = int64_t(blockIdx.x) * (kBlock / 32) + tid / 32;
+  if (first_tile < (call.table.n_rows + 15) / 16) {
+    const int64_t tile_bytes = int64_t(n_col_tiles) * 16 * kTileCols;
+    for (int64_t at = lane * 128; at < min(tile_bytes, int64_t{8192}); at += 32 * 128) {
+      prefetch(call.sketch.codes + first_tile * tile_bytes + at);
+    }
+  }
   launch_dependents();
   wait_for_dependencies();
   if (kColumns == 1 && call.codes == nullptr) {

@@ -8,8 +8,9 @@ namespace {
 constexpr int kThreads = 256;
 constexpr int kMaxFours = 18;
 
-// A block: one token. A thread has kFours times four columns.
-template <int kFours>
+// A block: one token. A thread has kFours times four columns. kAhead: it has the registers to fetch the norm's weights
+// before the input is there.
+template <int kFours, bool kAhead>
 __global__ void __launch_bounds__(kThreads)
     normed_codes_kernel(const float* x, const float* norm, float eps, const __grid_constant__ TiledCodes out) {
   extern __shared__ __align__(16) float squares[];
@@ -17,6 +18,12 @@ __global__ void __launch_bounds__(kThreads)
   __shared__ int shared_sum[kThreads / 32];
   const int tid = int(threadIdx.x), token = int(blockIdx.x), n_fours = out.n_cols / 4;
   const int stride = square_stride(out.n_cols);
+  const auto weight_at = [&](int at) { return __ldg(reinterpret_cast<const float4*>(norm) + at); };
+  float4 weights[kAhead ? kFours : 1];
+  if (kAhead && norm != nullptr) {
+#pragma unroll
+    for (int i = 0; i < (kAhead ? kFours : 0); ++i) weights[i] = weight_at(min(tid + i * kThreads, n_fours - 1));
+  }
   launch_dependents();
   wait_for_dependencies();
   float4 v[kFours];
@@ -36,7 +43,7 @@ __global__ void __launch_bounds__(kThreads)
 #pragma unroll
     for (int i = 0; i < kFours; ++i) {
       const int at = tid + i * kThreads;
-      if (at < n_fours) v[i] = scaled(v[i], r, __ldg(reinterpret_cast<const float4*>(norm) + at));
+      if (at < n_fours) v[i] = scaled(v[i], r, kAhead ? weights[kAhead ? i : 0] : weight_at(at));
     }
   }
   float absmax = 0.0f;
@@ -81,9 +88,10 @@ cudaError_t normed_codes(const Launcher& launcher, const float* x, const float* 
     return launch_kernel(launcher, dim3(unsigned(out.n_tokens)), dim3(kThreads), squares_bytes(out.n_cols), kernel, x,
                          norm, eps, out);
   };
-  if (fours <= 3) return launch(normed_codes_kernel<3>);
-  if (fours <= 7) return launch(normed_codes_kernel<7>);
-  return launch(normed_codes_kernel<kMaxFours>);
+  const bool few = out.n_tokens <= 2 * launcher.n_multiprocessors;  // no more blocks than run at once in any case
+  if (fours <= 3) return launch(normed_codes_kernel<3, true>);
+  if (fours <= 7) return few ? launch(normed_codes_kernel<7, true>) : launch(normed_codes_kernel<7, false>);
+  return launch(normed_codes_kernel<kMaxFours, false>);
 }
 
 }  // namespace bitnet::cuda

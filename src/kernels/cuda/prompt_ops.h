@@ -39,7 +39,7 @@ struct PromptProduct {
 };
 cudaError_t prompt_mma(const Launcher& launcher, const PromptProduct& call);    // every device
 cudaError_t prompt_wgmma(const Launcher& launcher, const PromptProduct& call);  // compute capability 9.0 only
-// x as fragments, of a few tokens, up to the next multiple of 32 of which anything may lie.
+// x as fragments, of a few tokens, up to the next multiple of 64 of which anything may lie.
 constexpr int kBatchTokens = 64;
 bool batch_product_takes(const TernaryWeights& weights);
 cudaError_t batch_product(const Launcher& launcher, const PromptProduct& call);

@@ -9,23 +9,26 @@ namespace {
 
 constexpr int kChunk = 16;  // positions that a block has of a cluster's in turn
 constexpr int kItem = 64;   // positions whose rows lie in one stage
-constexpr int kStages = 6;
+constexpr int kStages = 4;
 constexpr int kMaxHeadDim = 256;
+constexpr int kMaxSplit = 8;
 
-template <TableType kType, int kHeads>
-__global__ void __launch_bounds__(128 * kHeads)
+template <TableType kType, int kHeads, int kDim>
+__global__ void __launch_bounds__(128 * kHeads, 2)
     token_attention_kernel(const __grid_constant__ TokenAttention call, int split, int score_stride) {
   constexpr int kThreads = 128 * kHeads;
+  using Sizes = RowSizes<kType, kDim>;
+  using Value = Stored<kType>;
   extern __shared__ __align__(128) uint8_t memory[];
   __shared__ __align__(16) float q[kHeads * kMaxHeadDim], new_k[kMaxHeadDim], new_v[kMaxHeadDim];
   __shared__ __align__(16) uint8_t new_key[kMaxHeadDim * 4], new_value[kMaxHeadDim * 4];
-  __shared__ float maxima[kThreads / 32], inverses[kHeads];
+  __shared__ float maxima[kHeads * 4 * kMaxSplit], inverses[kHeads];
   Cache cache = call.cache;
-  const int tid = int(threadIdx.x), token = int(blockIdx.y), d = int(cache.head_dim);
+  const int tid = int(threadIdx.x), token = int(blockIdx.y), d = Sizes::d(cache), row_bytes = Sizes::bytes(cache);
   const int rank = int(blockIdx.x) % split, first_head = int(blockIdx.x) / split * kHeads;
   const int heads_per_kv = call.n_heads / int(cache.n_kv_heads), kv_head = first_head / heads_per_kv;
   if (call.tables != nullptr) cache.pages = call.tables + token * call.table_stride;
-  const int position = call.positions[token], n_seen = position + 1, row_bytes = int(cache.row_bytes);
+  const int position = call.positions[token], n_seen = position + 1;
   float* const scores = reinterpret_cast<float*>(memory);  // [kHeads, score_stride]
   uint8_t* const stages = memory + size_t(kHeads) * score_stride * sizeof(float);
   launch_dependents();
@@ -37,48 +40,63 @@ __global__ void __launch_bounds__(128 * kHeads)
   const int n_chunks = (n_seen + kChunk - 1) / kChunk, n_mine = (n_chunks - rank + split - 1) / split;
   const int n_key_items = (n_mine + kItem / kChunk - 1) / (kItem / kChunk);
   const int my_dims = d / split;
-  const bool sliced = kType != TableType::kQ8_0;
-  const int slice_bytes = sliced ? row_bytes / split : row_bytes, slice_at = sliced ? rank * slice_bytes : 0;
-  const int value_positions = sliced ? kItem * split : kItem;
+  constexpr bool kSliced = kType != TableType::kQ8_0;
+  const int slice_bytes = kSliced ? row_bytes / split : row_bytes, slice_at = kSliced ? rank * slice_bytes : 0;
+  const int value_positions = kSliced ? kItem * split : kItem;
+  const int n_items = n_key_items + (n_seen + value_positions - 1) / value_positions;
   const auto chunk_begin = [&](int chunk) { return (chunk * split + rank) * kChunk; };
   const auto stage = [&](int item) { return stages + item % kStages * kItem * row_bytes; };
+  const auto row_of = [&](const uint8_t* plane, int p) { return plane + cache_row(cache, kv_head, p) * row_bytes; };
   // Rows before the new token's; its own is in new_key and new_value.
   const auto fetch = [&](int item) {
     uint8_t* const to = stage(item);
     if (item < n_key_items) {
       for (int c = tid / 128; c < kItem / kChunk; c += kHeads) {
-        const int begin = chunk_begin(item * (kItem / kChunk) + c);
-        copy_rows<kType, true>(cache, cache.k, kv_head, begin, min(begin + kChunk, position), 0, row_bytes,
-                               to + c * kChunk * row_bytes, tid % 128, 128);
+        const int begin = chunk_begin(item * (kItem / kChunk) + c), n = min(kChunk, position - begin);
+        if (n <= 0) continue;
+        copy_rows<true, kDim != 0>(row_of(cache.k, begin), row_bytes, 0, n, row_bytes, Sizes::pieces(row_bytes),
+                                   to + c * kChunk * row_bytes, tid % 128, 128);
       }
-    } else {
-      const int begin = (item - n_key_items) * value_positions;
-      copy_rows<kType, false>(cache, cache.v, kv_head, begin, min(begin + value_positions, position), slice_at,
-                              slice_bytes, to, tid, kThreads);
+    } else if (item < n_items) {
+      // A share of the threads for each page.
+      const int n_pages = value_positions / kPagePositions, n_threads = kThreads / n_pages, page = tid / n_threads;
+      const int begin = (item - n_key_items) * value_positions + page * kPagePositions;
+      if (const int n = min(kPagePositions, position - begin); n > 0) {
+        copy_rows<false, kDim != 0>(row_of(cache.v, begin), row_bytes, slice_at, n, slice_bytes,
+                                    Sizes::pieces(slice_bytes), to + page * kPagePositions * slice_bytes,
+                                    tid % n_threads, n_threads);
+      }
     }
     async_commit();
   };
   if (split > 1) cluster_arrive();
   for (int item = 0; item < kStages - 1; ++item) fetch(item);
+  const int head = tid / 128;
+  const Angle angle = angle_of(call.rope, position, tid % 128);
   wait_for_dependencies();
 
-  for (int i = tid; i < kHeads * d; i += kThreads) {
-    q[i / d * kMaxHeadDim + i % d] = load1(call.q + (int64_t(token) * call.n_heads + first_head) * d + i);
-  }
   const int64_t new_at = (int64_t(token) * cache.n_kv_heads + kv_head) * d;
-  for (int i = tid; i < d; i += kThreads) {
-    new_k[i] = load1(call.k + new_at + i);
-    new_v[i] = load1(call.v + new_at + i);
+  load_rotated(call.q + (int64_t(token) * call.n_heads + first_head + head) * d, call.rope, angle, d, tid % 128,
+               [&](float x, int i) { q[head * kMaxHeadDim + i] = x; });
+  if (head == 0) {
+    load_rotated(call.k + new_at, call.rope, angle, d, tid, [&](float x, int i) {
+      new_k[i] = x;
+      store_value<kType>(x, i, new_key);
+    });
+  }
+  if (head == kHeads - 1) {
+    for (int i = tid % 128; i < d; i += 128) {
+      const float x = load1(call.v + new_at + i);
+      new_v[i] = x;
+      store_value<kType>(x, i, new_value);
+    }
   }
   __syncthreads();
-  rotate(q + tid / 128 * kMaxHeadDim, call.rope, position, tid % 128);
-  rotate(new_k, call.rope, position, kThreads - 1 - tid);
-  __syncthreads();
-  for (int i = tid; i < d; i += kThreads) {
-    store_row<kType>(new_k, d, i, new_key);
-    store_row<kType>(new_v, d, i, new_value);
+  if constexpr (kType == TableType::kQ8_0) {
+    if (tid < d / 32) store_q8_0(new_k + 32 * tid, new_key + 34 * tid);
+    if (const int i = kThreads - 1 - tid; i < d / 32) store_q8_0(new_v + 32 * i, new_value + 34 * i);
+    __syncthreads();
   }
-  __syncthreads();
   if (rank == 0 && first_head % heads_per_kv == 0) {
     const int64_t at = cache_row(cache, kv_head, position) * row_bytes;
     for (int i = tid; i < row_bytes / 2; i += kThreads) {
@@ -89,9 +107,10 @@ __global__ void __launch_bounds__(128 * kHeads)
 
   // Two threads a score: one has lanes 0 to 7 of the lane sum, the other lanes 8 to 15.
   const float scale = 1.0f / sqrtf(float(d));
-  const int head = tid / 128, r = tid % 128 / 2, half = tid % 2;
+  const int r = tid % 128 / 2, half = tid % 2;
   const int mask = swizzle_mask(row_bytes / 16);
   const float* const query = q + head * kMaxHeadDim;
+  float largest = -INFINITY;
   if (split > 1) cluster_wait();  // the others are there
   int item = 0;
   for (; item < n_key_items; ++item) {
@@ -104,11 +123,11 @@ __global__ void __launch_bounds__(128 * kHeads)
       const uint8_t* const row = p == position ? new_key : stage(item) + r * row_bytes;
       const int swizzled = p == position || kType == TableType::kQ8_0 ? 0 : swizzle(r, mask);
 #pragma unroll 8
-      for (int base = half * 8; base < d; base += 16) {
-        Stored<kType> k;
+      for (int i = 0; i < d / 16; ++i) {
+        Value k;
         Stored<TableType::kF32> qs;
-        k.load(row, base, swizzled);
-        qs.load(reinterpret_cast<const uint8_t*>(query), base, 0);
+        k.load(row, 16 * i + 8 * half, swizzled);
+        qs.load(reinterpret_cast<const uint8_t*>(query), 16 * i + 8 * half, 0);
 #pragma unroll
         for (int e = 0; e < 8; ++e) lanes[e] += k.at(e) * qs.at(e);
       }
@@ -116,12 +135,11 @@ __global__ void __launch_bounds__(128 * kHeads)
 #pragma unroll
     for (int e = 0; e < 8; ++e) lanes[e] += __shfl_xor_sync(kFullWarp, lanes[e], 1);
 #pragma unroll
-    for (int step = 4; step > 0; step /= 2) {
-      for (int e = 0; e < step; ++e) lanes[e] += lanes[e + step];
-    }
+    for (int e = 0; e < 4; ++e) lanes[e] += lanes[e + 4];
+    const float score = ((lanes[0] + lanes[2]) + (lanes[1] + lanes[3])) * scale;
     if (p < n_seen) {
+      largest = spec_max(score, largest);
       float* const to = scores + head * score_stride + p;
-      const float score = lanes[0] * scale;
       if (split == 1) {
         if (half == 0) *to = score;
       } else {
@@ -129,25 +147,25 @@ __global__ void __launch_bounds__(128 * kHeads)
       }
     }
   }
-  if (split > 1) {
+  for (int step = 16; step > 0; step /= 2) largest = fmaxf(largest, __shfl_xor_sync(kFullWarp, largest, step));
+  float* const my_maximum = maxima + (head * kMaxSplit + rank) * 4 + tid / 32 % 4;
+  if (split == 1) {
+    if (tid % 32 == 0) *my_maximum = largest;
+    __syncthreads();
+  } else {
+    if (tid % 32 < split) cluster_store(my_maximum, tid % 32, largest);
     cluster_arrive();
     cluster_wait();
-  } else {
-    __syncthreads();
   }
 
+  float m = tid % 32 < 4 * split ? maxima[head * kMaxSplit * 4 + tid % 32] : -INFINITY;
+  for (int step = 16; step > 0; step /= 2) m = fmaxf(m, __shfl_xor_sync(kFullWarp, m, step));
   float* const mine = scores + head * score_stride;
-  float largest = -INFINITY;
-  for (int p = tid % 128; p < n_seen; p += 128) largest = spec_max(mine[p], largest);
-  for (int step = 16; step > 0; step /= 2) largest = fmaxf(largest, __shfl_xor_sync(kFullWarp, largest, step));
-  if (tid % 32 == 0) maxima[tid / 32] = largest;
-  __syncthreads();
-  const float m = fmaxf(fmaxf(maxima[head * 4], maxima[head * 4 + 1]), fmaxf(maxima[head * 4 + 2], maxima[head * 4 + 3]));
   for (int p = tid % 128; p < n_seen; p += 128) mine[p] = spec_exp(mine[p] - m);
   __syncthreads();
   if (const int summed = kThreads / 32 - 1 - tid / 32; summed < kHeads) {
     float lane = 0.0f;
-#pragma unroll 4
+#pragma unroll 8
     for (int p = tid % 16; p < n_seen; p += 16) lane += scores[summed * score_stride + p];
     lane = fold_lanes(lane);
     if (tid % 32 == 0) inverses[summed] = 1.0f / lane;
@@ -156,7 +174,7 @@ __global__ void __launch_bounds__(128 * kHeads)
   const int out_head = tid / my_dims, dim = tid % my_dims;
   const bool puts_out = out_head < kHeads;
   const float* const weights = scores + (puts_out ? out_head : 0) * score_stride;
-  const int value_at = sliced ? dim : rank * my_dims + dim;
+  const int value_at = kSliced ? dim : rank * my_dims + dim;
   float sum = 0.0f;
   for (int begin = 0; begin < n_seen; begin += value_positions, ++item) {
     async_wait<kStages - 2>();
@@ -172,16 +190,32 @@ __global__ void __launch_bounds__(128 * kHeads)
     __syncthreads();
     fetch(item + kStages - 1);
     if (puts_out) {
-      const float* const e = weights + begin;
-      int p = 0;
-      for (; p + 16 <= n; p += 16) {
+      // The additions are a chain; what they add is loaded 16 positions ahead of them.
+      const float4* const e = reinterpret_cast<const float4*>(weights + begin);
+      float4 next_e[4];
+      float next_v[16];
+      const auto load = [&](int p) {
+#pragma unroll
+        for (int j = 0; j < 4; ++j) next_e[j] = e[p / 4 + j];
+#pragma unroll
+        for (int j = 0; j < 16; ++j) next_v[j] = Value::value(there + (p + j) * slice_bytes, value_at);
+      };
+      const int last = n / 16 * 16 - 16;  // of whole sixteens
+      if (last >= 0) load(0);
+      for (int p = 0; p <= last; p += 16) {
         float terms[16];
 #pragma unroll
-        for (int j = 0; j < 16; ++j) terms[j] = e[p + j] * Stored<kType>::value(there + (p + j) * slice_bytes, value_at);
+        for (int j = 0; j < 4; ++j) {
+          terms[4 * j] = next_e[j].x * next_v[4 * j];
+          terms[4 * j + 1] = next_e[j].y * next_v[4 * j + 1];
+          terms[4 * j + 2] = next_e[j].z * next_v[4 * j + 2];
+          terms[4 * j + 3] = next_e[j].w * next_v[4 * j + 3];
+        }
+        load(min(p + 16, last));
 #pragma unroll
         for (int j = 0; j < 16; ++j) sum += terms[j];
       }
-      for (; p < n; ++p) sum += e[p] * Stored<kType>::value(there + p * slice_bytes, value_at);
+      for (int p = last + 16; p < n; ++p) sum += weights[begin + p] * Value::value(there + p * slice_bytes, value_at);
     }
   }
   __syncthreads();
@@ -214,14 +248,14 @@ template <TableType kType>
 cudaError_t launch(const Launcher& launcher, const TokenAttention& call) {
   const Cache& cache = call.cache;
   Shape shape = shape_of(cache, call.n_heads);
-  // As many blocks as give each multiprocessor one, where a block then has whole pieces of rows.
+  // As many blocks as run at once, two on a multiprocessor, where a block then has whole pieces of rows.
   const int64_t n_groups = int64_t(call.n_heads / shape.n_heads) * call.n_tokens;
   const auto fits = [&](int split) {
     return cache.head_dim % split == 0 && (kType == TableType::kQ8_0 || cache.row_bytes % (16 * split) == 0);
   };
   const int most = cache.head_dim > 128 ? 2 : 1;  // a thread has one value of the output
-  while (launcher.dependent && shape.split < 8 && fits(2 * shape.split) &&
-         (n_groups * shape.split < 160 || shape.split < most)) {
+  while (launcher.dependent && shape.split < kMaxSplit && fits(2 * shape.split) &&
+         (n_groups * shape.split <= launcher.n_multiprocessors || shape.split < most)) {
     shape.split *= 2;
   }
   const dim3 grid(unsigned(call.n_heads / shape.n_heads * shape.split), unsigned(call.n_tokens));
@@ -229,9 +263,12 @@ cudaError_t launch(const Launcher& launcher, const TokenAttention& call) {
     return launch_cluster(launcher, shape.split, grid, dim3(unsigned(128 * shape.n_heads)), shape.n_bytes, kernel, call,
                           shape.split, shape.score_stride);
   };
-  if (shape.n_heads == 4) return start(token_attention_kernel<kType, 4>);
-  if (shape.n_heads == 2) return start(token_attention_kernel<kType, 2>);
-  return start(token_attention_kernel<kType, 1>);
+  const bool common = cache.head_dim == 128;
+  if (shape.n_heads == 4) {
+    return common ? start(token_attention_kernel<kType, 4, 128>) : start(token_attention_kernel<kType, 4, 0>);
+  }
+  if (shape.n_heads == 2) return start(token_attention_kernel<kType, 2, 0>);
+  return start(token_attention_kernel<kType, 1, 0>);
 }
 
 }  // namespace

@@ -12,7 +12,7 @@ __global__ void __launch_bounds__(kThreads)
   launch_dependents();
   wait_for_dependencies();
   const uint8_t* const row = table.data + int64_t(control->token) * table.row_bytes;
-  for (int64_t i = threadIdx.x; i < table.n_cols; i += kThreads) x[i] = widen(table.type, row, i);
+  widen_row(table, row, x);
 }
 
 template <TableType kType>

@@ -17,9 +17,7 @@ __global__ void pack_tiles_kernel(const uint8_t* codes, int64_t n_rows, int64_t 
 
 __global__ void embed_kernel(FloatTable table, const int32_t* ids, float* out) {
   const uint8_t* const row = table.data + int64_t(ids[blockIdx.x]) * table.row_bytes;
-  for (int64_t i = threadIdx.x; i < table.n_cols; i += blockDim.x) {
-    out[blockIdx.x * table.n_cols + i] = widen(table.type, row, i);
-  }
+  widen_row(table, row, out + blockIdx.x * table.n_cols);
 }
 
 // numerics.md 5. Half a warp sums; all threads scale.
