@@ -84,11 +84,9 @@ Status CudaFused::token_step(CudaStream& stream, State& state, const SequencePar
   const int32_t id = part.ids[0];
   const int64_t position = part.first_position;
   const bool follows = position == state.last_position + 1 && id == state.last_best;
-  if (state.token_kv != part.kv[0].k || state.token_rope != rope.cos) {
-    BN_RETURN_IF_ERROR(capture_tokens(stream, state, part.kv, rope));
-  }
   const auto launch = [&](int64_t at) -> Status {
-    BN_CUDA_RETURN_IF_ERROR(cudaGraphLaunch(state.token_graphs[best_only ? 1 : 0], stream.get()), "starting a token's graph");
+    BN_ASSIGN_OR_RETURN(cudaGraphExec_t const graph, token_graph(stream, state, part.kv, rope, at, best_only));
+    BN_CUDA_RETURN_IF_ERROR(cudaGraphLaunch(graph, stream.get()), "starting a token's graph");
     BN_CUDA_RETURN_IF_ERROR(cudaEventRecord(state.done[at % 2], stream.get()), "recording an event");
     return ok();
   };
@@ -109,27 +107,31 @@ Status CudaFused::token_step(CudaStream& stream, State& state, const SequencePar
   return ok();
 }
 
-Status CudaFused::capture_tokens(CudaStream& stream, State& state, std::span<const KvLayer> kv,
-                                 const RopeTable& rope) const {
-  state.token_kv = nullptr;
-  State::drop_graphs(state.token_graphs);
-  const auto with_head = [&]() -> Status {
-    BN_RETURN_IF_ERROR(launch_token(stream, state, kv, rope));
+Result<cudaGraphExec_t> CudaFused::token_graph(CudaStream& stream, State& state, std::span<const KvLayer> kv,
+                                               const RopeTable& rope, int64_t position, bool best_only) const {
+  if (state.token_kv != kv[0].k || state.token_rope != rope.cos) {
+    State::drop_graphs(state.token_graphs);
+    state.token_kv = kv[0].k;
+    state.token_rope = rope.cos;
+  }
+  const bool few = position < cuda::kFewPositions;
+  cudaGraphExec_t& graph = state.token_graphs[(few ? 2 : 0) + (best_only ? 1 : 0)];
+  if (graph != nullptr) return graph;
+  const auto launch_all = [&]() -> Status {
+    BN_RETURN_IF_ERROR(launch_token(stream, state, kv, rope, few));
+    if (!best_only) return ok();
     cuda::TokenHead head = head_of(state, state.x);
     head.control = state.control;
     head.results = state.token_results;
     return launch_best(launcher(stream), head);
   };
-  BN_RETURN_IF_ERROR(capture(stream, state.token_graphs[0], [&] { return launch_token(stream, state, kv, rope); }));
-  BN_RETURN_IF_ERROR(capture(stream, state.token_graphs[1], with_head));
-  state.token_kv = kv[0].k;
-  state.token_rope = rope.cos;
-  return ok();
+  BN_RETURN_IF_ERROR(capture(stream, graph, launch_all));
+  return graph;
 }
 
 // Puts a token's kernels on the stream.
-Status CudaFused::launch_token(CudaStream& stream, State& state, std::span<const KvLayer> kv,
-                               const RopeTable& rope) const {
+Status CudaFused::launch_token(CudaStream& stream, State& state, std::span<const KvLayer> kv, const RopeTable& rope,
+                               bool few_positions) const {
   const cuda::Launcher launcher = this->launcher(stream);
   const auto product = [&](const float* x, const float* norm, cuda::Epilogue epilogue,
                            std::initializer_list<cuda::Segment> segments, const Matrix* first, Kind kind) {
@@ -165,6 +167,7 @@ Status CudaFused::launch_token(CudaStream& stream, State& state, std::span<const
     attention.rope = angles(rope);
     attention.n_heads = int(graph_.n_heads);
     attention.positions = &state.control->position;
+    attention.few_positions = few_positions;
     attention.out = state.attn;
     if ((state.kinds & kAttention) != 0) {
       BN_CUDA_RETURN_IF_ERROR(cuda::token_attention(launcher, attention), kStartingKernel);

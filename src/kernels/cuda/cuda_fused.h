@@ -38,8 +38,10 @@ class CudaFused final : public FusedModel {
   bool is_token(std::span<const SequencePart> parts, const RopeTable& rope) const;
   Status token_step(CudaStream& stream, State& state, const SequencePart& part, const RopeTable& rope,
                     bool best_only) const;
-  Status launch_token(CudaStream& stream, State& state, std::span<const KvLayer> kv, const RopeTable& rope) const;
-  Status capture_tokens(CudaStream& stream, State& state, std::span<const KvLayer> kv, const RopeTable& rope) const;
+  Status launch_token(CudaStream& stream, State& state, std::span<const KvLayer> kv, const RopeTable& rope,
+                      bool few_positions) const;
+  Result<cudaGraphExec_t> token_graph(CudaStream& stream, State& state, std::span<const KvLayer> kv,
+                                      const RopeTable& rope, int64_t position, bool best_only) const;
   template <class Launch>
   Status capture(CudaStream& stream, cudaGraphExec_t& graph, const Launch& launch) const;
 

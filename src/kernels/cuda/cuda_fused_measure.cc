@@ -65,7 +65,8 @@ Result<std::vector<StepPhase>> CudaFused::measure(Stream& stream, std::span<cons
   const auto add_kind = [&](std::string name, Kind kind, uint64_t bytes, uint64_t ops) {
     state.kinds = kind;
     return add(std::move(name), bytes, ops, [&] {
-      return token ? launch_token(cuda_stream, state, parts[0].kv, rope) : launch_rows(cuda_stream, state, step);
+      const bool few = parts[0].first_position < cuda::kFewPositions;
+      return token ? launch_token(cuda_stream, state, parts[0].kv, rope, few) : launch_rows(cuda_stream, state, step);
     });
   };
   const auto add_product = [&](std::string name, Kind kind, auto... matrix) {

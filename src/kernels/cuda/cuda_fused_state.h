@@ -85,8 +85,8 @@ struct CudaFused::State final : FusedState {
   cudaEvent_t done[2] = {};            // the step of a single token at a position of that parity
   cudaEvent_t sent = nullptr;          // `inputs` may be written again
 
-  // With the best token and without a head; what they were captured with.
-  std::array<cudaGraphExec_t, 2> token_graphs = {};
+  // Of a single token with few positions or many, without a head or with the best token; what they were captured with.
+  std::array<cudaGraphExec_t, 4> token_graphs = {};
   const void *token_kv = nullptr, *token_rope = nullptr;
   std::array<cudaGraphExec_t, kBuckets> batch_graphs = {};
   const void *batch_kv = nullptr, *batch_rope = nullptr;

@@ -58,6 +58,7 @@ struct VectorProduct {
 bool vector_product_takes(const TernaryWeights& weights);
 cudaError_t vector_product(const Launcher& launcher, const VectorProduct& call);
 
+constexpr int kFewPositions = 128;
 // For each new token: rotates q and k, appends k and v to the token's sequence and attends to what is there.
 struct TokenAttention {
   const float* q = nullptr;  // [n_tokens, n_heads * head_dim]
@@ -68,6 +69,7 @@ struct TokenAttention {
   int n_heads = 0;
   int n_tokens = 1;
   const int32_t* positions = nullptr;  // [n_tokens]; negative: a row that belongs to nobody
+  bool few_positions = false;          // all below kFewPositions: not worth a cluster
   const int32_t* tables = nullptr;     // [n_tokens, table_stride] pages of each token's sequence
   int table_stride = 0;
   float* out = nullptr;  // [n_tokens, n_heads * head_dim]

@@ -234,11 +234,13 @@ struct Shape {
 
 constexpr size_t kMostShared_bytes = 200 * 1024;
 
-Shape shape_of(const Cache& cache, int n_heads) {
+Shape shape_of(const Cache& cache, int n_heads, int most_heads) {
   Shape s;
   const int64_t heads_per_kv = n_heads / cache.n_kv_heads;
   s.score_stride = int((cache.n_positions + 3) / 4 * 4 + 4);
-  for (s.n_heads = heads_per_kv % 4 == 0 ? 4 : heads_per_kv % 2 == 0 ? 2 : 1;; s.n_heads /= 2) {
+  s.n_heads = most_heads;
+  while (heads_per_kv % s.n_heads != 0) s.n_heads /= 2;
+  for (;; s.n_heads /= 2) {
     s.n_bytes = size_t(s.n_heads) * s.score_stride * sizeof(float) + size_t(kStages * kItem * cache.row_bytes);
     if (s.n_bytes <= kMostShared_bytes || s.n_heads == 1) return s;
   }
@@ -247,14 +249,15 @@ Shape shape_of(const Cache& cache, int n_heads) {
 template <TableType kType>
 cudaError_t launch(const Launcher& launcher, const TokenAttention& call) {
   const Cache& cache = call.cache;
-  Shape shape = shape_of(cache, call.n_heads);
+  const bool alone = call.few_positions && cache.head_dim <= 128;
+  Shape shape = shape_of(cache, call.n_heads, alone ? 1 : 4);
   // As many blocks as run at once, two on a multiprocessor, where a block then has whole pieces of rows.
   const int64_t n_groups = int64_t(call.n_heads / shape.n_heads) * call.n_tokens;
   const auto fits = [&](int split) {
     return cache.head_dim % split == 0 && (kType == TableType::kQ8_0 || cache.row_bytes % (16 * split) == 0);
   };
   const int most = cache.head_dim > 128 ? 2 : 1;  // a thread has one value of the output
-  while (launcher.dependent && shape.split < kMaxSplit && fits(2 * shape.split) &&
+  while (launcher.dependent && !alone && shape.split < kMaxSplit && fits(2 * shape.split) &&
          (n_groups * shape.split <= launcher.n_multiprocessors || shape.split < most)) {
     shape.split *= 2;
   }
@@ -281,7 +284,7 @@ bool token_attention_takes(const Launcher& launcher, const Cache& cache, const R
                                     cache.head_rows * cache.row_bytes % 16 != 0)) {
     return false;
   }
-  return shape_of(cache, n_heads).n_bytes <= kMostShared_bytes;
+  return shape_of(cache, n_heads, 4).n_bytes <= kMostShared_bytes;
 }
 
 cudaError_t token_attention(const Launcher& launcher, const TokenAttention& call) {

@@ -141,11 +141,12 @@ __global__ void __launch_bounds__(kThreads, kFours <= 6 ? 2 : 1)
     return uint32_t(uint8_t(int(quantized(y.x, scale)))) | uint32_t(uint8_t(int(quantized(y.y, scale)))) << 8 |
            uint32_t(uint8_t(int(quantized(y.z, scale)))) << 16 | uint32_t(uint8_t(int(quantized(y.w, scale)))) << 24;
   };
-  // Very wide inputs would need too many registers: their sum is waited for.
-  constexpr bool kPredicts = kFours <= 6;
-  float scale, r = 1.0f;
-  const bool normed = call.norm != nullptr;
-  const auto of_y = [&](int i) { return normed ? scaled(v[i], r, norm_at(i)) : v[i]; };
+  // Wide inputs would need too many registers to keep both: their sum is waited for.
+  constexpr bool kPredicts = kFours <= 2;
+  float scale;
+  float4 y[kFours];
+#pragma unroll
+  for (int i = 0; i < kFours; ++i) y[i] = v[i];
   if (call.norm != nullptr) {
 #if __CUDA_ARCH__ >= 900
     barrier_wait(&norm_arrived, 0);
@@ -159,6 +160,7 @@ __global__ void __launch_bounds__(kThreads, kFours <= 6 ? 2 : 1)
         if (tid + i * kWorkers < n_fours) put_squares(v[i], tid + i * kWorkers, stride, squares);
       }
     }
+    float r = 1.0f;
     if (!kPredicts) {
       __syncthreads();
       if (!worker) {
@@ -168,8 +170,11 @@ __global__ void __launch_bounds__(kThreads, kFours <= 6 ? 2 : 1)
       __syncthreads();
       r = factor;
     }
+#pragma unroll
+    for (int i = 0; i < kFours; ++i) y[i] = scaled(v[i], r, norm_at(i));
   }
   const bool predicted = kPredicts && call.norm != nullptr;
+  const auto of_y = [&](int i) { return y[i]; };
   scale = predicted ? 127.0f / fmaxf(largest(maxima[0], of_y), 1e-30f) : quantizing_scale(largest(maxima[0], of_y));
   for (bool exact = !predicted;; exact = true) {
     uint32_t words[kFours];
@@ -178,7 +183,7 @@ __global__ void __launch_bounds__(kThreads, kFours <= 6 ? 2 : 1)
 #pragma unroll
       for (int i = 0; i < kFours; ++i) {
         const int at = tid + i * kWorkers;
-        words[i] = code_word(of_y(i), scale);
+        words[i] = code_word(y[i], scale);
         if (at >= call.n_col_tiles * 32) break;
         codes[at / 32 * 32 + fragment_word(at % 32)] = words[i];
         sum = __dp4a(int(words[i]), 0x01010101, sum);
@@ -226,12 +231,14 @@ __global__ void __launch_bounds__(kThreads, kFours <= 6 ? 2 : 1)
     }
     __syncthreads();
     if (exact) break;
-    r = factor;
+    const float r = factor;
+#pragma unroll
+    for (int i = 0; i < kFours; ++i) y[i] = scaled(v[i], r, norm_at(i));
     scale = quantizing_scale(largest(maxima[1], of_y));
     bool differs = false;
     if (worker) {
 #pragma unroll
-      for (int i = 0; i < kFours; ++i) differs |= tid + i * kWorkers < n_fours && code_word(of_y(i), scale) != words[i];
+      for (int i = 0; i < kFours; ++i) differs |= tid + i * kWorkers < n_fours && code_word(y[i], scale) != words[i];
     }
     if (__syncthreads_or(differs) == 0) break;
   }
