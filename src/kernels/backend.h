@@ -155,8 +155,8 @@ struct WeightPlan {
 
 // What a device of its own can do at this moment, measured; 0 where it could not be.
 struct DeviceLimits {
-  double read_gb_per_s = 0;  // from its memory
-  double copy_gb_per_s = 0;  // read and written
+  double read_gb_per_s = 0;    // from its memory
+  double copy_gb_per_s = 0;    // read and written
   double int8_gops_per_s = 0;  // multiplications and additions of its fastest 8-bit products
 };
 

@@ -25,9 +25,10 @@ Result<BatchOptions> resolve(const BatchOptions& options, const ModelImpl& model
                             model.config.n_ctx_train);
   }
   if (o.max_sequences < 1 || o.max_tokens < o.max_sequences) {
-    return invalid_argument("a batch of {} sequences in steps of {} tokens: each must be at least 1, and a step must "
-                            "have room for a token of each",
-                            o.max_sequences, o.max_tokens);
+    return invalid_argument(
+        "a batch of {} sequences in steps of {} tokens: each must be at least 1, and a step must "
+        "have room for a token of each",
+        o.max_sequences, o.max_tokens);
   }
   if (o.n_pages == 0) o.n_pages = o.max_sequences * Batch::pages_of(o.n_ctx);
   if (o.n_pages < 1) return invalid_argument("a batch of {} pages, expected 1 or more", o.n_pages);
@@ -43,8 +44,8 @@ Result<Batch> Batch::create(const Model& model, const BatchOptions& options) {
     Batch batch(model);
     BN_ASSIGN_OR_RETURN(batch.options_, resolve(options, impl));
     const BatchOptions& o = batch.options_;
-    BN_ASSIGN_OR_RETURN(
-        batch.kv_, KvCache::create(*impl.backend, config, cache_dtype(o.kv_type), o.n_pages * kPagePositions));
+    BN_ASSIGN_OR_RETURN(batch.kv_,
+                        KvCache::create(*impl.backend, config, cache_dtype(o.kv_type), o.n_pages * kPagePositions));
     StreamOptions stream;
     stream.max_tokens = o.max_tokens;
     stream.max_cols = std::max({config.d_model, config.d_ff, config.n_heads * config.head_dim});
@@ -136,8 +137,7 @@ Status Batch::run(std::span<const Part> parts, const Run& run) {
 }
 
 Status Batch::step(std::span<const Part> parts, std::span<BestToken> best) {
-  BN_RETURN_IF_ERROR(
-      run(parts, [&] { return model_.impl()->fused->step_best(*stream_, parts_, rope_.view, best); }));
+  BN_RETURN_IF_ERROR(run(parts, [&] { return model_.impl()->fused->step_best(*stream_, parts_, rope_.view, best); }));
   for (size_t i = 0; i < parts.size(); ++i) {
     if (std::isfinite(best[i].logit)) continue;
     return invalid_input("{}: the logits of sequence {} are not finite: the weights' sizes do not fit together",

@@ -15,9 +15,9 @@ namespace bitnet {
 
 struct BatchOptions {
   int64_t max_sequences = 1;
-  int64_t n_ctx = 0;        // positions a sequence, at most as many as the model was trained for
+  int64_t n_ctx = 0;         // positions a sequence, at most as many as the model was trained for
   int64_t max_tokens = 512;  // of all sequences in a step
-  int64_t n_pages = 0;      // that the sequences share; 0: as many as all of them may want
+  int64_t n_pages = 0;       // that the sequences share; 0: as many as all of them may want
   KvType kv_type = KvType::kF16;
 };
 

@@ -91,12 +91,12 @@ TEST_F(BatchOnGpu, EverySequenceHasTheLogitsOfTheCpu) {
           }
           for (size_t row = 0; row < parts.size(); ++row) {
             const int i = parts[row].sequence;
-            const float* const want =
-                expected[size_t(i % kTexts)].data() + int64_t(step - i % 3) * vocab_size;
+            const float* const want = expected[size_t(i % kTexts)].data() + int64_t(step - i % 3) * vocab_size;
             const int64_t id = std::max_element(want, want + vocab_size) - want;
             if (!whole) {
               ASSERT_EQ(best[row].id, id) << name << ", " << n << " sequences, step " << step << ", row " << row;
-              ASSERT_EQ(best[row].logit, want[id]) << name << ", " << n << " sequences, step " << step << ", row " << row;
+              ASSERT_EQ(best[row].logit, want[id])
+                  << name << ", " << n << " sequences, step " << step << ", row " << row;
             } else {
               const float* const found = logits.data() + int64_t(row) * vocab_size;
               std::vector<float> sorted(want, want + vocab_size);

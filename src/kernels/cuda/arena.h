@@ -11,7 +11,9 @@ namespace bitnet {
 class Arena {
  public:
   static constexpr size_t kAlign_bytes = 256;
-  static constexpr size_t padded(size_t size_bytes) { return (size_bytes + kAlign_bytes - 1) / kAlign_bytes * kAlign_bytes; }
+  static constexpr size_t padded(size_t size_bytes) {
+    return (size_bytes + kAlign_bytes - 1) / kAlign_bytes * kAlign_bytes;
+  }
 
   Arena() = default;
   explicit Arena(Buffer memory) : memory_(std::move(memory)) {}

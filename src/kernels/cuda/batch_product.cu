@@ -25,7 +25,8 @@ struct TileOut {
 template <int kTiles, int kColumns>
 __global__ void __launch_bounds__(kThreads, kTiles* kColumns < 16 && kColumns < 8 ? 2 : 1)
     batch_product_kernel(const __grid_constant__ PromptProduct call, int n_tiles) {
-  constexpr int kRows = kTiles * 16, kStride = kRows + 4, kTokens = kColumns * 8, kOutputs = (kRows * kTokens + kThreads - 1) / kThreads;
+  constexpr int kRows = kTiles * 16, kStride = kRows + 4, kTokens = kColumns * 8,
+                kOutputs = (kRows * kTokens + kThreads - 1) / kThreads;
   extern __shared__ __align__(128) uint8_t memory[];
   __shared__ int totals[kTokens * kStride];  // so that no two lanes meet in a bank
   __shared__ float inv_scales[kTokens];
@@ -78,7 +79,7 @@ __global__ void __launch_bounds__(kThreads, kTiles* kColumns < 16 && kColumns < 
   wait_for_dependencies();
   __syncthreads();
 
-  const auto load_columns = [&](uint4 (&b)[kColumns][2], int token0, int k) {
+  const auto load_columns = [&](uint4(&b)[kColumns][2], int token0, int k) {
 #pragma unroll
     for (int c = 0; c < kColumns; ++c) {
       const int8_t* const from = call.x.codes + (size_t(token0 + c * 8 + g) * n_col_tiles + k) * kTileCols + t * 32;

@@ -23,7 +23,8 @@ __device__ inline unsigned ordered(float x) {
 }
 __device__ inline float unordered(unsigned bits) { return __uint_as_float(bits >> 31 ? bits & 0x7fffffffu : ~bits); }
 
-// The end of a head kernel, for all threads of the `n_blocks` blocks of one token: the best of their keys is the result.
+// The end of a head kernel, for all threads of the `n_blocks` blocks of one token: the best of their keys is the
+// result.
 __device__ inline void finish_best(const TokenHead& call, int token, unsigned n_blocks, unsigned long long best) {
   __shared__ unsigned long long bests[32];
   for (int step = 16; step > 0; step /= 2) {

@@ -94,9 +94,9 @@ Status CudaFused::token_step(CudaStream& stream, State& state, const SequencePar
     // What may still run with the last start has taken it: its result was waited for.
     state.start->token = id;
     state.start->position = int32_t(position);
-    BN_CUDA_RETURN_IF_ERROR(cudaMemcpyAsync(state.control, state.start, sizeof(cuda::StepControl),
-                                            cudaMemcpyHostToDevice, stream.get()),
-                            "copying a token to the device");
+    BN_CUDA_RETURN_IF_ERROR(
+        cudaMemcpyAsync(state.control, state.start, sizeof(cuda::StepControl), cudaMemcpyHostToDevice, stream.get()),
+        "copying a token to the device");
     BN_RETURN_IF_ERROR(launch(position));
   }
   state.ahead = follows && best_only && position + 1 < std::min(part.kv[0].n_ctx, rope.n_positions);

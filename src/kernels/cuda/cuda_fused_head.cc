@@ -67,8 +67,8 @@ Status CudaFused::some_logits(CudaStream& stream, State& state, const float* x, 
       continue;
     }
     BN_CUDA_RETURN_IF_ERROR(cuda::best_of_head(launcher(stream), head, n_best), kStartingKernel);
-    BN_RETURN_IF_ERROR(backend_.fetch(
-        stream, state.logits, std::as_writable_bytes(std::span(logits.row(row), size_t(logits.n_cols)))));
+    BN_RETURN_IF_ERROR(backend_.fetch(stream, state.logits,
+                                      std::as_writable_bytes(std::span(logits.row(row), size_t(logits.n_cols)))));
   }
   return ok();
 }
@@ -109,14 +109,13 @@ Status CudaFused::all_logits(CudaStream& stream, State& state, const float* x, M
       }
       first_row += panel.n_rows;
     }
-    BN_RETURN_IF_ERROR(backend_.fetch(
-        stream, state.logits, std::as_writable_bytes(std::span(logits.row(begin), size_t(n * logits.n_cols)))));
+    BN_RETURN_IF_ERROR(backend_.fetch(stream, state.logits,
+                                      std::as_writable_bytes(std::span(logits.row(begin), size_t(n * logits.n_cols)))));
   }
   return ok();
 }
 
-Result<const float*> CudaFused::last_rows(CudaStream& stream, State& state,
-                                          std::span<const SequencePart> parts) const {
+Result<const float*> CudaFused::last_rows(CudaStream& stream, State& state, std::span<const SequencePart> parts) const {
   const int64_t d = graph_.d_model;
   if (parts.size() == 1) return state.x + (int64_t(parts[0].ids.size()) - 1) * d;
   const auto single = [](const SequencePart& part) { return part.ids.size() == 1; };

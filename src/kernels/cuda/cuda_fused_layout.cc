@@ -42,8 +42,9 @@ Result<std::unique_ptr<FusedState>> CudaFused::new_state(const StreamOptions& op
   state.max_tokens = std::max(options.max_tokens, padded_parts);
   state.n_ctx = options.n_ctx;
   state.table_stride = cuda::n_tiles(options.n_ctx, kPagePositions);
-  state.head_rows = std::min<int64_t>(
-      state.max_tokens, options.max_parts > 1 ? cuda::kHeadTokens : by_panels ? kManyLogits : 1);
+  state.head_rows = std::min<int64_t>(state.max_tokens, options.max_parts > 1 ? cuda::kHeadTokens
+                                                        : by_panels           ? kManyLogits
+                                                                              : 1);
   state.panel_rows = by_panels ? std::max<int64_t>(kPanel_bytes / head.table().row_bytes, 1) : 0;
   state.runs.reserve(size_t(options.max_parts));
   const int64_t n = state.max_tokens, d = graph_.d_model, n_parts = padded_parts;

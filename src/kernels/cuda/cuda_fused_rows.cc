@@ -135,8 +135,8 @@ Status CudaFused::launch_rows(CudaStream& stream, State& state, const Step& step
         product(state.attn, layer.attn_sub_norm, cuda::Epilogue::kAdd, {segment(layer.o, state.x)}, layer.o, kO));
     BN_RETURN_IF_ERROR(product(state.x, layer.ffn_norm, gate,
                                {segment(layer.gate, state.act), segment(layer.up, state.act)}, layer.gate, kGate));
-    BN_RETURN_IF_ERROR(
-        product(state.act, layer.ffn_sub_norm, cuda::Epilogue::kAdd, {segment(layer.down, state.x)}, layer.down, kDown));
+    BN_RETURN_IF_ERROR(product(state.act, layer.ffn_sub_norm, cuda::Epilogue::kAdd, {segment(layer.down, state.x)},
+                               layer.down, kDown));
   }
   return ok();
 }
@@ -192,8 +192,8 @@ Status CudaFused::launch_attention(CudaStream& stream, State& state, const KvLay
   if (n > 1 && cuda::prompt_attention_takes(cache)) {
     const int n_heads = int(graph_.n_heads);
     __half* const halves = reinterpret_cast<__half*>(state.q_halves);
-    BN_CUDA_RETURN_IF_ERROR(
-        cuda::prompt_rope(launcher, {q, k, v, halves, cache, rope, int(n), n_heads, int(first)}), kStartingKernel);
+    BN_CUDA_RETURN_IF_ERROR(cuda::prompt_rope(launcher, {q, k, v, halves, cache, rope, int(n), n_heads, int(first)}),
+                            kStartingKernel);
     BN_CUDA_RETURN_IF_ERROR(cuda::prompt_attention(launcher, {halves, cache, int(n), n_heads, int(first), out}),
                             kStartingKernel);
     return ok();

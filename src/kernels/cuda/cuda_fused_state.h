@@ -94,7 +94,7 @@ struct CudaFused::State final : FusedState {
 
   int64_t last_position = -1;  // of the last single token, and the best token after it
   int32_t last_best = -1;
-  bool ahead = false;  // the step of last_best is on the stream already
+  bool ahead = false;    // the step of last_best is on the stream already
   unsigned kinds = ~0u;  // of kernels that are launched: measure() wants one
 };
 

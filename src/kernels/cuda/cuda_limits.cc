@@ -38,18 +38,18 @@ Result<DeviceLimits> CudaBackend::measure_limits() const {
   BN_ASSIGN_OR_RETURN(const Buffer memory, allocate_alone(kSize_bytes));
   DeviceLimits limits;
   BN_ASSIGN_OR_RETURN(const double read_s, least_time([&] {
-    return cuda::read_all(nullptr, memory.data(), kSize_bytes, n_multiprocessors_);
-  }));
+                        return cuda::read_all(nullptr, memory.data(), kSize_bytes, n_multiprocessors_);
+                      }));
   limits.read_gb_per_s = double(kSize_bytes) / read_s / 1e9;
   BN_ASSIGN_OR_RETURN(const double copy_s, least_time([&] {
-    return cudaMemcpyAsync(memory.data(), memory.data() + kSize_bytes / 2, kSize_bytes / 2, cudaMemcpyDeviceToDevice,
-                           nullptr);
-  }));
+                        return cudaMemcpyAsync(memory.data(), memory.data() + kSize_bytes / 2, kSize_bytes / 2,
+                                               cudaMemcpyDeviceToDevice, nullptr);
+                      }));
   limits.copy_gb_per_s = double(kSize_bytes) / copy_s / 1e9;
   double n_ops = 0;
   BN_ASSIGN_OR_RETURN(const double int8_s, least_time([&] {
-    return cuda::multiply_int8(nullptr, n_multiprocessors_, hopper_, memory.data(), n_ops);
-  }));
+                        return cuda::multiply_int8(nullptr, n_multiprocessors_, hopper_, memory.data(), n_ops);
+                      }));
   limits.int8_gops_per_s = n_ops / int8_s / 1e9;
   return limits;
 }

@@ -45,7 +45,7 @@ class PinnedRows {
     std::swap(pinned_, other.pinned_);
     return *this;
   }
-  const uint8_t* data() const { return data_; }          // as the device sees it
+  const uint8_t* data() const { return data_; }  // as the device sees it
   const std::byte* host() const { return rows_.data(); }
 
  private:

@@ -113,8 +113,8 @@ struct TokenHead {
   const float* norm = nullptr;
   float eps = 0;
   int n_tokens = 1;
-  float* logits = nullptr;  // [n_tokens, n_rows]; with best_of_head() what it needs
-  float* normed = nullptr;  // [n_tokens, n_cols]
+  float* logits = nullptr;    // [n_tokens, n_rows]; with best_of_head() what it needs
+  float* normed = nullptr;    // [n_tokens, n_cols]
   uint32_t* codes = nullptr;  // head_code_bytes(), for several tokens
   Sketch sketch;
   HeadRow* rows = nullptr;  // [n_tokens]

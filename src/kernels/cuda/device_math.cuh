@@ -98,7 +98,8 @@ __device__ inline float widen(TableType type, const uint8_t* row, int64_t i) {
   return 0.0f;
 }
 
-// Row `from` as floats, by the whole block. Sixteen bytes at a time where that goes: the row may lie in the host's memory.
+// Row `from` as floats, by the whole block. Sixteen bytes at a time where that goes: the row may lie in the host's
+// memory.
 __device__ inline void widen_row(const FloatTable& table, const uint8_t* from, float* to) {
   const bool halves = table.type == TableType::kF16 || table.type == TableType::kBF16;
   if (!halves || table.n_cols % 8 != 0) {
@@ -112,8 +113,8 @@ __device__ inline void widen_row(const FloatTable& table, const uint8_t* from, f
 #pragma unroll
     for (int e = 0; e < 8; ++e) {
       const uint16_t bits = uint16_t(e % 2 == 0 ? words[e / 2] : words[e / 2] >> 16);
-      values[e] = table.type == TableType::kF16 ? __half2float(__ushort_as_half(bits))
-                                                : __uint_as_float(uint32_t(bits) << 16);
+      values[e] =
+          table.type == TableType::kF16 ? __half2float(__ushort_as_half(bits)) : __uint_as_float(uint32_t(bits) << 16);
     }
     reinterpret_cast<float4*>(to)[2 * i] = make_float4(values[0], values[1], values[2], values[3]);
     reinterpret_cast<float4*>(to)[2 * i + 1] = make_float4(values[4], values[5], values[6], values[7]);

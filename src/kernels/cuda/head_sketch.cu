@@ -46,8 +46,8 @@ __global__ void build_kernel(FloatTable table, int64_t first_row, Sketch sketch)
     }
     const int c = int(i % 32);
     const int64_t step_at = (row / 16 * sketch.n_col_tiles + i / 128) * 4 + i % 128 / 32;
-    reinterpret_cast<uint32_t*>(sketch.codes)[(step_at * 32 + row % 8 * 4 + c % 16 / 4) * 4 + row % 16 / 8 + c / 16 * 2] =
-        word;
+    reinterpret_cast<uint32_t*>(
+        sketch.codes)[(step_at * 32 + row % 8 * 4 + c % 16 / 4) * 4 + row % 16 / 8 + c / 16 * 2] = word;
   }
   error = warp_sum(error);
   length = warp_sum(length);
@@ -150,10 +150,12 @@ __device__ inline uint4 load_streaming(const uint4* p) {
 
 __host__ __device__ constexpr int bound_threads(int columns) { return columns == 1 ? 256 : 512; }
 
-// Upper bounds of all products with up to 4 kColumns tokens, and their greatest lower bounds. A warp: one row tile after
-// the other. A single token's input is normed and quantised here, by every block.
+// Upper bounds of all products with up to 4 kColumns tokens, and their greatest lower bounds. A warp: one row tile
+// after the other. A single token's input is normed and quantised here, by every block.
 template <int kColumns>
-__global__ void __launch_bounds__(bound_threads(kColumns), kColumns == 1 ? 4 : kColumns == 2 ? 2 : 1)
+__global__ void __launch_bounds__(bound_threads(kColumns), kColumns == 1   ? 4
+                                                           : kColumns == 2 ? 2
+                                                                           : 1)
     bound_kernel(const __grid_constant__ TokenHead call) {
   constexpr int kBlock = bound_threads(kColumns);
   extern __shared__ __align__(128) uint32_t codes[];  // [n_col_tiles, 8 kColumns] columns

@@ -131,9 +131,9 @@ Result<std::unique_ptr<Matrix>> CudaBackend::prepare(const TernarySource& source
     BN_RETURN_IF_ERROR(read_panel(pool, row, n, [&](int64_t first, int64_t n_rows, int64_t at) {
       return source.read_codes(first, n_rows, panel + at * source.n_cols);
     }));
-    BN_CUDA_RETURN_IF_ERROR(cudaMemcpyAsync(codes, panel, size_t(n * source.n_cols), cudaMemcpyHostToDevice,
-                                            staging->stream()),
-                            "copying weights to the device");
+    BN_CUDA_RETURN_IF_ERROR(
+        cudaMemcpyAsync(codes, panel, size_t(n * source.n_cols), cudaMemcpyHostToDevice, staging->stream()),
+        "copying weights to the device");
     cuda::pack_tiles(staging->stream(), codes, n, source.n_cols,
                      words.as<uint32_t>() + row / cuda::kTileRows * row_tile_words);
     BN_CUDA_RETURN_IF_ERROR(cudaStreamSynchronize(staging->stream()), "packing weights");
@@ -178,9 +178,8 @@ Result<std::unique_ptr<Matrix>> CudaBackend::prepare(const FloatSource& source, 
       panel.n_rows = std::min(n_panel, source.n_rows - row);
       panel.data = table.data + row * row_bytes;
       if (const size_t n = size_t(panel.n_rows * row_bytes); n <= Staging::kSize_bytes) {
-        BN_CUDA_RETURN_IF_ERROR(
-            cudaMemcpyAsync(staging->device(), panel.data, n, cudaMemcpyDefault, staging->stream()),
-            "copying the head to the device");
+        BN_CUDA_RETURN_IF_ERROR(cudaMemcpyAsync(staging->device(), panel.data, n, cudaMemcpyDefault, staging->stream()),
+                                "copying the head to the device");
         panel.data = reinterpret_cast<const uint8_t*>(staging->device());
       }
       cuda::build_sketch(staging->stream(), panel, row, sketch);
@@ -189,8 +188,8 @@ Result<std::unique_ptr<Matrix>> CudaBackend::prepare(const FloatSource& source, 
     BN_CUDA_RETURN_IF_ERROR(cudaGetLastError(), "copying the head coarsely");
     staging_.give_back(std::move(staging));
   }
-  return std::unique_ptr<Matrix>(std::make_unique<CudaFloatMatrix>(table, std::move(rows), std::move(host_rows),
-                                                                   std::move(memory), sketch));
+  return std::unique_ptr<Matrix>(
+      std::make_unique<CudaFloatMatrix>(table, std::move(rows), std::move(host_rows), std::move(memory), sketch));
 }
 
 }  // namespace bitnet

@@ -53,9 +53,9 @@ __global__ void __launch_bounds__(kThreads)
   }
   const float scale = quantizing_scale(block_max(absmax, shared));
   const int row = token % kTokenBlock;
-  int8_t* const block = out.codes + (out.fragments ? int64_t(token) * out.n_col_tiles * kTileCols
-                                                   : int64_t(token / kTokenBlock) * out.n_col_tiles *
-                                                         (kTokenBlock * kTileCols));
+  int8_t* const block =
+      out.codes + (out.fragments ? int64_t(token) * out.n_col_tiles * kTileCols
+                                 : int64_t(token / kTokenBlock) * out.n_col_tiles * (kTokenBlock * kTileCols));
   int sum = 0;
 #pragma unroll
   for (int i = 0; i < kFours; ++i) {
@@ -65,9 +65,8 @@ __global__ void __launch_bounds__(kThreads)
         uint32_t(uint8_t(int(quantized(v[i].x, scale)))) | uint32_t(uint8_t(int(quantized(v[i].y, scale)))) << 8 |
         uint32_t(uint8_t(int(quantized(v[i].z, scale)))) << 16 | uint32_t(uint8_t(int(quantized(v[i].w, scale)))) << 24;
     const int piece = at % 32 / 4 ^ (row & 7);
-    const int place = out.fragments
-                          ? at / 32 * kTileCols + fragment_word(at % 32) * 4
-                          : at / 32 * (kTokenBlock * kTileCols) + row * kTileCols + piece * 16 + at % 4 * 4;
+    const int place = out.fragments ? at / 32 * kTileCols + fragment_word(at % 32) * 4
+                                    : at / 32 * (kTokenBlock * kTileCols) + row * kTileCols + piece * 16 + at % 4 * 4;
     *reinterpret_cast<uint32_t*>(block + place) = word;
     sum = __dp4a(int(word), 0x01010101, sum);
   }

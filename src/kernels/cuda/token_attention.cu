@@ -280,8 +280,8 @@ bool token_attention_takes(const Launcher& launcher, const Cache& cache, const R
   const bool wide = cache.head_dim > 128;
   if (cache.head_dim % 16 != 0 || cache.head_dim > kMaxHeadDim || rope.n_pairs > 128) return false;
   if (wide && (!launcher.dependent || cache.type == TableType::kQ8_0)) return false;
-  if (cache.row_bytes % 16 != 0 && (cache.page_rows * cache.row_bytes % 16 != 0 ||
-                                    cache.head_rows * cache.row_bytes % 16 != 0)) {
+  if (cache.row_bytes % 16 != 0 &&
+      (cache.page_rows * cache.row_bytes % 16 != 0 || cache.head_rows * cache.row_bytes % 16 != 0)) {
     return false;
   }
   return shape_of(cache, n_heads, 4).n_bytes <= kMostShared_bytes;
