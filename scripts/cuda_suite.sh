@@ -26,12 +26,15 @@ run() {
   "$programs/gpu_test" | tee "$results/gpu_test.txt" | grep -E 'FAILED|PASSED|SKIPPED|RMS'
   if command -v compute-sanitizer >/dev/null; then
     compute-sanitizer --error-exitcode 1 "$programs/gpu_test" \
-      --gtest_filter='*Golden*packed*:*Attention*:*TernaryProductsOfExtremes' >"$results/memcheck.txt" || echo "memcheck failed"
+      --gtest_filter='*Golden*packed*:*Attention*:*TernaryProductsOfExtremes:BatchOnGpu.P*:BatchOnGpu.AStep*' >"$results/memcheck.txt" || echo "memcheck failed"
     tail -1 "$results/memcheck.txt"
   fi
-  measure() { "$programs/bitnet" bench -m "$model" --device cuda -t 1 -r 5 --json "$@"; }
+  measure() { "$programs/bitnet" bench -m "$model" --device cuda -t 1 -r 5 --phases --json "$@"; }
   measure -p 512 -n 64 >"$results/pp512_tg64.json"
   measure -p 2048 --chunk 2048 -n 64 -d 448 >"$results/pp2048_tg64_d448.json"
+  measure -p 0 -n 64 -d 448 >"$results/tg64_d448.json"
+  measure -p 0 -n 32 -d 448 --batch 8 -r 2 >"$results/tg32_x8_d448.json"
+  measure -p 0 -n 32 -d 1024 --batch 64 -r 2 >"$results/tg32_x64_d1024.json"
   grep -h -E '"test"|"tokens_per_s"' "$results"/*.json
 }
 

@@ -139,6 +139,7 @@ struct StreamOptions {
   int64_t max_cols = 1;               // columns of any linear's input, rows of a matrix used by kSomeColumns
   int64_t n_ctx = 1;                  // positions that attention may see
   int64_t n_heads = 1;                // with so many queries a token
+  int64_t max_parts = 1;              // sequences in a step of `fused`
   const FusedModel* fused = nullptr;  // whose steps are to run on the stream, if any
 };
 
@@ -149,6 +150,22 @@ class Stream {
   virtual ThreadPool& pool() = 0;
   // Bytes of weights that the operations so far have read from memory; 0 where nobody counts.
   virtual uint64_t weight_bytes_read() const { return 0; }
+};
+
+// What a model's loader is about to prepare: a table of floats, a linear layer's matrix, or a vector of one row.
+struct WeightPlan {
+  int64_t n_rows = 0;
+  int64_t n_cols = 0;
+  bool table = false;
+  TableUse use = TableUse::kProducts;  // a table's, and its type in the file
+  DType dtype = DType::kF32;
+};
+
+// What a device of its own can do at this moment, measured; 0 where it could not be.
+struct DeviceLimits {
+  double read_gb_per_s = 0;    // from its memory
+  double copy_gb_per_s = 0;    // read and written
+  double int8_gops_per_s = 0;  // multiplications and additions of its fastest 8-bit products
 };
 
 // All operations are deterministic and allocate nothing. Shapes are the caller's duty (model/forward.cc), so that only
@@ -174,11 +191,16 @@ class Backend {
   // Whether a key/value cache may be of this type; kInvalidArgument, or kUnsupported where only this back end has it
   // not.
   virtual Status check_kv(DType dtype, int64_t head_dim) const;
+  // Of a device beside the processor.
+  virtual Result<DeviceLimits> measure_limits() const { return DeviceLimits(); }
 
   // The whole model as one operation a step, where the back end has that for such a model; else null. The graph's
   // matrices and norms outlive it.
   virtual Result<std::unique_ptr<FusedModel>> fuse(const ModelGraph& graph) const;
 
+  // Takes memory for all of a model's weights at once, before the first of them, where the back end does so: one that
+  // cannot have it says how much is missing. A plan may be off; what it leaves out is taken as it comes.
+  virtual Status reserve(std::span<const WeightPlan>) const { return ok(); }
   virtual Result<std::unique_ptr<Matrix>> prepare(const TernarySource& source, ThreadPool& pool) const = 0;
   virtual Result<std::unique_ptr<Matrix>> prepare(const FloatSource& source, ThreadPool& pool) const = 0;
 

@@ -30,6 +30,7 @@ class ObservingBackend final : public Backend {
     return inner_->fetch(stream, from, to);
   }
   Status wait(Stream& stream) const override { return inner_->wait(stream); }
+  Status check_kv(DType dtype, int64_t head_dim) const override { return inner_->check_kv(dtype, head_dim); }
   Result<std::unique_ptr<Matrix>> prepare(const TernarySource& source, ThreadPool& pool) const override {
     return inner_->prepare(source, pool);
   }

@@ -30,6 +30,7 @@ class Loader {
     for (const WeightSpec& spec : checkpoint_.weights()) order.push_back(&spec);
     std::stable_partition(order.begin(), order.end(), [](auto* spec) { return spec->kind == WeightKind::kTable; });
 
+    BN_RETURN_IF_ERROR(reserve());
     std::atomic<size_t> next = 0;
     std::atomic<bool> failed = false;
     std::vector<std::optional<Error>> errors(order.size());
@@ -54,6 +55,18 @@ class Loader {
     const WeightSpec* spec;
     FloatSource source;
   };
+
+  Status reserve() {
+    std::vector<WeightPlan> plan;
+    for (const WeightSpec& spec : checkpoint_.weights()) {
+      const bool vector = spec.shape.size() == 1, table = spec.kind == WeightKind::kTable;
+      WeightPlan weight{vector ? 1 : spec.shape[0], spec.shape[vector ? 0 : 1], table};
+      if (table) weight.use = table_use(spec);
+      if (table) weight.dtype = checkpoint_.stored(spec).dtype;
+      plan.push_back(weight);
+    }
+    return model_.backend->reserve(plan);
+  }
 
   void count(const WeightSpec& spec, uint64_t memory_bytes) {
     model_.info.memory_bytes += memory_bytes;

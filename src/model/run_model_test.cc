@@ -12,7 +12,7 @@ TestRun::TestRun(const Model& model, int64_t n_ctx, int n_threads, KvType kv_typ
   constexpr int64_t kMaxChunk = 64;
   const ModelConfig& c = model_.config;
   const int64_t widest = std::max({c.d_model, c.d_ff, c.n_heads * c.head_dim});
-  stream_ = *model_.backend->new_stream({n_threads, kMaxChunk, widest, n_ctx, c.n_heads, model_.fused.get()});
+  stream_ = *model_.backend->new_stream({n_threads, kMaxChunk, widest, n_ctx, c.n_heads, 1, model_.fused.get()});
   workspace_ = *Workspace::create(model_, kMaxChunk);
   rope_ = *make_rope_tables(*model_.backend, c, n_ctx);
   const DType dtype = kv_type == KvType::kF32 ? DType::kF32 : DType::kF16;

@@ -107,7 +107,10 @@ Status Session::Impl::take_memory() {
   // The cache first: of everything here it alone can be too large for a machine that holds the model.
   BN_ASSIGN_OR_RETURN(kv, KvCache::create(*weights.backend, config, cache_dtype(options.kv_type), options.n_ctx));
   BN_ASSIGN_OR_RETURN(stream, weights.backend->new_stream(stream_options(options, weights)));
-  BN_ASSIGN_OR_RETURN(workspace, Workspace::create(weights, options.chunk));
+  // A fused model runs every step of one sequence and brings its own.
+  if (!weights.fused) {
+    BN_ASSIGN_OR_RETURN(workspace, Workspace::create(weights, options.chunk));
+  }
   BN_ASSIGN_OR_RETURN(rope, make_rope_tables(*weights.backend, config, options.n_ctx));
   BN_ASSIGN_OR_RETURN(ids, Buffer::allocate(size_t(options.n_ctx) * sizeof(int32_t)));
   BN_ASSIGN_OR_RETURN(last_logits, Buffer::allocate(size_t(vocab_size()) * sizeof(float), false));

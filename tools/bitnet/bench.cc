@@ -99,13 +99,15 @@ OrderedJson to_json(const ModelInfo& info, const BenchReport& report, const Benc
                                  {"us_per_token", phase.seconds * 1e6},
                                  {"weight_bytes_per_token", phase.weight_bytes}});
     }
+    if (!r.step_phases.empty()) entry["phases"] = to_json(r.step_phases, report.limits.front());
     results.push_back(std::move(entry));
   }
   OrderedJson limits = OrderedJson::array();
   for (size_t i = 0; i < report.limits.size(); ++i) {
     limits.push_back({{"threads", sizes.threads[i]},
                       {"read_gb_per_s", report.limits[i].read_gb_per_s},
-                      {"int8_gops_per_s", report.limits[i].int8_gops_per_s}});
+                      {"int8_gops_per_s", report.limits[i].int8_gops_per_s},
+                      {"copy_gb_per_s", report.limits[i].copy_gb_per_s}});
   }
   return {
       {"model",
@@ -155,7 +157,10 @@ void print_for_people(const ModelInfo& info, const BenchReport& report, const Be
                     r.share_of_limit.empty() ? "" : fmt::format("{:.0f}%", 100 * median(r.share_of_limit))});
   }
   print(table(rows) + "\n");
-  for (const BenchResult& r : report.results) print_phases(r);
+  for (const BenchResult& r : report.results) {
+    print_phases(r);
+    print_step_phases(r.test, r.step_phases, report.limits.front());
+  }
   for (size_t i = 0; i < report.limits.size(); ++i) {
     const MachineLimits& limits = report.limits[i];
     if (limits.read_gb_per_s <= 0) continue;
@@ -206,7 +211,8 @@ Result<int> run(const Invocation& invocation, BenchFlags flags) {
                               measuring.gate_density, measuring.down_density);
     }
   }
-  if (flags.phases) {
+  flags.sizes.step_phases = flags.phases && flags.model.device.starts_with("cuda");
+  if (flags.phases && !flags.sizes.step_phases) {
     BN_ASSIGN_OR_RETURN(std::unique_ptr<Backend> backend, make_backend(flags.model.device));
     auto timed = std::make_unique<TimedBackend>(std::move(backend));
     flags.sizes.timed = timed.get();
@@ -260,6 +266,11 @@ void add_bench(CLI::App& app, Invocation& invocation) {
   command
       ->add_option("-d,--depth", flags->sizes.depth, "Tokens in the cache, untimed, before the generation test starts")
       ->check(CLI::Range(int64_t{1}, int64_t{1} << 20).description(""))
+      ->capture_default_str();
+  command
+      ->add_option("--batch", flags->sizes.batch,
+                   "Sequences that the generation test advances together, each with -d tokens in the cache")
+      ->check(CLI::Range(int64_t{1}, int64_t{256}).description(""))
       ->capture_default_str();
   command
       ->add_option("-r,--repetitions", flags->sizes.repetitions, "Times that every test runs, after one that warms up")

@@ -2,12 +2,16 @@
 
 #include "cli.h"
 #include "machine.h"
+#include "output.h"
 
 #include "bitnet/model.h"
 #include "bitnet/session.h"
+#include "kernels/fused_model.h"
 #include "kernels/timed_backend.h"
+#include "runtime/sampler.h"
 
 #include <cstdint>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -17,10 +21,12 @@ struct BenchSizes {
   int64_t n_prompt = 512;
   int64_t n_generate = 64;
   int64_t depth = 1;  // tokens in the cache when the generation test starts
+  int64_t batch = 1;  // sequences that the generation test advances together
   int repetitions = 5;
   std::vector<int> threads;
   SessionOptions session;         // n_threads and n_ctx are set for each test
   TimedBackend* timed = nullptr;  // the model's, if its operations are to be told apart
+  bool step_phases = false;       // or the kernels of its whole steps
 };
 
 // One test, "pp512" or "tg64", on one number of threads.
@@ -33,6 +39,7 @@ struct BenchResult {
   double limit = 0;  // tokens/s that the machine's limit allows, median
   // What its last run spent where, in seconds and bytes of weights a token; empty unless asked for.
   std::vector<TimedBackend::Phase> phases;
+  std::vector<StepPhase> step_phases;  // the same of a device that runs whole steps
 };
 
 struct BenchReport {
@@ -50,6 +57,16 @@ double standard_deviation(const std::vector<double>& values);
 
 // Runs every test `repetitions` times, in turn, the machine's limits measured in between.
 Result<BenchReport> run_bench(const Model& model, const BenchSizes& sizes, MachineMeter& meter);
+
+// Greedy text of sizes.batch sequences after `depth` tokens of `ids`: tokens/s of all together, and all tokens.
+Result<double> time_batch(const Model& model, const BenchSizes& sizes, std::span<const int32_t> ids,
+                          std::vector<Sampler::Candidate>& found);
+
+// The phases of one step of a fused model: n_parts sequences with n_tokens each, after `position` others.
+Result<std::vector<StepPhase>> measure_phases(const Model& model, KvType kv_type, int64_t n_parts, int64_t n_tokens,
+                                              int64_t position);
+OrderedJson to_json(std::span<const StepPhase> phases, const MachineLimits& limits);
+void print_step_phases(const std::string& test, std::span<const StepPhase> phases, const MachineLimits& limits);
 
 void add_bench_ops(CLI::App& bench, Invocation& invocation);
 

@@ -2,6 +2,7 @@
 #include "bench.h"
 #include "hash.h"
 #include "interrupt.h"
+#include "model/model.h"
 #include "progress.h"
 #include "runtime/sampler.h"
 #include "verify_checks.h"
@@ -25,6 +26,20 @@ class Bench {
         meter_(meter),
         ids_(fixed_ids(std::max({sizes.n_prompt, sizes.depth, int64_t{1}}), model.info().vocab_size)) {}
 
+  // What the last test of each kind spends where, if whole steps are to be told apart.
+  Status add_step_phases(BenchReport& report) {
+    if (!sizes_.step_phases || report.results.empty()) return ok();
+    const KvType kv_type = sizes_.session.kv_type;
+    for (BenchResult& result : report.results) {
+      const bool prompt = result.test.starts_with("pp");
+      const int64_t n_tokens = prompt ? std::min(sizes_.n_prompt, sizes_.session.chunk) : 1;
+      const int64_t position = prompt ? 0 : sizes_.depth + sizes_.n_generate / 2;
+      BN_ASSIGN_OR_RETURN(result.step_phases,
+                          measure_phases(model_, kv_type, prompt ? 1 : sizes_.batch, n_tokens, position));
+    }
+    return ok();
+  }
+
   Result<BenchReport> run() {
     const int n_rounds = sizes_.repetitions + 1;  // the first one warms up and is not counted
     Progress progress("Measuring");
@@ -35,13 +50,15 @@ class Bench {
         progress.update((round + double(i + 1) / double(sizes_.threads.size())) / n_rounds);
       }
     }
-    return report();
+    BenchReport done = report();
+    BN_RETURN_IF_ERROR(add_step_phases(done));
+    return done;
   }
 
  private:
   using Phases = std::vector<TimedBackend::Phase>;
   struct Samples {
-    std::vector<double> prompt, generate, read, int8;
+    std::vector<double> prompt, generate, read, int8, copy;
     double bytes_per_token = 0;  // of weights, generating
     Phases prompt_phases, generate_phases;
   };
@@ -63,9 +80,7 @@ class Bench {
     const Phases generate_phases = take_phases(sizes_.n_generate);
     BN_RETURN_IF_ERROR(check_hash(best));
     peak_rss_bytes_ = peak_rss_bytes();
-    // The meter knows the processor only.
-    const bool on_processor = !model_.info().device.starts_with("cuda");
-    const MachineLimits limits = on_processor ? meter_.measure(n_threads) : MachineLimits{};
+    BN_ASSIGN_OR_RETURN(const MachineLimits limits, measure_limits(n_threads));
     if (!count) return ok();
     Samples& samples = samples_[n_threads];
     samples.prompt_phases = prompt_phases;
@@ -75,7 +90,15 @@ class Bench {
     samples.generate.push_back(generate);
     samples.read.push_back(limits.read_gb_per_s);
     samples.int8.push_back(limits.int8_gops_per_s);
+    samples.copy.push_back(limits.copy_gb_per_s);
     return ok();
+  }
+
+  // The meter knows the processor only.
+  Result<MachineLimits> measure_limits(int n_threads) {
+    if (model_.impl()->backend->host_memory()) return meter_.measure(n_threads);
+    BN_ASSIGN_OR_RETURN(const DeviceLimits device, model_.impl()->backend->measure_limits());
+    return MachineLimits{device.read_gb_per_s, device.int8_gops_per_s, device.copy_gb_per_s};
   }
 
   Status time_prompt(Session& session, double& tokens_per_s, std::vector<Sampler::Candidate>& best) {
@@ -118,6 +141,11 @@ class Bench {
   Status time_generation(Session& session, double& tokens_per_s, double& bytes_per_token,
                          std::vector<Sampler::Candidate>& best) {
     if (sizes_.n_generate == 0) return ok();
+    if (sizes_.batch > 1) {
+      BN_ASSIGN_OR_RETURN(tokens_per_s, time_batch(model_, sizes_, ids_, best));
+      bytes_per_token = double(model_.info().bytes_per_token) / double(sizes_.batch);
+      return ok();
+    }
     const int64_t n_there = std::min(session.n_past(), sizes_.depth);
     BN_RETURN_IF_ERROR(session.truncate(n_there));
     BN_RETURN_IF_ERROR(session.append(std::span(ids_).subspan(size_t(n_there), size_t(sizes_.depth - n_there))));
@@ -134,7 +162,8 @@ class Bench {
   }
 
   std::string generation_name() const {
-    return fmt::format("tg{}", sizes_.n_generate) + (sizes_.depth > 1 ? fmt::format(" @ d{}", sizes_.depth) : "");
+    return fmt::format("tg{}", sizes_.n_generate) + (sizes_.batch > 1 ? fmt::format(" x{}", sizes_.batch) : "") +
+           (sizes_.depth > 1 ? fmt::format(" @ d{}", sizes_.depth) : "");
   }
 
   BenchReport report() const {
@@ -144,7 +173,7 @@ class Bench {
     const double ops = double(model_.info().ops_per_token);
     for (const int n_threads : sizes_.threads) {
       const Samples& samples = samples_.at(n_threads);
-      report.limits.push_back({median(samples.read), median(samples.int8)});
+      report.limits.push_back({median(samples.read), median(samples.int8), median(samples.copy)});
       // A prompt is bound by arithmetic, generation by reading the weights.
       if (sizes_.n_prompt > 0) {
         report.results.push_back(

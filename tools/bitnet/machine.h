@@ -9,6 +9,7 @@ namespace bitnet::cli {
 struct MachineLimits {
   double read_gb_per_s = 0;    // from memory, all threads together
   double int8_gops_per_s = 0;  // multiplications and additions of 8-bit dot products from registers
+  double copy_gb_per_s = 0;    // a device's own memory, read and written
 };
 
 // Measures in a child process, so that its buffer counts in no memory figure of this one and measurements can stand

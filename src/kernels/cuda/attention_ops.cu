@@ -10,22 +10,23 @@ constexpr int kThreads = 256;
 __global__ void attention_kernel(Rows q, Cache cache, int64_t first_position, float* all_scores, float* out) {
   __shared__ float shared[kThreads / 32];
   __shared__ float shared_inverse;
-  float* const scores = all_scores + blockIdx.x * cache.n_ctx;
+  float* const scores = all_scores + blockIdx.x * cache.n_positions;
   const int64_t d = cache.head_dim, n_heads = q.n_cols / d, heads_per_kv = n_heads / cache.n_kv_heads;
   const float scale = 1.0f / sqrtf(float(d));
   for (int64_t item = blockIdx.x; item < q.n_rows * n_heads; item += gridDim.x) {
     const int64_t token = item / n_heads, head = item % n_heads, n_seen = first_position + token + 1;
     const float* const query = q.data + token * q.n_cols + head * d;
-    const uint8_t* const keys = cache.k + head / heads_per_kv * cache.n_ctx * cache.row_bytes;
-    const uint8_t* const values = cache.v + head / heads_per_kv * cache.n_ctx * cache.row_bytes;
+    const auto row = [&](const uint8_t* plane, int64_t p) {
+      return plane + cache_row(cache, head / heads_per_kv, p) * cache.row_bytes;
+    };
     float largest = -INFINITY;
     const int64_t n_rounds = (n_seen + kThreads / 16 - 1) / (kThreads / 16);
     for (int64_t round = 0; round < n_rounds; ++round) {
       const int64_t p = round * (kThreads / 16) + threadIdx.x / 16;
       float lane = 0.0f;
       if (p < n_seen) {
-        for (int64_t i = threadIdx.x % 16; i < d; i += 16)
-          lane += widen(cache.type, keys + p * cache.row_bytes, i) * query[i];
+        const uint8_t* const key = row(cache.k, p);
+        for (int64_t i = threadIdx.x % 16; i < d; i += 16) lane += widen(cache.type, key, i) * query[i];
       }
       const float score = fold_lanes(lane) * scale;
       if (p < n_seen && threadIdx.x % 16 == 0) {
@@ -45,7 +46,7 @@ __global__ void attention_kernel(Rows q, Cache cache, int64_t first_position, fl
     __syncthreads();
     for (int64_t i = threadIdx.x; i < d; i += kThreads) {
       float sum = 0.0f;
-      for (int64_t p = 0; p < n_seen; ++p) sum += scores[p] * widen(cache.type, values + p * cache.row_bytes, i);
+      for (int64_t p = 0; p < n_seen; ++p) sum += scores[p] * widen(cache.type, row(cache.v, p), i);
       out[token * q.n_cols + head * d + i] = sum * shared_inverse;
     }
     __syncthreads();

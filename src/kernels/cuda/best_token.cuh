@@ -17,8 +17,15 @@ __device__ inline unsigned long long ordered_logit(float logit, int id) {
   return static_cast<unsigned long long>(bits) << 32 | uint32_t(~id);
 }
 
-// The end of a head kernel, for all threads of all blocks: the best of all threads' keys is the step's result.
-__device__ inline void finish_best(const TokenHead& call, unsigned long long best) {
+__device__ inline unsigned ordered(float x) {
+  const unsigned bits = __float_as_uint(x);
+  return bits >> 31 ? ~bits : bits | 0x80000000u;
+}
+__device__ inline float unordered(unsigned bits) { return __uint_as_float(bits >> 31 ? bits & 0x7fffffffu : ~bits); }
+
+// The end of a head kernel, for all threads of the `n_blocks` blocks of one token: the best of their keys is the
+// result.
+__device__ inline void finish_best(const TokenHead& call, int token, unsigned n_blocks, unsigned long long best) {
   __shared__ unsigned long long bests[32];
   for (int step = 16; step > 0; step /= 2) {
     const unsigned long long other = __shfl_xor_sync(kFullWarp, best, step);
@@ -28,22 +35,25 @@ __device__ inline void finish_best(const TokenHead& call, unsigned long long bes
   __syncthreads();
   if (threadIdx.x > 0) return;
   for (unsigned i = 1; i < blockDim.x / 32; ++i) best = bests[i] > best ? bests[i] : best;
-  StepControl* const control = call.control;
-  atomicMax(&control->best, best);
+  HeadRow* const row = call.rows + token;
+  atomicMax(&row->best, best);
   __threadfence();
-  if (atomicAdd(&control->n_blocks_done, 1u) + 1 != gridDim.x) return;
+  if (atomicAdd(&row->n_blocks_done, 1u) + 1 != n_blocks) return;
   // The last block: every other one's best is in.
   __threadfence();
-  best = atomicExch(&control->best, 0ull);
-  control->n_blocks_done = 0;
-  control->floor = 0;
+  best = atomicExch(&row->best, 0ull);
+  row->n_blocks_done = 0;
+  row->floor = 0;
   const int id = int(~uint32_t(best));
   const uint32_t bits = uint32_t(best >> 32);
-  StepResult* const result = call.result + control->position % 2;
+  StepControl* const control = call.control;
+  StepResult* const result = call.results + (control == nullptr ? token : control->position % 2);
   result->id = id;
-  result->logit = __uint_as_float(bits == 0xffffffffu ? 0x7fc00000u : bits >> 31 ? bits & 0x7fffffffu : ~bits);
-  control->token = id;
-  control->position += 1;
+  result->logit = bits == 0xffffffffu ? __uint_as_float(0x7fc00000u) : unordered(bits);
+  if (control != nullptr) {
+    control->token = id;
+    control->position += 1;
+  }
   __threadfence_system();
 }
 

@@ -18,6 +18,7 @@ const cuda::FloatTable& table_of(const Matrix& matrix) { return static_cast<cons
 
 void free_device(std::byte* data) { (void)cudaFree(data); }
 void free_pinned(std::byte* data) { (void)cudaFreeHost(data); }
+void leave_to_arena(std::byte*) {}
 
 }  // namespace
 
@@ -29,9 +30,11 @@ cuda::Cache cuda_cache(const KvLayer& kv) {
                : kv.dtype == DType::kF16 ? cuda::TableType::kF16
                                          : cuda::TableType::kQ8_0;
   cache.n_kv_heads = kv.n_kv_heads;
-  cache.n_ctx = kv.n_ctx;
   cache.head_dim = kv.head_dim;
   cache.row_bytes = kv.row_bytes();
+  cache.n_positions = kv.n_ctx;
+  cache.page_rows = cuda::kPagePositions;
+  cache.head_rows = kv.n_ctx;
   return cache;
 }
 
@@ -48,13 +51,20 @@ Status CudaBackend::enter() const {
 
 Result<Buffer> CudaBackend::allocate(size_t size_bytes) const {
   if (size_bytes == 0) return Buffer();
+  if (arena_ != nullptr) {
+    if (std::byte* const data = arena_->take(size_bytes)) return Buffer::adopt(data, size_bytes, leave_to_arena);
+  }
+  return allocate_alone(size_bytes);
+}
+
+Result<Buffer> CudaBackend::allocate_alone(size_t size_bytes) const {
   BN_RETURN_IF_ERROR(enter());
   void* data = nullptr;
   if (const cudaError_t error = cudaMalloc(&data, size_bytes); error == cudaErrorMemoryAllocation) {
     (void)cudaGetLastError();
     size_t free_bytes = 0, total_bytes = 0;
     (void)cudaMemGetInfo(&free_bytes, &total_bytes);
-    return make_error(ErrorCode::kResource, "cuda:{} cannot give {:.2f} GiB: {:.2f} of its {:.2f} GiB are free",
+    return make_error(ErrorCode::kResource, "cuda:{} cannot give {:.3f} GiB: {:.3f} of its {:.3f} GiB are free",
                       device_, double(size_bytes) * 0x1p-30, double(free_bytes) * 0x1p-30,
                       double(total_bytes) * 0x1p-30);
   } else if (error != cudaSuccess) {
@@ -96,6 +106,7 @@ Status CudaBackend::fetch(Stream& stream, const void* from, std::span<std::byte>
 }
 
 Result<std::unique_ptr<Stream>> CudaBackend::new_stream(const StreamOptions& options) const {
+  staging_.clear();  // the weights are loaded
   BN_ASSIGN_OR_RETURN(std::unique_ptr<CudaStream> stream, CudaStream::create(*this, options));
   if (options.fused != nullptr) {
     BN_ASSIGN_OR_RETURN(stream->fused, static_cast<const CudaFused*>(options.fused)->new_state(options));

@@ -1,9 +1,12 @@
 #pragma once
 
 #include "kernels/backend.h"
+#include "kernels/cuda/arena.h"
+#include "kernels/cuda/staging.h"
 
 #include <cuda_runtime.h>
 
+#include <memory>
 #include <string>
 
 namespace bitnet {
@@ -23,8 +26,10 @@ class CudaBackend final : public Backend {
   Status fetch(Stream& stream, const void* from, std::span<std::byte> to) const override;
   Status wait(Stream& stream) const override;
   Status check_kv(DType dtype, int64_t head_dim) const override;
+  Result<DeviceLimits> measure_limits() const override;
   Result<std::unique_ptr<FusedModel>> fuse(const ModelGraph& graph) const override;
 
+  Status reserve(std::span<const WeightPlan> plan) const override;
   Result<std::unique_ptr<Matrix>> prepare(const TernarySource& source, ThreadPool& pool) const override;
   Result<std::unique_ptr<Matrix>> prepare(const FloatSource& source, ThreadPool& pool) const override;
 
@@ -52,10 +57,14 @@ class CudaBackend final : public Backend {
   bool hopper() const { return hopper_; }
 
  private:
+  Result<Buffer> allocate_alone(size_t size_bytes) const;
+
   int device_;
   int n_multiprocessors_;
   bool hopper_;
   std::string kernels_;  // "sm_90"
+  mutable std::unique_ptr<Arena> arena_;
+  mutable StagingPool staging_;
 };
 
 }  // namespace bitnet

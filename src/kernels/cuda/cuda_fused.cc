@@ -1,15 +1,17 @@
 #include "kernels/cuda/cuda_fused.h"
 
-#include "kernels/cuda/cuda_error.h"
 #include "kernels/cuda/cuda_fused_state.h"
 
 #include <algorithm>
-#include <utility>
+#include <limits>
 
 namespace bitnet {
+
 std::unique_ptr<CudaFused> CudaFused::create(const CudaBackend& backend, const ModelGraph& graph) {
   const auto takes = [](const Matrix* matrix) {
-    return cuda::vector_product_takes(weights_of(matrix)) && cuda::normed_codes_takes(matrix->n_cols());
+    const cuda::TernaryWeights& weights = weights_of(matrix);
+    return cuda::vector_product_takes(weights) && cuda::batch_product_takes(weights) &&
+           cuda::normed_codes_takes(matrix->n_cols());
   };
   for (const LayerGraph& layer : graph.layers) {
     if (!takes(layer.q) || !takes(layer.k) || !takes(layer.v) || !takes(layer.o) || !takes(layer.gate) ||
@@ -17,132 +19,123 @@ std::unique_ptr<CudaFused> CudaFused::create(const CudaBackend& backend, const M
       return nullptr;
     }
   }
-  if (!cuda::token_head_takes(table_of(graph.head))) return nullptr;
+  if (!cuda::token_head_takes(float_matrix(graph.head).table())) return nullptr;
   return std::unique_ptr<CudaFused>(new CudaFused(backend, graph));
 }
 
-Result<std::unique_ptr<FusedState>> CudaFused::new_state(const StreamOptions& options) const {
-  auto state = std::make_unique<State>();
-  state->max_tokens = options.max_tokens;
-  size_t n_floats = 0;
-  const auto lay_out = [&](float* base) {
-    n_floats = 0;
-    const auto place = [&](float*& array, int64_t n) {
-      array = base == nullptr ? nullptr : base + n_floats;
-      n_floats += size_t((n + 63) / 64 * 64);
-    };
-    place(state->x, graph_.d_model);
-    place(state->q, d_q());
-    place(state->k, d_kv());
-    place(state->v, d_kv());
-    place(state->attn, d_q());
-    place(state->act, graph_.d_ff);
-    place(state->logits, graph_.vocab_size);
-    place(state->normed, graph_.d_model);
-    const int64_t n = state->max_tokens, blocks = cuda::n_tiles(n, cuda::kTokenBlock);
-    const int64_t widest = std::max({graph_.d_model, d_q(), graph_.d_ff});
-    place(state->xs, n * graph_.d_model);
-    place(state->qs, n * d_q());
-    place(state->ks, n * d_kv());
-    place(state->vs, n * d_kv());
-    place(state->attns, n * d_q());
-    place(state->acts, n * graph_.d_ff);
-    place(state->q_halves, n * d_q() / 2 + 1);
-    place(state->codes, blocks * cuda::kTokenBlock * cuda::n_tiles(widest, cuda::kTileCols) * cuda::kTileCols / 4);
-    place(state->inv_scales, n);
-    place(state->sums, n);
+bool CudaFused::takes(std::span<const SequencePart> parts) const {
+  const auto paged = [&](const SequencePart& part) {
+    return !part.pages.empty() && part.kv.data() == parts[0].kv.data();
   };
-  lay_out(nullptr);
-  BN_ASSIGN_OR_RETURN(state->memory, backend_.allocate(n_floats * sizeof(float) + sizeof(cuda::StepControl)));
-  lay_out(state->memory.as<float>());
-  state->control = reinterpret_cast<cuda::StepControl*>(state->memory.as<float>() + n_floats);
-  BN_ASSIGN_OR_RETURN(state->results,
-                      backend_.allocate_pinned(2 * sizeof(cuda::StepResult) + sizeof(cuda::StepControl)));
-  state->start = state->results.as<cuda::StepControl>();
-  state->result = reinterpret_cast<cuda::StepResult*>(state->start + 1);
-  for (cudaEvent_t& event : state->done) {
-    BN_CUDA_RETURN_IF_ERROR(cudaEventCreateWithFlags(&event, cudaEventDisableTiming), "making an event");
-  }
-  return std::unique_ptr<FusedState>(std::move(state));
+  return parts.size() == 1 || (parts.size() <= size_t(kMaxParts) && std::all_of(parts.begin(), parts.end(), paged));
 }
 
-bool CudaFused::takes(std::span<const SequencePart> parts) const { return parts.size() == 1; }
+bool CudaFused::is_token(std::span<const SequencePart> parts, const RopeTable& rope) const {
+  return parts.size() == 1 && parts[0].ids.size() == 1 && parts[0].pages.empty() &&
+         cuda::token_attention_takes({nullptr, backend_.hopper(), backend_.n_multiprocessors()},
+                                     cuda_cache(parts[0].kv[0]), angles(rope), int(graph_.n_heads));
+}
 
 Status CudaFused::step(Stream& stream, std::span<const SequencePart> parts, const RopeTable& rope, int64_t n_best,
                        MatrixView logits) const {
   BN_RETURN_IF_ERROR(backend_.enter());
   CudaStream& cuda_stream = static_cast<CudaStream&>(stream);
   State& state = static_cast<State&>(*cuda_stream.fused);
-  const SequencePart& part = parts[0];
-  const bool alone =
-      part.ids.size() == 1 && cuda::token_attention_takes(cuda_cache(part.kv[0]), {rope.cos, rope.sin, rope.n_pairs});
-  return alone ? token_step(cuda_stream, state, part, rope, n_best, logits)
-               : prompt_step(cuda_stream, state, part, rope, n_best, logits);
+  if (n_best == 1 && logits.n_rows == 1) {
+    BestToken best;
+    BN_RETURN_IF_ERROR(step_best(stream, parts, rope, {&best, 1}));
+    std::fill_n(logits.data, logits.n_cols, -std::numeric_limits<float>::infinity());
+    logits.data[best.id] = best.logit;
+    return ok();
+  }
+  if (is_token(parts, rope)) {
+    BN_RETURN_IF_ERROR(token_step(cuda_stream, state, parts[0], rope, false));
+  } else {
+    BN_RETURN_IF_ERROR(rows_step(cuda_stream, state, parts, rope));
+  }
+  if (logits.n_rows == 0) return ok();
+  const float* x = state.x + (int64_t(parts[0].ids.size()) - logits.n_rows) * graph_.d_model;
+  if (parts.size() > 1) {
+    BN_ASSIGN_OR_RETURN(x, last_rows(cuda_stream, state, parts));
+  }
+  return n_best > 0 && has_sketch() ? some_logits(cuda_stream, state, x, n_best, logits)
+                                    : all_logits(cuda_stream, state, x, logits);
 }
 
+Status CudaFused::step_best(Stream& stream, std::span<const SequencePart> parts, const RopeTable& rope,
+                            std::span<BestToken> best) const {
+  BN_RETURN_IF_ERROR(backend_.enter());
+  CudaStream& cuda_stream = static_cast<CudaStream&>(stream);
+  State& state = static_cast<State&>(*cuda_stream.fused);
+  if (is_token(parts, rope)) {
+    BN_RETURN_IF_ERROR(token_step(cuda_stream, state, parts[0], rope, true));
+    const cuda::StepResult result = state.token_results[parts[0].first_position % 2];
+    best[0] = {result.id, result.logit};
+    return ok();
+  }
+  BN_RETURN_IF_ERROR(rows_step(cuda_stream, state, parts, rope));
+  BN_ASSIGN_OR_RETURN(const float* const x, last_rows(cuda_stream, state, parts));
+  return best_tokens(cuda_stream, state, x, best);
+}
+
+// With the best token, its result is there when this returns; otherwise the last activations lie in state.x.
 Status CudaFused::token_step(CudaStream& stream, State& state, const SequencePart& part, const RopeTable& rope,
-                             int64_t n_best, MatrixView logits) const {
+                             bool best_only) const {
   const int32_t id = part.ids[0];
   const int64_t position = part.first_position;
   const bool follows = position == state.last_position + 1 && id == state.last_best;
-  if (state.graph_kv != part.kv[0].k || state.graph_rope != rope.cos) {
-    BN_RETURN_IF_ERROR(capture(stream, state, part.kv, rope));
-  }
-  cudaGraphExec_t const graph = state.graphs[n_best == 1];
   const auto launch = [&](int64_t at) -> Status {
+    BN_ASSIGN_OR_RETURN(cudaGraphExec_t const graph, token_graph(stream, state, part.kv, rope, at, best_only));
     BN_CUDA_RETURN_IF_ERROR(cudaGraphLaunch(graph, stream.get()), "starting a token's graph");
     BN_CUDA_RETURN_IF_ERROR(cudaEventRecord(state.done[at % 2], stream.get()), "recording an event");
     return ok();
   };
-  if (!(follows && state.ahead && n_best == 1)) {
+  if (!(follows && state.ahead && best_only)) {
     // What may still run with the last start has taken it: its result was waited for.
     state.start->token = id;
     state.start->position = int32_t(position);
     BN_CUDA_RETURN_IF_ERROR(
-        cudaMemcpyAsync(state.control, state.start, 2 * sizeof(int32_t), cudaMemcpyHostToDevice, stream.get()),
+        cudaMemcpyAsync(state.control, state.start, sizeof(cuda::StepControl), cudaMemcpyHostToDevice, stream.get()),
         "copying a token to the device");
     BN_RETURN_IF_ERROR(launch(position));
   }
-  state.ahead = follows && n_best == 1 && position + 1 < part.kv[0].n_ctx;
+  state.ahead = follows && best_only && position + 1 < std::min(part.kv[0].n_ctx, rope.n_positions);
   if (state.ahead) BN_RETURN_IF_ERROR(launch(position + 1));
   BN_CUDA_RETURN_IF_ERROR(cudaEventSynchronize(state.done[position % 2]), "computing a token");
-  const cuda::StepResult result = state.result[position % 2];
-  state.last_position = position;
-  state.last_best = result.id;
-  if (logits.n_rows == 0) return ok();
-  if (n_best == 1) {
-    put_best(result, logits.data, logits.n_cols);
-    return ok();
-  }
-  return backend_.fetch(stream, state.logits, std::as_writable_bytes(std::span(logits.data, size_t(logits.n_cols))));
-}
-
-Status CudaFused::capture(CudaStream& stream, State& state, std::span<const KvLayer> kv, const RopeTable& rope) const {
-  state.graph_kv = nullptr;
-  for (const bool best_only : {false, true}) {
-    cudaGraphExec_t& graph = state.graphs[best_only];
-    if (graph != nullptr) (void)cudaGraphExecDestroy(std::exchange(graph, nullptr));
-    BN_CUDA_RETURN_IF_ERROR(cudaStreamBeginCapture(stream.get(), cudaStreamCaptureModeThreadLocal),
-                            "recording a graph");
-    Status launched = launch_token(stream, state, kv, rope, best_only);
-    cudaGraph_t recorded = nullptr;
-    const cudaError_t ended = cudaStreamEndCapture(stream.get(), &recorded);
-    BN_RETURN_IF_ERROR(std::move(launched));
-    BN_CUDA_RETURN_IF_ERROR(ended, "recording a graph");
-    const cudaError_t made = cudaGraphInstantiate(&graph, recorded, 0);
-    (void)cudaGraphDestroy(recorded);
-    BN_CUDA_RETURN_IF_ERROR(made, "making a graph");
-  }
-  state.graph_kv = kv[0].k;
-  state.graph_rope = rope.cos;
+  state.last_position = best_only ? position : -1;
+  state.last_best = best_only ? state.token_results[position % 2].id : -1;
   return ok();
 }
 
+Result<cudaGraphExec_t> CudaFused::token_graph(CudaStream& stream, State& state, std::span<const KvLayer> kv,
+                                               const RopeTable& rope, int64_t position, bool best_only) const {
+  if (state.token_kv != kv[0].k || state.token_rope != rope.cos) {
+    State::drop_graphs(state.token_graphs);
+    state.token_kv = kv[0].k;
+    state.token_rope = rope.cos;
+  }
+  const bool few = position < cuda::kFewPositions;
+  cudaGraphExec_t& graph = state.token_graphs[(few ? 2 : 0) + (best_only ? 1 : 0)];
+  if (graph != nullptr) return graph;
+  const auto launch_all = [&]() -> Status {
+    BN_RETURN_IF_ERROR(launch_token(stream, state, kv, rope, few));
+    if (!best_only) return ok();
+    cuda::TokenHead head = head_of(state, state.x);
+    head.control = state.control;
+    head.results = state.token_results;
+    return launch_best(launcher(stream), head);
+  };
+  BN_RETURN_IF_ERROR(capture(stream, graph, launch_all));
+  return graph;
+}
+
+// Puts a token's kernels on the stream.
 Status CudaFused::launch_token(CudaStream& stream, State& state, std::span<const KvLayer> kv, const RopeTable& rope,
-                               bool best_only) const {
-  const cuda::Launcher launcher{stream.get(), backend_.hopper(), backend_.n_multiprocessors()};
+                               bool few_positions) const {
+  const cuda::Launcher launcher = this->launcher(stream);
   const auto product = [&](const float* x, const float* norm, cuda::Epilogue epilogue,
-                           std::initializer_list<cuda::Segment> segments, const Matrix* first) {
+                           std::initializer_list<cuda::Segment> segments, const Matrix* first, Kind kind) {
+    if ((state.kinds & kind) == 0) return cudaSuccess;
     cuda::VectorProduct call;
     call.x = x;
     call.norm = norm;
@@ -153,52 +146,42 @@ Status CudaFused::launch_token(CudaStream& stream, State& state, std::span<const
     call.epilogue = epilogue;
     return cuda::vector_product(launcher, call);
   };
-  constexpr const char* kDoing = "starting a kernel";
-  BN_CUDA_RETURN_IF_ERROR(cuda::token_embedding(launcher, table_of(graph_.embedding), state.control, state.x), kDoing);
+  if ((state.kinds & kEmbed) != 0) {
+    BN_CUDA_RETURN_IF_ERROR(
+        cuda::token_embedding(launcher, float_matrix(graph_.embedding).table(), state.control, state.x),
+        kStartingKernel);
+  }
   const cuda::Epilogue gate =
       graph_.gate_activation == GateActivation::kRelu2 ? cuda::Epilogue::kGateRelu2 : cuda::Epilogue::kGateSilu;
   for (size_t i = 0; i < graph_.layers.size(); ++i) {
     const LayerGraph& layer = graph_.layers[i];
     BN_CUDA_RETURN_IF_ERROR(
         product(state.x, layer.attn_norm, cuda::Epilogue::kStore,
-                {segment(layer.q, state.q), segment(layer.k, state.k), segment(layer.v, state.v)}, layer.q),
-        kDoing);
+                {segment(layer.q, state.q), segment(layer.k, state.k), segment(layer.v, state.v)}, layer.q, kQkv),
+        kStartingKernel);
     cuda::TokenAttention attention;
     attention.q = state.q;
     attention.k = state.k;
     attention.v = state.v;
     attention.cache = cuda_cache(kv[i]);
-    attention.rope = {rope.cos, rope.sin, rope.n_pairs};
+    attention.rope = angles(rope);
     attention.n_heads = int(graph_.n_heads);
-    attention.control = state.control;
+    attention.positions = &state.control->position;
+    attention.few_positions = few_positions;
     attention.out = state.attn;
-    BN_CUDA_RETURN_IF_ERROR(cuda::token_attention(launcher, attention), kDoing);
+    if ((state.kinds & kAttention) != 0) {
+      BN_CUDA_RETURN_IF_ERROR(cuda::token_attention(launcher, attention), kStartingKernel);
+    }
     BN_CUDA_RETURN_IF_ERROR(
-        product(state.attn, layer.attn_sub_norm, cuda::Epilogue::kAdd, {segment(layer.o, state.x)}, layer.o), kDoing);
+        product(state.attn, layer.attn_sub_norm, cuda::Epilogue::kAdd, {segment(layer.o, state.x)}, layer.o, kO),
+        kStartingKernel);
     BN_CUDA_RETURN_IF_ERROR(product(state.x, layer.ffn_norm, gate,
-                                    {segment(layer.gate, state.act), segment(layer.up, state.act)}, layer.gate),
-                            kDoing);
+                                    {segment(layer.gate, state.act), segment(layer.up, state.act)}, layer.gate, kGate),
+                            kStartingKernel);
     BN_CUDA_RETURN_IF_ERROR(
-        product(state.act, layer.ffn_sub_norm, cuda::Epilogue::kAdd, {segment(layer.down, state.x)}, layer.down),
-        kDoing);
+        product(state.act, layer.ffn_sub_norm, cuda::Epilogue::kAdd, {segment(layer.down, state.x)}, layer.down, kDown),
+        kStartingKernel);
   }
-  return launch_head(launcher, state, state.x, best_only);
-}
-
-Status CudaFused::launch_head(const cuda::Launcher& launcher, State& state, const float* x, bool best_only) const {
-  cuda::TokenHead head;
-  head.table = table_of(graph_.head);
-  head.x = x;
-  head.norm = graph_.output_norm;
-  head.eps = graph_.rms_eps;
-  head.logits = state.logits;
-  head.normed = state.normed;
-  head.sketch = static_cast<const CudaFloatMatrix*>(graph_.head)->sketch();
-  head.control = state.control;
-  head.result = state.result;
-  const bool by_sketch = best_only && head.sketch.codes != nullptr;
-  BN_CUDA_RETURN_IF_ERROR(by_sketch ? cuda::token_best(launcher, head) : cuda::token_head(launcher, head),
-                          "starting a kernel");
   return ok();
 }
 

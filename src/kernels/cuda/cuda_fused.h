@@ -3,16 +3,18 @@
 #include "kernels/cuda/cuda_backend.h"
 #include "kernels/cuda/cuda_stream.h"
 #include "kernels/cuda/decode_ops.h"
+#include "kernels/cuda/prompt_ops.h"
 #include "kernels/fused_model.h"
 
 #include <memory>
 
 namespace bitnet {
 
-// A whole model's steps on the GPU. A single token runs as a CUDA graph; while greedy generation goes on, the graph of
-// the token after it is started before the host has seen the token.
+// A whole model's steps on the GPU. Single tokens, of one sequence or of several, run as CUDA graphs; while greedy
+// generation of one sequence goes on, the graph of the token after it is started before the host has seen the token.
 class CudaFused final : public FusedModel {
  public:
+  static constexpr int64_t kMaxParts = 256;
   // Null where the model has a shape, scales or a head that the kernels do not take.
   static std::unique_ptr<CudaFused> create(const CudaBackend& backend, const ModelGraph& graph);
   Result<std::unique_ptr<FusedState>> new_state(const StreamOptions& options) const;
@@ -20,21 +22,51 @@ class CudaFused final : public FusedModel {
   bool takes(std::span<const SequencePart> parts) const override;
   Status step(Stream& stream, std::span<const SequencePart> parts, const RopeTable& rope, int64_t n_best,
               MatrixView logits) const override;
+  Status step_best(Stream& stream, std::span<const SequencePart> parts, const RopeTable& rope,
+                   std::span<BestToken> best) const override;
+  Result<std::vector<StepPhase>> measure(Stream& stream, std::span<const SequencePart> parts,
+                                         const RopeTable& rope) const override;
 
  private:
   struct State;
+  struct Run;
+  struct Step;
+  enum Kind : unsigned { kEmbed = 1, kCodes = 2, kQkv = 4, kAttention = 8, kO = 16, kGate = 32, kDown = 64 };
   CudaFused(const CudaBackend& backend, const ModelGraph& graph) : backend_(backend), graph_(graph) {}
-  Status token_step(CudaStream& stream, State& state, const SequencePart& part, const RopeTable& rope, int64_t n_best,
-                    MatrixView logits) const;
-  Status prompt_step(CudaStream& stream, State& state, const SequencePart& part, const RopeTable& rope, int64_t n_best,
-                     MatrixView logits) const;
-  Status launch_layer(CudaStream& stream, State& state, const LayerGraph& layer, const KvLayer& kv,
-                      const SequencePart& part, const RopeTable& rope) const;
-  Status launch_head(const cuda::Launcher& launcher, State& state, const float* x, bool best_only) const;
-  // Puts a token's kernels on the stream.
+
+  // cuda_fused.cc: one token of a sequence with a cache of its own.
+  bool is_token(std::span<const SequencePart> parts, const RopeTable& rope) const;
+  Status token_step(CudaStream& stream, State& state, const SequencePart& part, const RopeTable& rope,
+                    bool best_only) const;
   Status launch_token(CudaStream& stream, State& state, std::span<const KvLayer> kv, const RopeTable& rope,
-                      bool best_only) const;
-  Status capture(CudaStream& stream, State& state, std::span<const KvLayer> kv, const RopeTable& rope) const;
+                      bool few_positions) const;
+  Result<cudaGraphExec_t> token_graph(CudaStream& stream, State& state, std::span<const KvLayer> kv,
+                                      const RopeTable& rope, int64_t position, bool best_only) const;
+  template <class Launch>
+  Status capture(CudaStream& stream, cudaGraphExec_t& graph, const Launch& launch) const;
+
+  // cuda_fused_rows.cc: everything else. Leaves the tokens' last activations in state.xs.
+  Step plan_rows(State& state, std::span<const SequencePart> parts, const RopeTable& rope) const;
+  Status rows_step(CudaStream& stream, State& state, std::span<const SequencePart> parts, const RopeTable& rope) const;
+  Status send(CudaStream& stream, State& state, std::span<const SequencePart> parts, int64_t n_padded) const;
+  Status launch_rows(CudaStream& stream, State& state, const Step& step) const;
+  Status launch_product(const cuda::Launcher& launcher, State& state, const float* x, const float* norm,
+                        cuda::PromptProduct call, const Matrix* weight, int n_tokens, Kind kind) const;
+  Status launch_attention(CudaStream& stream, State& state, const KvLayer& kv, const Step& step, const Run& run) const;
+
+  // cuda_fused_head.cc: logits of the rows of x.
+  cuda::TokenHead head_of(const State& state, const float* x) const;
+  bool has_sketch() const;
+  Status launch_best(const cuda::Launcher& launcher, const cuda::TokenHead& head) const;
+  Status best_tokens(CudaStream& stream, State& state, const float* x, std::span<BestToken> best) const;
+  Status some_logits(CudaStream& stream, State& state, const float* x, int64_t n_best, MatrixView logits) const;
+  Status all_logits(CudaStream& stream, State& state, const float* x, MatrixView logits) const;
+  // The last rows of each part, one after the other.
+  Result<const float*> last_rows(CudaStream& stream, State& state, std::span<const SequencePart> parts) const;
+
+  cuda::Launcher launcher(const CudaStream& stream) const {
+    return {stream.get(), backend_.hopper(), backend_.n_multiprocessors()};
+  }
   int64_t d_q() const { return graph_.n_heads * graph_.head_dim; }
   int64_t d_kv() const { return graph_.n_kv_heads * graph_.head_dim; }
 
@@ -42,7 +74,8 @@ class CudaFused final : public FusedModel {
   const ModelGraph graph_;
 };
 
-// What the kernels know of a layer's cache.
+// What the kernels know of a layer's cache: of one sequence, or with pages of several.
 cuda::Cache cuda_cache(const KvLayer& kv);
+cuda::Cache paged_cuda_cache(const KvLayer& kv, int64_t n_positions, const int32_t* pages);
 
 }  // namespace bitnet

@@ -1,60 +1,115 @@
 #pragma once
 
+#include "kernels/cuda/cuda_error.h"
 #include "kernels/cuda/cuda_fused.h"
 #include "kernels/cuda/cuda_matrix.h"
 #include "kernels/cuda/fragment_layout.h"
-#include "kernels/cuda/prompt_ops.h"
 
-#include <algorithm>
-#include <limits>
+#include <array>
+#include <vector>
 
 namespace bitnet {
+
+constexpr const char* kStartingKernel = "starting a kernel";
 
 inline const cuda::TernaryWeights& weights_of(const Matrix* matrix) {
   return static_cast<const CudaTernaryMatrix*>(matrix)->weights();
 }
-inline const cuda::FloatTable& table_of(const Matrix* matrix) {
-  return static_cast<const CudaFloatMatrix*>(matrix)->table();
+inline const CudaFloatMatrix& float_matrix(const Matrix* matrix) {
+  return static_cast<const CudaFloatMatrix&>(*matrix);
 }
-
 inline cuda::Segment segment(const Matrix* matrix, float* out) {
   const cuda::TernaryWeights& w = weights_of(matrix);
   return {reinterpret_cast<const uint4*>(w.words), w.alpha, out, int(w.n_rows), int(w.n_row_tiles)};
 }
+inline cuda::Rope angles(const RopeTable& rope) { return {rope.cos, rope.sin, rope.n_pairs}; }
 
-// The logits of a step that looked for the best only.
-inline void put_best(const cuda::StepResult& result, float* logits, int64_t n) {
-  std::fill_n(logits, n, -std::numeric_limits<float>::infinity());
-  logits[result.id] = result.logit;
-}
+// Rows of a step whose attention is one launch: single tokens of several parts, or all tokens of one part.
+struct CudaFused::Run {
+  int first_row = 0, n_rows = 0;
+  int first_part = 0;
+  bool single_tokens = true;
+  int first_position = 0;  // of one part's tokens
+};
+
+// A step's rows as its kernels see them.
+struct CudaFused::Step {
+  std::span<const KvLayer> kv;
+  bool paged = false;
+  RopeTable rope;
+  int n_rows = 0;
+  std::span<const Run> runs;
+};
 
 struct CudaFused::State final : FusedState {
+  static constexpr int kBuckets = 9;  // graphs for 1, 2, 4 to kMaxParts sequences
   ~State() override {
-    for (cudaGraphExec_t graph : graphs) {
-      if (graph != nullptr) (void)cudaGraphExecDestroy(graph);
-    }
+    drop_graphs(token_graphs);
+    drop_graphs(batch_graphs);
     for (cudaEvent_t event : done) {
       if (event != nullptr) (void)cudaEventDestroy(event);
     }
+    if (sent != nullptr) (void)cudaEventDestroy(sent);
   }
-  Buffer memory, results;
-  int64_t max_tokens = 1;
-  float *x = nullptr, *q = nullptr, *k = nullptr, *v = nullptr, *attn = nullptr, *act = nullptr, *logits = nullptr;
-  float* normed = nullptr;
-  // Of several tokens together, [max_tokens, width].
-  float *xs = nullptr, *qs = nullptr, *ks = nullptr, *vs = nullptr, *attns = nullptr, *acts = nullptr;
+  static void drop_graphs(std::span<cudaGraphExec_t> graphs) {
+    for (cudaGraphExec_t& graph : graphs) {
+      if (graph != nullptr) (void)cudaGraphExecDestroy(graph);
+      graph = nullptr;
+    }
+  }
+
+  Buffer memory, host_memory;
+  int64_t max_tokens = 1, max_parts = 1, n_ctx = 1;
+  int64_t head_rows = 1;  // whose logits there is room for
+  int64_t table_stride = 0;
+  // Activations, [max_tokens, width]; a single token's are the first row's.
+  float *x = nullptr, *q = nullptr, *k = nullptr, *v = nullptr, *attn = nullptr, *act = nullptr;
   float* q_halves = nullptr;  // f16
   float* codes = nullptr;     // int8, cuda::TiledCodes
   float *inv_scales = nullptr, *sums = nullptr;
-  cuda::StepControl* control = nullptr;                   // on the device
-  cuda::StepResult* result = nullptr;                     // [2], the host's, by parity of the position
-  cuda::StepControl* start = nullptr;                     // the host's, on its way to `control`
-  cudaEvent_t done[2] = {};                               // the step of a position of that parity
-  cudaGraphExec_t graphs[2] = {};                         // a token's: with all logits, with the best only
-  const void *graph_kv = nullptr, *graph_rope = nullptr;  // what the graphs were captured with
-  int64_t last_position = -1;                             // of the last token, and the best token after it
+  // Of the head, [head_rows, width], and parts' last rows.
+  float *logits = nullptr, *normed = nullptr, *last = nullptr;
+  float* head_codes = nullptr;
+  float* panel = nullptr;  // of a head in the host's memory
+  int64_t panel_rows = 0;
+  cuda::HeadRow* head_state = nullptr;   // [max(max_parts, head_rows)]
+  cuda::StepControl* control = nullptr;  // of a single token
+  // What a step takes from the host, on the device and on its way: positions [max_parts, rounded up to a power of two],
+  // ids [max_tokens], page tables [max_parts, table_stride].
+  int32_t *ids = nullptr, *positions = nullptr, *tables = nullptr, *inputs = nullptr;
+  size_t n_inputs = 0;
+  bool tables_sent = false;
+  // The host's: results of single tokens by parity of their position, then of rows.
+  cuda::StepResult *token_results = nullptr, *results = nullptr;
+  cuda::StepControl* start = nullptr;  // on its way to `control`
+  cudaEvent_t done[2] = {};            // the step of a single token at a position of that parity
+  cudaEvent_t sent = nullptr;          // `inputs` may be written again
+
+  // Of a single token with few positions or many, without a head or with the best token; what they were captured with.
+  std::array<cudaGraphExec_t, 4> token_graphs = {};
+  const void *token_kv = nullptr, *token_rope = nullptr;
+  std::array<cudaGraphExec_t, kBuckets> batch_graphs = {};
+  const void *batch_kv = nullptr, *batch_rope = nullptr;
+  std::vector<Run> runs;  // capacity max_parts
+
+  int64_t last_position = -1;  // of the last single token, and the best token after it
   int32_t last_best = -1;
-  bool ahead = false;  // the step of last_best is on the stream already
+  bool ahead = false;    // the step of last_best is on the stream already
+  unsigned kinds = ~0u;  // of kernels that are launched: measure() wants one
 };
+
+template <class Launch>
+Status CudaFused::capture(CudaStream& stream, cudaGraphExec_t& graph, const Launch& launch) const {
+  BN_CUDA_RETURN_IF_ERROR(cudaStreamBeginCapture(stream.get(), cudaStreamCaptureModeThreadLocal), "recording a graph");
+  Status launched = launch();
+  cudaGraph_t recorded = nullptr;
+  const cudaError_t ended = cudaStreamEndCapture(stream.get(), &recorded);
+  BN_RETURN_IF_ERROR(std::move(launched));
+  BN_CUDA_RETURN_IF_ERROR(ended, "recording a graph");
+  const cudaError_t made = cudaGraphInstantiate(&graph, recorded, 0);
+  (void)cudaGraphDestroy(recorded);
+  BN_CUDA_RETURN_IF_ERROR(made, "making a graph");
+  return ok();
+}
 
 }  // namespace bitnet

@@ -1,5 +1,7 @@
 #pragma once
 
+#include "kernels/cuda/fragment_layout.h"
+
 #include <cuda_runtime.h>
 #include <cstdint>
 
@@ -43,15 +45,27 @@ struct CodeRows {
   int64_t stride = 0;
 };
 
+// A layer's keys and values, rows of row_bytes. Position p of a head stands in row
+//   page * page_rows + head * head_rows + p % kPagePositions,
+// page = pages[p / kPagePositions], or without pages p / kPagePositions: a cache of one sequence in one piece.
+constexpr int kPagePositions = 64;
 struct Cache {
-  uint8_t* k = nullptr;  // [n_kv_heads, n_ctx] rows of row_bytes
+  uint8_t* k = nullptr;
   uint8_t* v = nullptr;
   TableType type = TableType::kF16;  // kF16, kF32 or kQ8_0
   int64_t n_kv_heads = 0;
-  int64_t n_ctx = 0;
   int64_t head_dim = 0;
   int64_t row_bytes = 0;
+  int64_t n_positions = 0;  // that a sequence may have
+  int64_t page_rows = 0;
+  int64_t head_rows = 0;
+  const int32_t* pages = nullptr;
 };
+BN_HOST_DEVICE inline int64_t cache_row(const Cache& cache, int64_t head, int64_t position) {
+  const int64_t page = position / kPagePositions;
+  return (cache.pages == nullptr ? page : cache.pages[page]) * cache.page_rows + head * cache.head_rows +
+         position % kPagePositions;
+}
 
 struct Rope {
   const float* cos = nullptr;  // [n_positions, n_pairs]
@@ -59,7 +73,7 @@ struct Rope {
   int64_t n_pairs = 0;
 };
 
-// Blocks of the attention kernel that run at once; each wants n_ctx floats of scratch memory.
+// Blocks of the attention kernel that run at once; each wants cache.n_positions floats of scratch memory.
 constexpr int kAttentionBlocks = 264;
 
 // codes [n_rows, n_cols] as bytes -> tiles. The rows are the first of a row tile and those that follow.

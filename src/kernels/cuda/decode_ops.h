@@ -18,13 +18,10 @@ struct Launcher {
   int n_multiprocessors = 1;
 };
 
-// What a step starts from and leaves for the next one.
+// What a single token's step starts from and leaves for the next one.
 struct StepControl {
   int32_t token = 0;
   int32_t position = 0;
-  unsigned long long best = 0;  // of the head: ordered logit and inverted id
-  unsigned int n_blocks_done = 0;
-  unsigned int floor = 0;  // of the sketch: the ordered greatest lower bound
 };
 // In the host's memory.
 struct StepResult {
@@ -61,49 +58,80 @@ struct VectorProduct {
 bool vector_product_takes(const TernaryWeights& weights);
 cudaError_t vector_product(const Launcher& launcher, const VectorProduct& call);
 
-// Rotates q and k, appends k and v to the cache at control->position and attends to what is there.
+constexpr int kFewPositions = 128;
+// For each new token: rotates q and k, appends k and v to the token's sequence and attends to what is there.
 struct TokenAttention {
-  const float* q = nullptr;  // [n_heads * head_dim]
-  const float* k = nullptr;  // [n_kv_heads * head_dim]
+  const float* q = nullptr;  // [n_tokens, n_heads * head_dim]
+  const float* k = nullptr;  // [n_tokens, n_kv_heads * head_dim]
   const float* v = nullptr;
-  Cache cache;
+  Cache cache;  // without pages of its own where there are tables
   Rope rope;
   int n_heads = 0;
-  const StepControl* control = nullptr;
-  float* out = nullptr;  // [n_heads * head_dim]
+  int n_tokens = 1;
+  const int32_t* positions = nullptr;  // [n_tokens]; negative: a row that belongs to nobody
+  bool few_positions = false;          // all below kFewPositions: not worth a cluster
+  const int32_t* tables = nullptr;     // [n_tokens, table_stride] pages of each token's sequence
+  int table_stride = 0;
+  float* out = nullptr;  // [n_tokens, n_heads * head_dim]
 };
-size_t token_attention_bytes(const Cache& cache);  // of shared memory
-bool token_attention_takes(const Cache& cache, const Rope& rope);
+bool token_attention_takes(const Launcher& launcher, const Cache& cache, const Rope& rope, int n_heads);
 cudaError_t token_attention(const Launcher& launcher, const TokenAttention& call);
+// The same for so many tokens that they keep the whole device busy.
+bool batch_attention_takes(const Launcher& launcher, const TokenAttention& call);
+cudaError_t batch_attention(const Launcher& launcher, const TokenAttention& call);
 
 // x = the table's row control->token.
 cudaError_t token_embedding(const Launcher& launcher, const FloatTable& table, const StepControl* control, float* x);
 
-// A coarse copy of the head (head_sketch.cu); null where there is none.
+// A coarse copy of the head (head_sketch.cu); null where there is none. Codes lie as mma.m16n8k32 takes them: row tiles
+// of 16, in each column tiles of 128, in each four steps of 32 columns, in each 16 bytes a lane.
 struct Sketch {
-  const int8_t* codes = nullptr;  // [n_rows, n_cols]
-  const float* steps = nullptr;   // [n_rows] each
-  const float* errors = nullptr;
-  const float* lengths = nullptr;
+  int8_t* codes = nullptr;
+  float* steps = nullptr;  // [n_rows] each
+  float* errors = nullptr;
+  float* lengths = nullptr;
+  int n_col_tiles = 0;
 };
-void build_sketch(cudaStream_t stream, const FloatTable& table, int8_t* codes, float* steps, float* errors,
-                  float* lengths);
+size_t sketch_code_bytes(int64_t n_rows, int64_t n_cols);
+// Of table's rows, which are first_row... of the whole head. `codes` were zero.
+void build_sketch(cudaStream_t stream, const FloatTable& table, int64_t first_row, const Sketch& sketch);
 
-// All logits of norm(x), the best of them, and the control's next step: that token at the next position.
+// What the blocks of a head kernel share about one input. All zero before the first step; a step leaves it so.
+struct HeadRow {
+  unsigned long long best = 0;  // ordered logit and inverted id
+  unsigned int n_blocks_done = 0;
+  unsigned int floor = 0;  // of the sketch: the ordered greatest lower bound
+  // Of the input in 16 bits; the step after sets them anew.
+  float inv_scale = 0, length = 0, error = 0;
+};
+
+// All or the best logits of norm(x), and the best token of each.
+constexpr int kHeadTokens = 32;
 struct TokenHead {
   FloatTable table;
-  const float* x = nullptr;
+  const float* x = nullptr;  // [n_tokens, n_cols]
   const float* norm = nullptr;
   float eps = 0;
-  float* logits = nullptr;  // [n_rows]; with token_best() something else
-  float* normed = nullptr;  // [n_cols], for token_best()
+  int n_tokens = 1;
+  float* logits = nullptr;    // [n_tokens, n_rows]; with best_of_head() what it needs
+  float* normed = nullptr;    // [n_tokens, n_cols]
+  uint32_t* codes = nullptr;  // head_code_bytes(), for several tokens
   Sketch sketch;
+  HeadRow* rows = nullptr;  // [n_tokens]
+  // Of a single token's step: where it goes on. Results are then two, used in turn by position; else [n_tokens].
   StepControl* control = nullptr;
-  StepResult* result = nullptr;  // two, used in turn by position
+  StepResult* results = nullptr;
+  // token_head() in parts: the table holds rows first_row... of the head, the blocks of all parts together.
+  int64_t first_row = 0;
+  unsigned int n_blocks = 0;
 };
+size_t head_code_bytes(int64_t n_cols);
 bool token_head_takes(const FloatTable& table);
+unsigned int token_head_blocks(const Launcher& launcher, const FloatTable& table);
+// All logits of one token.
 cudaError_t token_head(const Launcher& launcher, const TokenHead& call);
-// The best only, by the sketch.
-cudaError_t token_best(const Launcher& launcher, const TokenHead& call);
+// By the sketch, at most kHeadTokens tokens: the best token of each. With n_best > 1, of one token: logits become the
+// n_best largest and all that equal the least of them; any other may be minus infinity.
+cudaError_t best_of_head(const Launcher& launcher, const TokenHead& call, int64_t n_best);
 
 }  // namespace bitnet::cuda

@@ -98,6 +98,42 @@ __device__ inline float widen(TableType type, const uint8_t* row, int64_t i) {
   return 0.0f;
 }
 
+// Row `from` as floats, by the whole block. Sixteen bytes at a time where that goes: the row may lie in the host's
+// memory.
+__device__ inline void widen_row(const FloatTable& table, const uint8_t* from, float* to) {
+  const bool halves = table.type == TableType::kF16 || table.type == TableType::kBF16;
+  if (!halves || table.n_cols % 8 != 0) {
+    for (int64_t i = threadIdx.x; i < table.n_cols; i += blockDim.x) to[i] = widen(table.type, from, i);
+    return;
+  }
+  for (int64_t i = threadIdx.x; i < table.n_cols / 8; i += blockDim.x) {
+    const uint4 raw = __ldg(reinterpret_cast<const uint4*>(from) + i);
+    const uint32_t words[4] = {raw.x, raw.y, raw.z, raw.w};
+    float values[8];
+#pragma unroll
+    for (int e = 0; e < 8; ++e) {
+      const uint16_t bits = uint16_t(e % 2 == 0 ? words[e / 2] : words[e / 2] >> 16);
+      values[e] =
+          table.type == TableType::kF16 ? __half2float(__ushort_as_half(bits)) : __uint_as_float(uint32_t(bits) << 16);
+    }
+    reinterpret_cast<float4*>(to)[2 * i] = make_float4(values[0], values[1], values[2], values[3]);
+    reinterpret_cast<float4*>(to)[2 * i + 1] = make_float4(values[4], values[5], values[6], values[7]);
+  }
+}
+
+// One block of 32 values, as quantize_q8_0() in quant/blocks.h.
+__device__ inline void store_q8_0(const float* x, uint8_t* to) {
+  float largest = 0.0f;
+  for (int i = 0; i < 32; ++i) largest = largest < fabsf(x[i]) ? fabsf(x[i]) : largest;
+  const float d = largest / 127.0f, inverse = d != 0.0f ? 1.0f / d : 0.0f;
+  *reinterpret_cast<__half*>(to) = __float2half_rn(d);
+  for (int i = 0; i < 32; ++i) {
+    float v = roundf(x[i] * inverse);
+    v = v < -127.0f ? -127.0f : v > 127.0f ? 127.0f : v;
+    to[2 + i] = uint8_t(int8_t(v == v ? v : 0.0f));
+  }
+}
+
 // The largest of `x` over the block, and the sum; every thread gets it. `shared` has room for a value a warp.
 __device__ inline float block_max(float x, float* shared) {
   for (int step = 16; step > 0; step /= 2) x = fmaxf(x, __shfl_xor_sync(kFullWarp, x, step));

@@ -1,156 +1,314 @@
 #include "kernels/cuda/best_token.cuh"
+#include "kernels/cuda/fragment_layout.h"
 #include "kernels/cuda/normed_row.cuh"
 
-// The best token without reading the whole head (numerics.md 10). Each row w has a copy w~ = step * int8 code, the
+// The best tokens without reading the whole head (numerics.md 10). Each row w has a copy w~ = step * int8 code, the
 // input x a copy x~ = (256 high + low) / scale in 16 bits. As in kernels/cpu/head_sketch.h, the exact product is within
 //   bound = |w - w~| (|x| + |x - x~|) + |w| (|x - x~| + slack |x|)
 // of the integers' product; slack, (n_cols / 16 + 64) 2^-24, covers the rounding of the exact product's lane sum and of
 // what is computed here, and lengths are enlarged by more than their own rounding. Rows whose upper bound reaches the
 // greatest lower bound get their exact product.
+//
+// The integers come from tensor cores: high and low of one input are two columns, so that one lane ends with both.
 namespace bitnet::cuda {
 namespace {
 
 constexpr int kThreads = 256;
-constexpr int kRowsAtOnce = 4;
 constexpr float kEnlarged = 1.0f + 1e-4f;
+constexpr int kColumnBytes = kTileCols;  // of a column in a column tile
 
 __device__ inline float warp_sum(float x) {
   for (int step = 16; step > 0; step /= 2) x += __shfl_xor_sync(kFullWarp, x, step);
   return x;
 }
 
-// A warp: one row.
-__global__ void build_kernel(FloatTable table, int8_t* codes, float* steps, float* errors, float* lengths) {
-  const int64_t row = int64_t(blockIdx.x) * (blockDim.x / 32) + threadIdx.x / 32;
+// A warp: one row. A lane has four columns at a time.
+__global__ void build_kernel(FloatTable table, int64_t first_row, Sketch sketch) {
+  const int64_t i_row = int64_t(blockIdx.x) * (blockDim.x / 32) + threadIdx.x / 32, row = first_row + i_row;
   const int lane = int(threadIdx.x % 32);
-  if (row >= table.n_rows) return;
-  const uint8_t* const from = table.data + row * table.row_bytes;
+  if (i_row >= table.n_rows) return;
+  const uint8_t* const from = table.data + i_row * table.row_bytes;
   float absmax = 0.0f;
   for (int64_t i = lane; i < table.n_cols; i += 32) absmax = fmaxf(absmax, fabsf(widen(table.type, from, i)));
   for (int step = 16; step > 0; step /= 2) absmax = fmaxf(absmax, __shfl_xor_sync(kFullWarp, absmax, step));
   const float step = absmax / 127.0f, inverse = step > 0.0f ? 1.0f / step : 0.0f;
   float error = 0.0f, length = 0.0f;
-  for (int64_t i = lane; i < table.n_cols; i += 32) {
-    const float w = widen(table.type, from, i);
-    const int code = max(-127, min(127, __float2int_rn(w * inverse)));
-    codes[row * table.n_cols + i] = int8_t(code);
-    const float off = w - step * float(code);
-    error += off * off;
-    length += w * w;
+  for (int64_t i = 4 * lane; i < table.n_cols; i += 128) {
+    uint32_t word = 0;
+#pragma unroll
+    for (int b = 0; b < 4; ++b) {
+      const float w = widen(table.type, from, i + b);
+      const int code = max(-127, min(127, __float2int_rn(w * inverse)));
+      word |= uint32_t(uint8_t(code)) << (8 * b);
+      const float off = w - step * float(code);
+      error += off * off;
+      length += w * w;
+    }
+    const int c = int(i % 32);
+    const int64_t step_at = (row / 16 * sketch.n_col_tiles + i / 128) * 4 + i % 128 / 32;
+    reinterpret_cast<uint32_t*>(
+        sketch.codes)[(step_at * 32 + row % 8 * 4 + c % 16 / 4) * 4 + row % 16 / 8 + c / 16 * 2] = word;
   }
   error = warp_sum(error);
   length = warp_sum(length);
   if (lane > 0) return;
-  steps[row] = step;
-  errors[row] = sqrtf(error) * kEnlarged + 1e-6f * sqrtf(length);
-  lengths[row] = sqrtf(length) * kEnlarged;
+  sketch.steps[row] = step;
+  sketch.errors[row] = sqrtf(error) * kEnlarged + 1e-6f * sqrtf(length);
+  sketch.lengths[row] = sqrtf(length) * kEnlarged;
 }
 
-__device__ inline int dp4a_s8(uint32_t a, uint32_t b, int c) { return __dp4a(int(a), int(b), c); }
-
-__device__ inline unsigned order(float x) {
-  const unsigned bits = __float_as_uint(x);
-  return bits >> 31 ? ~bits : bits | 0x80000000u;
+// How far a product may be from the exact one.
+struct Input {
+  float inv_scale, length, error, slack;
+};
+__device__ inline float bound_of(const Sketch& sketch, int64_t row, const Input& x) {
+  return (sketch.errors[row] * (x.length + x.error) + sketch.lengths[row] * (x.error + x.slack * x.length)) * kEnlarged;
 }
-__device__ inline float unordered(unsigned bits) { return __uint_as_float(bits >> 31 ? bits & 0x7fffffffu : ~bits); }
+__device__ inline float slack_of(int n_cols) { return float(n_cols / 16 + 64) * 0x1p-24f; }
 
-__global__ void __launch_bounds__(kThreads) bound_kernel(const __grid_constant__ TokenHead call) {
-  extern __shared__ __align__(16) float memory[];
-  __shared__ float shared[kThreads / 32];
-  __shared__ float sums[2][kThreads / 32];
-  const int n_cols = int(call.table.n_cols), n_fours = n_cols / 4;
-  const int tid = int(threadIdx.x), warp = tid / 32, lane = tid % 32;
-  float* const x = memory;
-  uint32_t* const high = reinterpret_cast<uint32_t*>(memory + n_cols);  // [n_cols] int8, over the squares
-  uint32_t* const low = high + n_fours;
-  launch_dependents();
-  wait_for_dependencies();
-  load_normed_row(call.x, call.norm, call.eps, n_cols, x, memory + n_cols);
+// Word j of 128 columns' codes in a column of a column tile. Lane t reads its eight words as two pieces of 16 bytes;
+// in odd columns their halves change places, which keeps a quarter warp's pieces in different banks.
+__device__ inline int column_word(int j, int column) {
+  const int at = fragment_word(j), half = at % 8 / 4;
+  return (half ^ (column & 1)) * 16 + at / 8 * 4 + at % 4;
+}
+
+// The codes of x [n_cols] in shared memory, by the whole block, as columns 2 token and 2 token + 1 of n_columns. The
+// caller has a barrier in front of it and behind it.
+__device__ inline Input put_codes(const float* x, int n_cols, int token, int n_columns, uint32_t* codes) {
+  __shared__ float shared[32];
+  __shared__ float sums[2][32];
+  const int tid = int(threadIdx.x), n_threads = int(blockDim.x), n_warps = n_threads / 32, n_fours = n_cols / 4;
   float absmax = 0.0f;
-  for (int i = tid; i < n_fours; i += kThreads) {
+  for (int i = tid; i < n_fours; i += n_threads) {
     const float4 v = reinterpret_cast<const float4*>(x)[i];
-    if (blockIdx.x == 0) reinterpret_cast<float4*>(call.normed)[i] = v;
     absmax = fmaxf(absmax, fmaxf(fmaxf(fabsf(v.x), fabsf(v.y)), fmaxf(fabsf(v.z), fabsf(v.w))));
   }
   absmax = block_max(absmax, shared);
   const float scale = absmax > 0.0f ? 32512.0f / absmax : 0.0f, inv_scale = absmax / 32512.0f;
   float length = 0.0f, error = 0.0f;
-  for (int i = tid; i < n_fours; i += kThreads) {
-    const float4 four = reinterpret_cast<const float4*>(x)[i];
-    const float v[4] = {four.x, four.y, four.z, four.w};
-    uint32_t high_word = 0, low_word = 0;
+  for (int i = tid; i < n_tiles(n_cols, kTileCols) * 32; i += n_threads) {
+    uint32_t high = 0, low = 0;
+    if (i < n_fours) {
+      const float4 four = reinterpret_cast<const float4*>(x)[i];
+      const float v[4] = {four.x, four.y, four.z, four.w};
 #pragma unroll
-    for (int e = 0; e < 4; ++e) {
-      const int q = __float2int_rn(v[e] * scale), h = (q + 128) >> 8;
-      high_word |= uint32_t(uint8_t(h)) << (8 * e);
-      low_word |= uint32_t(uint8_t(q - h * 256)) << (8 * e);
-      const float off = v[e] - float(q) * inv_scale;
-      length += v[e] * v[e];
-      error += off * off;
+      for (int e = 0; e < 4; ++e) {
+        const int q = __float2int_rn(v[e] * scale), h = (q + 128) >> 8;
+        high |= uint32_t(uint8_t(h)) << (8 * e);
+        low |= uint32_t(uint8_t(q - h * 256)) << (8 * e);
+        const float off = v[e] - float(q) * inv_scale;
+        length += v[e] * v[e];
+        error += off * off;
+      }
     }
-    high[i] = high_word;
-    low[i] = low_word;
+    uint32_t* const to = codes + (size_t(i / 32) * n_columns + 2 * token) * (kColumnBytes / 4);
+    to[column_word(i % 32, 0)] = high;
+    to[kColumnBytes / 4 + column_word(i % 32, 1)] = low;
   }
   length = warp_sum(length);
   error = warp_sum(error);
-  if (lane == 0) sums[0][warp] = length, sums[1][warp] = error;
+  if (tid % 32 == 0) sums[0][tid / 32] = length, sums[1][tid / 32] = error;
   __syncthreads();
   length = error = 0.0f;
-  for (int i = 0; i < kThreads / 32; ++i) length += sums[0][i], error += sums[1][i];
-  const float x_length = sqrtf(length) * kEnlarged, x_error = sqrtf(error) * kEnlarged + 1e-6f * x_length;
-  const float slack = float(n_cols / 16 + 64) * 0x1p-24f;
-
-  const int n_vectors = n_cols / 16;
-  const int64_t n_rows = call.table.n_rows, stride = int64_t(gridDim.x) * (kThreads / 32) * kRowsAtOnce;
-  float floor = -INFINITY;
-  for (int64_t row = (int64_t(blockIdx.x) * (kThreads / 32) + warp) * kRowsAtOnce; row < n_rows; row += stride) {
-    int highs[kRowsAtOnce] = {}, lows[kRowsAtOnce] = {};
-#pragma unroll 5
-    for (int j = lane; j < n_vectors; j += 32) {
-      const uint4 h = reinterpret_cast<const uint4*>(high)[j], l = reinterpret_cast<const uint4*>(low)[j];
-#pragma unroll
-      for (int r = 0; r < kRowsAtOnce; ++r) {
-        const int64_t at = row + r < n_rows ? row + r : row;
-        const uint4 w = __ldg(reinterpret_cast<const uint4*>(call.sketch.codes + at * n_cols) + j);
-        highs[r] = dp4a_s8(w.w, h.w, dp4a_s8(w.z, h.z, dp4a_s8(w.y, h.y, dp4a_s8(w.x, h.x, highs[r]))));
-        lows[r] = dp4a_s8(w.w, l.w, dp4a_s8(w.z, l.z, dp4a_s8(w.y, l.y, dp4a_s8(w.x, l.x, lows[r]))));
-      }
-    }
-    float product = 0.0f;
-#pragma unroll
-    for (int r = 0; r < kRowsAtOnce; ++r) {
-      const int h = __reduce_add_sync(kFullWarp, highs[r]), l = __reduce_add_sync(kFullWarp, lows[r]);
-      if (lane == r) product = 256.0f * float(h) + float(l);
-    }
-    if (lane < kRowsAtOnce && row + lane < n_rows) {
-      const int64_t at = row + lane;
-      const float about = (product * inv_scale) * call.sketch.steps[at];
-      const float bound =
-          (call.sketch.errors[at] * (x_length + x_error) + call.sketch.lengths[at] * (x_error + slack * x_length)) *
-          kEnlarged;
-      call.logits[at] = about + bound;
-      floor = fmaxf(floor, about - bound);
-    }
-  }
-  floor = block_max(floor, shared);
-  if (tid == 0) atomicMax(&call.control->floor, order(floor));
+  for (int i = 0; i < n_warps; ++i) length += sums[0][i], error += sums[1][i];
+  const float x_length = sqrtf(length) * kEnlarged;
+  return {inv_scale, x_length, sqrtf(error) * kEnlarged + 1e-6f * x_length, slack_of(n_cols)};
 }
 
-__global__ void __launch_bounds__(kThreads) choose_kernel(const __grid_constant__ TokenHead call) {
+__device__ inline void remember(const Input& x, HeadRow* row) {
+  row->inv_scale = x.inv_scale;
+  row->length = x.length;
+  row->error = x.error;
+}
+
+// A block: one of several tokens.
+__global__ void __launch_bounds__(kThreads) codes_kernel(const __grid_constant__ TokenHead call, int n_columns) {
   extern __shared__ __align__(16) float memory[];
-  const int n_cols = int(call.table.n_cols), tid = int(threadIdx.x), lane = tid % 32;
-  float* const x = memory;
-  uint8_t* const row_bytes = reinterpret_cast<uint8_t*>(memory + n_cols) + tid / 32 * call.table.row_bytes;
+  const int n_cols = int(call.table.n_cols), token = int(blockIdx.x);
   launch_dependents();
   wait_for_dependencies();
-  for (int i = tid; i < n_cols / 4; i += kThreads) reinterpret_cast<float4*>(x)[i] = load4(call.normed + 4 * i);
+  load_normed_row(call.x + int64_t(token) * n_cols, call.norm, call.eps, n_cols, memory, memory + n_cols);
   __syncthreads();
-  const float floor = unordered(*const_cast<const volatile unsigned*>(&call.control->floor));
+  for (int i = int(threadIdx.x); i < n_cols; i += kThreads) call.normed[int64_t(token) * n_cols + i] = memory[i];
+  const Input x = put_codes(memory, n_cols, token, n_columns, call.codes);
+  if (threadIdx.x == 0) remember(x, call.rows + token);
+}
+
+__device__ inline void mma_s8s8(int (&acc)[4], const uint4& a, uint32_t b0, uint32_t b1) {
+  asm volatile("mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+               : "+r"(acc[0]), "+r"(acc[1]), "+r"(acc[2]), "+r"(acc[3])
+               : "r"(a.x), "r"(a.y), "r"(a.z), "r"(a.w), "r"(b0), "r"(b1));
+}
+__device__ inline uint4 load_streaming(const uint4* p) {
+  uint4 v;
+  asm volatile("ld.global.nc.L1::no_allocate.L2::256B.v4.u32 {%0,%1,%2,%3}, [%4];"
+               : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
+               : "l"(p));
+  return v;
+}
+
+__host__ __device__ constexpr int bound_threads(int columns) { return columns == 1 ? 256 : 512; }
+
+// Upper bounds of all products with up to 4 kColumns tokens, and their greatest lower bounds. A warp: one row tile
+// after the other. A single token's input is normed and quantised here, by every block.
+template <int kColumns>
+__global__ void __launch_bounds__(bound_threads(kColumns), kColumns == 1   ? 4
+                                                           : kColumns == 2 ? 2
+                                                                           : 1)
+    bound_kernel(const __grid_constant__ TokenHead call) {
+  constexpr int kBlock = bound_threads(kColumns);
+  extern __shared__ __align__(128) uint32_t codes[];  // [n_col_tiles, 8 kColumns] columns
+  __shared__ Input inputs[4 * kColumns];
+  __shared__ unsigned floors[4 * kColumns];
+  const int n_cols = int(call.table.n_cols), n_col_tiles = call.sketch.n_col_tiles;
+  const int tid = int(threadIdx.x), lane = tid % 32, g = lane / 4, t = lane % 4;
+  const int n_code_words = n_col_tiles * 8 * kColumns * (kColumnBytes / 4);
+  if (tid < 4 * kColumns) floors[tid] = 0;
+  // The first codes come to the cache while the input is still being computed.
+  const int64_t first_tile = int64_t(blockIdx.x) * (kBlock / 32) + tid / 32;
+  if (first_tile < (call.table.n_rows + 15) / 16) {
+    const int64_t tile_bytes = int64_t(n_col_tiles) * 16 * kTileCols;
+    for (int64_t at = lane * 128; at < min(tile_bytes, int64_t{8192}); at += 32 * 128) {
+      prefetch(call.sketch.codes + first_tile * tile_bytes + at);
+    }
+  }
+  launch_dependents();
+  wait_for_dependencies();
+  if (kColumns == 1 && call.codes == nullptr) {
+    float* const x = reinterpret_cast<float*>(codes + n_code_words);
+    for (int i = tid; i < n_code_words; i += kBlock) codes[i] = 0;
+    load_normed_row(call.x, call.norm, call.eps, n_cols, x, x + n_cols);
+    __syncthreads();
+    if (blockIdx.x == 0) {
+      for (int i = tid; i < n_cols; i += kBlock) call.normed[i] = x[i];
+    }
+    const Input input = put_codes(x, n_cols, 0, 8, codes);
+    if (tid == 0) {
+      inputs[0] = input;
+      if (blockIdx.x == 0) remember(input, call.rows);
+    }
+  } else {
+    for (int i = tid; i < n_code_words / 4; i += kBlock) {
+      async_copy16(codes + 4 * i, call.codes + 4 * i);
+    }
+    async_commit();
+    if (tid < call.n_tokens) {
+      const HeadRow& row = call.rows[tid];
+      inputs[tid] = {load1(&row.inv_scale), load1(&row.length), load1(&row.error), slack_of(n_cols)};
+    }
+    async_wait<0>();
+  }
+  __syncthreads();
+
+  const int64_t n_rows = call.table.n_rows, n_row_tiles = (n_rows + 15) / 16;
+  const uint4* const columns = reinterpret_cast<const uint4*>(codes) + g * (kColumnBytes / 16) + t;
+  float floor[kColumns];
+#pragma unroll
+  for (int c = 0; c < kColumns; ++c) floor[c] = -INFINITY;
+  for (int64_t tile = int64_t(blockIdx.x) * (kBlock / 32) + tid / 32; tile < n_row_tiles;
+       tile += int64_t(gridDim.x) * (kBlock / 32)) {
+    const uint4* const from = reinterpret_cast<const uint4*>(call.sketch.codes) + tile * n_col_tiles * 128 + lane;
+    int acc[kColumns][4] = {};
+    uint4 next[4];
+#pragma unroll
+    for (int s = 0; s < 4; ++s) next[s] = load_streaming(from + s * 32);
+#pragma unroll 2
+    for (int k = 0; k < n_col_tiles; ++k) {
+      uint4 a[4];
+#pragma unroll
+      for (int s = 0; s < 4; ++s) a[s] = next[s];
+      const int ahead = min(k + 1, n_col_tiles - 1);
+#pragma unroll
+      for (int s = 0; s < 4; ++s) next[s] = load_streaming(from + (ahead * 4 + s) * 32);
+#pragma unroll
+      for (int c = 0; c < kColumns; ++c) {
+        const uint4* const column = columns + (k * kColumns + c) * (8 * kColumnBytes / 16);
+        const uint4 low = column[(g & 1) * 4], high = column[(~g & 1) * 4];
+        mma_s8s8(acc[c], a[0], low.x, low.y);
+        mma_s8s8(acc[c], a[1], low.z, low.w);
+        mma_s8s8(acc[c], a[2], high.x, high.y);
+        mma_s8s8(acc[c], a[3], high.z, high.w);
+      }
+    }
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      const int64_t row = tile * 16 + half * 8 + g;
+      if (row >= n_rows) continue;
+      const float step = call.sketch.steps[row];
+#pragma unroll
+      for (int c = 0; c < kColumns; ++c) {
+        const int token = c * 4 + t;
+        if (token >= call.n_tokens) continue;
+        const Input& x = inputs[token];
+        const float product = 256.0f * float(acc[c][2 * half]) + float(acc[c][2 * half + 1]);
+        const float about = (product * x.inv_scale) * step, bound = bound_of(call.sketch, row, x);
+        call.logits[token * n_rows + row] = about + bound;
+        floor[c] = fmaxf(floor[c], about - bound);
+      }
+    }
+  }
+#pragma unroll
+  for (int c = 0; c < kColumns; ++c) {
+    for (int step = 4; step < 32; step *= 2) floor[c] = fmaxf(floor[c], __shfl_xor_sync(kFullWarp, floor[c], step));
+    if (g == 0) atomicMax(&floors[c * 4 + t], ordered(floor[c]));
+  }
+  __syncthreads();
+  if (tid < call.n_tokens) atomicMax(&call.rows[tid].floor, floors[tid]);
+}
+
+// The floor becomes the n_best-th largest lower bound: its bits are found eight at a time, by one block.
+__global__ void __launch_bounds__(1024) nth_floor_kernel(const __grid_constant__ TokenHead call, int64_t n_best) {
+  __shared__ unsigned counts[256];
+  __shared__ unsigned shared_prefix;
+  __shared__ int64_t shared_left;
+  const int tid = int(threadIdx.x);
+  wait_for_dependencies();
+  const HeadRow& row = call.rows[0];
+  const Input x = {load1(&row.inv_scale), load1(&row.length), load1(&row.error), slack_of(int(call.table.n_cols))};
+  if (tid == 0) shared_prefix = 0, shared_left = n_best;
+  for (int shift = 24; shift >= 0; shift -= 8) {
+    if (tid < 256) counts[tid] = 0;
+    __syncthreads();
+    const unsigned prefix = shared_prefix;
+    for (int64_t i = tid; i < call.table.n_rows; i += 1024) {
+      const unsigned bits = ordered(load1(call.logits + i) - 2.0f * bound_of(call.sketch, i, x) * kEnlarged);
+      if (shift == 24 || bits >> (shift + 8) == prefix >> (shift + 8)) atomicAdd(&counts[bits >> shift & 255u], 1u);
+    }
+    __syncthreads();
+    if (tid == 0) {
+      int64_t left = shared_left;
+      int digit = 255;
+      for (; digit > 0 && int64_t(counts[digit]) < left; --digit) left -= counts[digit];
+      shared_prefix = prefix | unsigned(digit) << shift;
+      shared_left = left;
+    }
+    __syncthreads();
+  }
+  if (tid == 0) call.rows[0].floor = n_best < call.table.n_rows ? shared_prefix : 0;
+}
+
+// The exact products of all rows whose upper bound reaches the floor. Blocks in y: the tokens.
+__global__ void __launch_bounds__(kThreads) choose_kernel(const __grid_constant__ TokenHead call, bool put_logits) {
+  extern __shared__ __align__(16) float memory[];
+  const int n_cols = int(call.table.n_cols), tid = int(threadIdx.x), lane = tid % 32, token = int(blockIdx.y);
+  float* const x = memory;
+  uint8_t* const row_bytes = reinterpret_cast<uint8_t*>(memory + n_cols) + tid / 32 * call.table.row_bytes;
+  float* const logits = call.logits + int64_t(token) * call.table.n_rows;
+  launch_dependents();
+  wait_for_dependencies();
+  for (int i = tid; i < n_cols / 4; i += kThreads) {
+    reinterpret_cast<float4*>(x)[i] = load4(call.normed + int64_t(token) * n_cols + 4 * i);
+  }
+  __syncthreads();
+  const float floor = unordered(*const_cast<const volatile unsigned*>(&call.rows[token].floor));
   const int64_t n_rows = call.table.n_rows, stride = int64_t(gridDim.x) * kThreads;
   unsigned long long best = 0;
   for (int64_t first = int64_t(blockIdx.x) * kThreads + tid / 32 * 32; first < n_rows; first += stride) {
     bool candidate = false;  // NaN is one
-    if (first + lane < n_rows) candidate = !(load1(call.logits + first + lane) < floor);
+    const bool there = first + lane < n_rows;
+    if (there) candidate = !(load1(logits + first + lane) < floor);
+    float mine = -INFINITY;
     for (unsigned left = __ballot_sync(kFullWarp, candidate); left != 0; left &= left - 1) {
       const int64_t row = first + __ffs(int(left)) - 1;
       const uint4* const from = reinterpret_cast<const uint4*>(call.table.data + row * call.table.row_bytes);
@@ -164,27 +322,61 @@ __global__ void __launch_bounds__(kThreads) choose_kernel(const __grid_constant_
       sum = sum_lanes(sum);
       const unsigned long long key = ordered_logit(sum, int(row));
       best = key > best ? key : best;
+      if (first + lane == row) mine = sum;
       __syncwarp();
     }
+    if (put_logits && there) logits[first + lane] = mine;
   }
-  finish_best(call, best);
+  finish_best(call, token, gridDim.x, best);
+}
+
+template <int kColumns>
+cudaError_t launch_bound(const Launcher& launcher, const TokenHead& call) {
+  const size_t n_cols = size_t(call.table.n_cols);
+  size_t n_bytes = size_t(call.sketch.n_col_tiles) * 8 * kColumns * kColumnBytes;
+  if (call.codes == nullptr) n_bytes += n_cols * 4 + squares_bytes(int(n_cols));
+  const int per_multiprocessor = kColumns == 1 ? 4 : kColumns == 2 ? 2 : 1;
+  return launch_kernel(launcher, dim3(unsigned(per_multiprocessor * launcher.n_multiprocessors)),
+                       dim3(bound_threads(kColumns)), n_bytes, bound_kernel<kColumns>, call);
 }
 
 }  // namespace
 
-void build_sketch(cudaStream_t stream, const FloatTable& table, int8_t* codes, float* steps, float* errors,
-                  float* lengths) {
-  build_kernel<<<unsigned((table.n_rows + 7) / 8), 256, 0, stream>>>(table, codes, steps, errors, lengths);
+size_t sketch_code_bytes(int64_t n_rows, int64_t n_cols) {
+  return size_t(n_tiles(n_rows, 16) * n_tiles(n_cols, kTileCols)) * 16 * kTileCols;
 }
 
-cudaError_t token_best(const Launcher& launcher, const TokenHead& call) {
-  const size_t n_cols = size_t(call.table.n_cols), squares = squares_bytes(int(n_cols));
-  const size_t bound_bytes = n_cols * 4 + (squares > 2 * n_cols ? squares : 2 * n_cols);
-  const cudaError_t error = launch_kernel(launcher, dim3(unsigned(3 * launcher.n_multiprocessors)), dim3(kThreads),
-                                          bound_bytes, bound_kernel, call);
+void build_sketch(cudaStream_t stream, const FloatTable& table, int64_t first_row, const Sketch& sketch) {
+  build_kernel<<<unsigned((table.n_rows + 7) / 8), 256, 0, stream>>>(table, first_row, sketch);
+}
+
+size_t head_code_bytes(int64_t n_cols) { return size_t(n_tiles(n_cols, kTileCols)) * 2 * kHeadTokens * kColumnBytes; }
+
+cudaError_t best_of_head(const Launcher& launcher, const TokenHead& wanted, int64_t n_best) {
+  TokenHead call = wanted;
+  const size_t n_cols = size_t(call.table.n_cols);
+  cudaError_t error = cudaSuccess;
+  if (call.n_tokens == 1) {
+    call.codes = nullptr;
+    error = launch_bound<1>(launcher, call);
+  } else {
+    const int n_columns = call.n_tokens <= 4 ? 8 : call.n_tokens <= 8 ? 16 : call.n_tokens <= 16 ? 32 : 64;
+    error = launch_kernel(launcher, dim3(unsigned(call.n_tokens)), dim3(kThreads),
+                          n_cols * 4 + squares_bytes(int(n_cols)), codes_kernel, call, n_columns);
+    if (error != cudaSuccess) return error;
+    error = n_columns == 8    ? launch_bound<1>(launcher, call)
+            : n_columns == 16 ? launch_bound<2>(launcher, call)
+            : n_columns == 32 ? launch_bound<4>(launcher, call)
+                              : launch_bound<8>(launcher, call);
+  }
   if (error != cudaSuccess) return error;
-  return launch_kernel(launcher, dim3(unsigned(launcher.n_multiprocessors)), dim3(kThreads),
-                       n_cols * 4 + kThreads / 32 * size_t(call.table.row_bytes), choose_kernel, call);
+  if (n_best > 1) {
+    error = launch_kernel(launcher, dim3(1), dim3(1024), 0, nth_floor_kernel, call, n_best);
+    if (error != cudaSuccess) return error;
+  }
+  const int n_blocks = launcher.n_multiprocessors / call.n_tokens;
+  return launch_kernel(launcher, dim3(unsigned(n_blocks > 8 ? n_blocks : 8), unsigned(call.n_tokens)), dim3(kThreads),
+                       n_cols * 4 + kThreads / 32 * size_t(call.table.row_bytes), choose_kernel, call, n_best > 1);
 }
 
 }  // namespace bitnet::cuda

@@ -62,10 +62,10 @@ __device__ inline void async_wait() {
 }
 
 // All kernels of a step want the same split of a multiprocessor's memory: changing it would make each wait until the
-// one in front of it has left.
+// one in front of it has left. `cluster`: blocks, in x, that form one.
 template <class... Parameters, class... Arguments>
-cudaError_t launch_kernel(const Launcher& launcher, dim3 grid, dim3 block, size_t shared_bytes,
-                          void (*kernel)(Parameters...), const Arguments&... arguments) {
+cudaError_t launch_cluster(const Launcher& launcher, int cluster, dim3 grid, dim3 block, size_t shared_bytes,
+                           void (*kernel)(Parameters...), const Arguments&... arguments) {
   const void* const function = reinterpret_cast<const void*>(kernel);
   cudaError_t error =
       cudaFuncSetAttribute(function, cudaFuncAttributePreferredSharedMemoryCarveout, cudaSharedmemCarveoutMaxShared);
@@ -78,12 +78,25 @@ cudaError_t launch_kernel(const Launcher& launcher, dim3 grid, dim3 block, size_
   config.blockDim = block;
   config.dynamicSmemBytes = shared_bytes;
   config.stream = launcher.stream;
-  cudaLaunchAttribute attribute;
-  attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
-  attribute.val.programmaticStreamSerializationAllowed = 1;
-  config.attrs = &attribute;
-  config.numAttrs = launcher.dependent ? 1 : 0;
+  cudaLaunchAttribute attributes[2];
+  if (launcher.dependent) {
+    cudaLaunchAttribute& attribute = attributes[config.numAttrs++];
+    attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+    attribute.val.programmaticStreamSerializationAllowed = 1;
+  }
+  if (cluster > 1) {
+    cudaLaunchAttribute& attribute = attributes[config.numAttrs++];
+    attribute.id = cudaLaunchAttributeClusterDimension;
+    attribute.val.clusterDim.x = unsigned(cluster);
+    attribute.val.clusterDim.y = attribute.val.clusterDim.z = 1;
+  }
+  config.attrs = attributes;
   return cudaLaunchKernelEx(&config, kernel, Parameters(arguments)...);
+}
+template <class... Parameters, class... Arguments>
+cudaError_t launch_kernel(const Launcher& launcher, dim3 grid, dim3 block, size_t shared_bytes,
+                          void (*kernel)(Parameters...), const Arguments&... arguments) {
+  return launch_cluster(launcher, 1, grid, block, shared_bytes, kernel, arguments...);
 }
 
 __device__ inline void prefetch(const void* global) { asm volatile("prefetch.global.L2 [%0];" ::"l"(global)); }
@@ -93,6 +106,14 @@ __device__ inline float4 load4(const float* p) {
   float4 v;
   asm volatile("ld.global.v4.f32 {%0,%1,%2,%3}, [%4];"
                : "=f"(v.x), "=f"(v.y), "=f"(v.z), "=f"(v.w)
+               : "l"(p)
+               : "memory");
+  return v;
+}
+__device__ inline uint4 load_words(const void* p) {
+  uint4 v;
+  asm volatile("ld.global.v4.u32 {%0,%1,%2,%3}, [%4];"
+               : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
                : "l"(p)
                : "memory");
   return v;

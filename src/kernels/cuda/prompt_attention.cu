@@ -25,7 +25,7 @@ __global__ void __launch_bounds__(kRopeThreads) prompt_rope_kernel(const __grid_
     call.q_out[token * q_cols + i] = __float2half_rn(rotated(call.q + token * q_cols + i / d * d, i % d) * scale);
   }
   for (int i = int(threadIdx.x); i < kv_cols; i += kRopeThreads) {
-    const int64_t at = (int64_t(i / d) * call.cache.n_ctx + position) * d + i % d;
+    const int64_t at = cache_row(call.cache, i / d, position) * d + i % d;
     reinterpret_cast<__half*>(call.cache.k)[at] = __float2half_rn(rotated(call.k + token * kv_cols + i / d * d, i % d));
     reinterpret_cast<__half*>(call.cache.v)[at] = __float2half_rn(call.v[token * kv_cols + i]);
   }
@@ -74,21 +74,22 @@ __global__ void __launch_bounds__(kThreads) prompt_attention_kernel(const __grid
   const int block = n_blocks - 1 - int(blockIdx.x);  // the longest first
   const int kv_head = head / (call.n_heads / int(call.cache.n_kv_heads)), first_token = block * kQueries;
   const int n_seen = call.first_position + min(first_token + kQueries, call.n_tokens);
-  const int64_t plane = int64_t(kv_head) * call.cache.n_ctx * kDim;
-  const __half* const keys = reinterpret_cast<const __half*>(call.cache.k) + plane;
-  const __half* const values = reinterpret_cast<const __half*>(call.cache.v) + plane;
+  const __half* const keys = reinterpret_cast<const __half*>(call.cache.k);
+  const __half* const values = reinterpret_cast<const __half*>(call.cache.v);
   // Pieces of 16 bytes stand at piece ^ (row & 7).
   const auto place = [](int row, int piece) { return uint32_t(row * kRow_bytes + ((piece ^ (row & 7)) << 4)); };
   const uint32_t base = shared_address(memory);
   launch_dependents();
   wait_for_dependencies();
 
+  static_assert(kKeys == kPagePositions, "a tile of keys is a page");
   const auto fetch = [&](const __half* from, int first, uint8_t* to) {
+    const __half* const page = from + cache_row(call.cache, kv_head, first) * kDim;
     for (int i = tid; i < kKeys * kPieces; i += kThreads) {
       const int row = i / kPieces, piece = i % kPieces;
       // Rows that nobody has seen repeat the last one: their products are masked.
-      const int at = min(first + row, n_seen - 1);
-      async_copy16(to + place(row, piece), from + int64_t(at) * kDim + piece * 8);
+      const int at = min(row, n_seen - 1 - first);
+      async_copy16(to + place(row, piece), page + at * kDim + piece * 8);
     }
   };
   // Queries to shared memory, then to registers.

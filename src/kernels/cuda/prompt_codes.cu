@@ -8,8 +8,9 @@ namespace {
 constexpr int kThreads = 256;
 constexpr int kMaxFours = 18;
 
-// A block: one token. A thread has kFours times four columns.
-template <int kFours>
+// A block: one token. A thread has kFours times four columns. kAhead: it has the registers to fetch the norm's weights
+// before the input is there.
+template <int kFours, bool kAhead>
 __global__ void __launch_bounds__(kThreads)
     normed_codes_kernel(const float* x, const float* norm, float eps, const __grid_constant__ TiledCodes out) {
   extern __shared__ __align__(16) float squares[];
@@ -17,6 +18,12 @@ __global__ void __launch_bounds__(kThreads)
   __shared__ int shared_sum[kThreads / 32];
   const int tid = int(threadIdx.x), token = int(blockIdx.x), n_fours = out.n_cols / 4;
   const int stride = square_stride(out.n_cols);
+  const auto weight_at = [&](int at) { return __ldg(reinterpret_cast<const float4*>(norm) + at); };
+  float4 weights[kAhead ? kFours : 1];
+  if (kAhead && norm != nullptr) {
+#pragma unroll
+    for (int i = 0; i < (kAhead ? kFours : 0); ++i) weights[i] = weight_at(min(tid + i * kThreads, n_fours - 1));
+  }
   launch_dependents();
   wait_for_dependencies();
   float4 v[kFours];
@@ -36,7 +43,7 @@ __global__ void __launch_bounds__(kThreads)
 #pragma unroll
     for (int i = 0; i < kFours; ++i) {
       const int at = tid + i * kThreads;
-      if (at < n_fours) v[i] = scaled(v[i], r, __ldg(reinterpret_cast<const float4*>(norm) + at));
+      if (at < n_fours) v[i] = scaled(v[i], r, kAhead ? weights[kAhead ? i : 0] : weight_at(at));
     }
   }
   float absmax = 0.0f;
@@ -45,8 +52,10 @@ __global__ void __launch_bounds__(kThreads)
     absmax = fmaxf(absmax, fmaxf(fmaxf(fabsf(v[i].x), fabsf(v[i].y)), fmaxf(fabsf(v[i].z), fabsf(v[i].w))));
   }
   const float scale = quantizing_scale(block_max(absmax, shared));
-  int8_t* const block = out.codes + int64_t(token / kTokenBlock) * out.n_col_tiles * (kTokenBlock * kTileCols);
   const int row = token % kTokenBlock;
+  int8_t* const block =
+      out.codes + (out.fragments ? int64_t(token) * out.n_col_tiles * kTileCols
+                                 : int64_t(token / kTokenBlock) * out.n_col_tiles * (kTokenBlock * kTileCols));
   int sum = 0;
 #pragma unroll
   for (int i = 0; i < kFours; ++i) {
@@ -56,8 +65,9 @@ __global__ void __launch_bounds__(kThreads)
         uint32_t(uint8_t(int(quantized(v[i].x, scale)))) | uint32_t(uint8_t(int(quantized(v[i].y, scale)))) << 8 |
         uint32_t(uint8_t(int(quantized(v[i].z, scale)))) << 16 | uint32_t(uint8_t(int(quantized(v[i].w, scale)))) << 24;
     const int piece = at % 32 / 4 ^ (row & 7);
-    *reinterpret_cast<uint32_t*>(block + at / 32 * (kTokenBlock * kTileCols) + row * kTileCols + piece * 16 +
-                                 at % 4 * 4) = word;
+    const int place = out.fragments ? at / 32 * kTileCols + fragment_word(at % 32) * 4
+                                    : at / 32 * (kTokenBlock * kTileCols) + row * kTileCols + piece * 16 + at % 4 * 4;
+    *reinterpret_cast<uint32_t*>(block + place) = word;
     sum = __dp4a(int(word), 0x01010101, sum);
   }
   sum = block_sum(sum, shared_sum);
@@ -77,9 +87,10 @@ cudaError_t normed_codes(const Launcher& launcher, const float* x, const float* 
     return launch_kernel(launcher, dim3(unsigned(out.n_tokens)), dim3(kThreads), squares_bytes(out.n_cols), kernel, x,
                          norm, eps, out);
   };
-  if (fours <= 3) return launch(normed_codes_kernel<3>);
-  if (fours <= 7) return launch(normed_codes_kernel<7>);
-  return launch(normed_codes_kernel<kMaxFours>);
+  const bool few = out.n_tokens <= 2 * launcher.n_multiprocessors;  // no more blocks than run at once in any case
+  if (fours <= 3) return launch(normed_codes_kernel<3, true>);
+  if (fours <= 7) return few ? launch(normed_codes_kernel<7, true>) : launch(normed_codes_kernel<7, false>);
+  return launch(normed_codes_kernel<kMaxFours, false>);
 }
 
 }  // namespace bitnet::cuda

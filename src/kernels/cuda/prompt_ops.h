@@ -14,7 +14,8 @@ constexpr int kTokenBlock = 128;
 
 // int8 activations as the products read them: blocks of 128 tokens, in each the column tiles of 128, in each token by
 // token 128 bytes whose 16-byte pieces stand at piece ^ (token & 7), which keeps loads of one piece of eight tokens
-// apart and is what wgmma calls a 128-byte swizzle.
+// apart and is what wgmma calls a 128-byte swizzle. As fragments, for batch_product(): token by token, in each the
+// column tiles, whose words lie in the order of fragment_word().
 struct TiledCodes {
   int8_t* codes = nullptr;
   float* inv_scales = nullptr;  // [n_tokens]
@@ -22,6 +23,7 @@ struct TiledCodes {
   int n_tokens = 0;
   int n_cols = 0;
   int n_col_tiles = 0;
+  bool fragments = false;
 };
 
 // quantized(norm(x)) of x [n_tokens, n_cols], n_cols a multiple of 16; no norm where its weights are null.
@@ -37,6 +39,10 @@ struct PromptProduct {
 };
 cudaError_t prompt_mma(const Launcher& launcher, const PromptProduct& call);    // every device
 cudaError_t prompt_wgmma(const Launcher& launcher, const PromptProduct& call);  // compute capability 9.0 only
+// x as fragments, of a few tokens, up to the next multiple of 64 of which anything may lie.
+constexpr int kBatchTokens = 64;
+bool batch_product_takes(const TernaryWeights& weights);
+cudaError_t batch_product(const Launcher& launcher, const PromptProduct& call);
 // Whether the current device runs code that was compiled for 9.0; not so where it was compiled from PTX (another
 // device, or CUDA_FORCE_PTX_JIT=1).
 bool hopper_code();

@@ -1,205 +1,299 @@
-#include "kernels/cuda/decode_ops.h"
-#include "kernels/cuda/device_math.cuh"
-#include "kernels/cuda/hopper.cuh"
+#include "kernels/cuda/cached_rows.cuh"
+#include "kernels/cuda/cluster.cuh"
 
-// One token's attention (numerics.md 8 in its order), a block a query head.
+// Attention of single new tokens (numerics.md 8 in its order) where few of them have to be fast. The blocks of a
+// cluster share the query heads of one key head: each computes the scores of its share of the positions and gives them
+// to the others, then its share of the output's dimensions, for which it needs all scores.
 namespace bitnet::cuda {
 namespace {
 
-constexpr int kThreads = 512;
-constexpr int kChunk = 64;  // positions whose values lie in shared memory together
-constexpr int kStages = 8;
+constexpr int kChunk = 16;  // positions that a block has of a cluster's in turn
+constexpr int kItem = 64;   // positions whose rows lie in one stage
+constexpr int kStages = 4;
 constexpr int kMaxHeadDim = 256;
-constexpr size_t kMaxShared_bytes = 200 * 1024;
+constexpr int kMaxSplit = 8;
 
-__device__ inline float to_float(__half x) { return __half2float(x); }
-__device__ inline float to_float(float x) { return x; }
-__device__ inline void from_float(float x, __half& out) { out = __float2half_rn(x); }
-__device__ inline void from_float(float x, float& out) { out = x; }
-
-// Rotates row [head_dim] in shared memory; n_pairs threads of the block take part. A barrier before and after.
-__device__ inline void rotate(float* row, const Rope& rope, int position, int thread) {
-  if (thread < 0 || thread >= rope.n_pairs) return;
-  const float c = __ldg(rope.cos + int64_t(position) * rope.n_pairs + thread);
-  const float s = __ldg(rope.sin + int64_t(position) * rope.n_pairs + thread);
-  const float a = row[thread], b = row[thread + rope.n_pairs];
-  row[thread] = a * c - b * s;
-  row[thread + rope.n_pairs] = b * c + a * s;
-}
-
-// Eight consecutive values: lanes of a lane sum that follow each other.
-template <class T>
-struct Eight;
-template <>
-struct Eight<__half> {
-  uint4 raw;
-  __device__ void load(const __half* p) { raw = *reinterpret_cast<const uint4*>(p); }
-  __device__ float at(int i) const {
-    const uint32_t word = i < 2 ? raw.x : i < 4 ? raw.y : i < 6 ? raw.z : raw.w;
-    return __half2float(__ushort_as_half((unsigned short)(i % 2 == 0 ? word & 0xffffu : word >> 16)));
-  }
-};
-template <>
-struct Eight<float> {
-  float4 low, high;
-  __device__ void load(const float* p) {
-    low = reinterpret_cast<const float4*>(p)[0];
-    high = reinterpret_cast<const float4*>(p)[1];
-  }
-  __device__ float at(int i) const {
-    const float4& v = i < 4 ? low : high;
-    return i % 4 == 0 ? v.x : i % 4 == 1 ? v.y : i % 4 == 2 ? v.z : v.w;
-  }
-};
-
-template <class T>
-__global__ void __launch_bounds__(kThreads) token_attention_kernel(const __grid_constant__ TokenAttention call) {
+template <TableType kType, int kHeads, int kDim>
+__global__ void __launch_bounds__(128 * kHeads, 2)
+    token_attention_kernel(const __grid_constant__ TokenAttention call, int split, int score_stride) {
+  constexpr int kThreads = 128 * kHeads;
+  using Sizes = RowSizes<kType, kDim>;
+  using Value = Stored<kType>;
   extern __shared__ __align__(128) uint8_t memory[];
-  __shared__ __align__(16) float q[kMaxHeadDim], new_k[kMaxHeadDim];
-  __shared__ __align__(16) T new_key[kMaxHeadDim], new_value[kMaxHeadDim];
-  __shared__ float shared[kThreads / 32];
-  __shared__ float shared_inverse;
-  const Cache& cache = call.cache;
-  const int tid = int(threadIdx.x), d = int(cache.head_dim), head = int(blockIdx.x);
-  const int heads_per_kv = call.n_heads / int(cache.n_kv_heads), kv_head = head / heads_per_kv;
-  const int position = call.control->position, n_seen = position + 1;
-  const int64_t plane = int64_t(kv_head) * cache.n_ctx * d;
-  const T* const keys = reinterpret_cast<const T*>(cache.k) + plane;
-  T* const values = reinterpret_cast<T*>(cache.v) + plane;
-  T* const stages = reinterpret_cast<T*>(memory);  // [kStages, kChunk, d]
-  float* const scores = reinterpret_cast<float*>(memory + size_t(kStages) * kChunk * d * sizeof(T));
-  const int n_chunks = (n_seen + kChunk - 1) / kChunk;
+  __shared__ __align__(16) float q[kHeads * kMaxHeadDim], new_k[kMaxHeadDim], new_v[kMaxHeadDim];
+  __shared__ __align__(16) uint8_t new_key[kMaxHeadDim * 4], new_value[kMaxHeadDim * 4];
+  __shared__ float maxima[kHeads * 4 * kMaxSplit], inverses[kHeads];
+  Cache cache = call.cache;
+  const int tid = int(threadIdx.x), token = int(blockIdx.y), d = Sizes::d(cache), row_bytes = Sizes::bytes(cache);
+  const int rank = int(blockIdx.x) % split, first_head = int(blockIdx.x) / split * kHeads;
+  const int heads_per_kv = call.n_heads / int(cache.n_kv_heads), kv_head = first_head / heads_per_kv;
+  if (call.tables != nullptr) cache.pages = call.tables + token * call.table_stride;
+  const int position = call.positions[token], n_seen = position + 1;
+  float* const scores = reinterpret_cast<float*>(memory);  // [kHeads, score_stride]
+  uint8_t* const stages = memory + size_t(kHeads) * score_stride * sizeof(float);
+  launch_dependents();
+  if (position < 0) {  // nobody's row
+    wait_for_dependencies();
+    return;
+  }
 
-  // Rows before this token's; its own row comes from new_value.
-  const auto fetch = [&](int chunk) {
-    if (chunk < n_chunks) {
-      constexpr int kPer16 = 16 / int(sizeof(T));
-      const int first = chunk * kChunk, n = min(kChunk, position - first) * d / kPer16;
-      T* const to = stages + chunk % kStages * kChunk * d;
-      for (int i = tid; i < n; i += kThreads) async_copy16(to + i * kPer16, values + int64_t(first) * d + i * kPer16);
+  const int n_chunks = (n_seen + kChunk - 1) / kChunk, n_mine = (n_chunks - rank + split - 1) / split;
+  const int n_key_items = (n_mine + kItem / kChunk - 1) / (kItem / kChunk);
+  const int my_dims = d / split;
+  constexpr bool kSliced = kType != TableType::kQ8_0;
+  const int slice_bytes = kSliced ? row_bytes / split : row_bytes, slice_at = kSliced ? rank * slice_bytes : 0;
+  const int value_positions = kSliced ? kItem * split : kItem;
+  const int n_items = n_key_items + (n_seen + value_positions - 1) / value_positions;
+  const auto chunk_begin = [&](int chunk) { return (chunk * split + rank) * kChunk; };
+  const auto stage = [&](int item) { return stages + item % kStages * kItem * row_bytes; };
+  const auto row_of = [&](const uint8_t* plane, int p) { return plane + cache_row(cache, kv_head, p) * row_bytes; };
+  // Rows before the new token's; its own is in new_key and new_value.
+  const auto fetch = [&](int item) {
+    uint8_t* const to = stage(item);
+    if (item < n_key_items) {
+      for (int c = tid / 128; c < kItem / kChunk; c += kHeads) {
+        const int begin = chunk_begin(item * (kItem / kChunk) + c), n = min(kChunk, position - begin);
+        if (n <= 0) continue;
+        copy_rows<true, kDim != 0>(row_of(cache.k, begin), row_bytes, 0, n, row_bytes, Sizes::pieces(row_bytes),
+                                   to + c * kChunk * row_bytes, tid % 128, 128);
+      }
+    } else if (item < n_items) {
+      // A share of the threads for each page.
+      const int n_pages = value_positions / kPagePositions, n_threads = kThreads / n_pages, page = tid / n_threads;
+      const int begin = (item - n_key_items) * value_positions + page * kPagePositions;
+      if (const int n = min(kPagePositions, position - begin); n > 0) {
+        copy_rows<false, kDim != 0>(row_of(cache.v, begin), row_bytes, slice_at, n, slice_bytes,
+                                    Sizes::pieces(slice_bytes), to + page * kPagePositions * slice_bytes,
+                                    tid % n_threads, n_threads);
+      }
     }
     async_commit();
   };
-  for (int chunk = 0; chunk < kStages - 1; ++chunk) fetch(chunk);
-  for (int64_t i = tid * 128; i < int64_t(position) * d * int64_t(sizeof(T)); i += kThreads * 128) {
-    prefetch(reinterpret_cast<const uint8_t*>(keys) + i);
-  }
-  launch_dependents();
+  if (split > 1) cluster_arrive();
+  for (int item = 0; item < kStages - 1; ++item) fetch(item);
+  const int head = tid / 128;
+  const Angle angle = angle_of(call.rope, position, tid % 128);
   wait_for_dependencies();
 
-  if (tid < d) {
-    q[tid] = load1(call.q + head * d + tid);
-    new_k[tid] = load1(call.k + kv_head * d + tid);
-    from_float(load1(call.v + kv_head * d + tid), new_value[tid]);
+  const int64_t new_at = (int64_t(token) * cache.n_kv_heads + kv_head) * d;
+  load_rotated(call.q + (int64_t(token) * call.n_heads + first_head + head) * d, call.rope, angle, d, tid % 128,
+               [&](float x, int i) { q[head * kMaxHeadDim + i] = x; });
+  if (head == 0) {
+    load_rotated(call.k + new_at, call.rope, angle, d, tid, [&](float x, int i) {
+      new_k[i] = x;
+      store_value<kType>(x, i, new_key);
+    });
   }
-  __syncthreads();
-  rotate(q, call.rope, position, tid);
-  rotate(new_k, call.rope, position, tid - 128);
-  __syncthreads();
-  if (tid < d) {
-    from_float(new_k[tid], new_key[tid]);
-    if (head % heads_per_kv == 0) {
-      reinterpret_cast<T*>(cache.k)[plane + int64_t(position) * d + tid] = new_key[tid];
-      values[int64_t(position) * d + tid] = new_value[tid];
+  if (head == kHeads - 1) {
+    for (int i = tid % 128; i < d; i += 128) {
+      const float x = load1(call.v + new_at + i);
+      new_v[i] = x;
+      store_value<kType>(x, i, new_value);
     }
   }
   __syncthreads();
+  if constexpr (kType == TableType::kQ8_0) {
+    if (tid < d / 32) store_q8_0(new_k + 32 * tid, new_key + 34 * tid);
+    if (const int i = kThreads - 1 - tid; i < d / 32) store_q8_0(new_v + 32 * i, new_value + 34 * i);
+    __syncthreads();
+  }
+  if (rank == 0 && first_head % heads_per_kv == 0) {
+    const int64_t at = cache_row(cache, kv_head, position) * row_bytes;
+    for (int i = tid; i < row_bytes / 2; i += kThreads) {
+      reinterpret_cast<uint16_t*>(cache.k + at)[i] = reinterpret_cast<const uint16_t*>(new_key)[i];
+      reinterpret_cast<uint16_t*>(cache.v + at)[i] = reinterpret_cast<const uint16_t*>(new_value)[i];
+    }
+  }
 
   // Two threads a score: one has lanes 0 to 7 of the lane sum, the other lanes 8 to 15.
   const float scale = 1.0f / sqrtf(float(d));
-  const int half = tid % 2;
+  const int r = tid % 128 / 2, half = tid % 2;
+  const int mask = swizzle_mask(row_bytes / 16);
+  const float* const query = q + head * kMaxHeadDim;
   float largest = -INFINITY;
-  for (int first = 0; first < n_seen; first += kThreads / 2) {
-    const int p = first + tid / 2;
+  if (split > 1) cluster_wait();  // the others are there
+  int item = 0;
+  for (; item < n_key_items; ++item) {
+    async_wait<kStages - 2>();
+    __syncthreads();
+    fetch(item + kStages - 1);
+    const int p = chunk_begin(item * (kItem / kChunk) + r / kChunk) + r % kChunk;
     float lanes[8] = {};
     if (p < n_seen) {
-      const T* const key = p == position ? new_key : keys + int64_t(p) * d;
-      // Loads together, then sums in order.
-      constexpr int kTogether = 8;
-      for (int base = half * 8; base < d; base += 16 * kTogether) {
-        Eight<T> k[kTogether];
+      const uint8_t* const row = p == position ? new_key : stage(item) + r * row_bytes;
+      const int swizzled = p == position || kType == TableType::kQ8_0 ? 0 : swizzle(r, mask);
+#pragma unroll 8
+      for (int i = 0; i < d / 16; ++i) {
+        Value k;
+        Stored<TableType::kF32> qs;
+        k.load(row, 16 * i + 8 * half, swizzled);
+        qs.load(reinterpret_cast<const uint8_t*>(query), 16 * i + 8 * half, 0);
 #pragma unroll
-        for (int j = 0; j < kTogether; ++j) {
-          if (base + 16 * j < d) k[j].load(key + base + 16 * j);
-        }
-#pragma unroll
-        for (int j = 0; j < kTogether; ++j) {
-          if (base + 16 * j >= d) break;
-          Eight<float> qs;
-          qs.load(q + base + 16 * j);
-#pragma unroll
-          for (int e = 0; e < 8; ++e) lanes[e] += k[j].at(e) * qs.at(e);
-        }
+        for (int e = 0; e < 8; ++e) lanes[e] += k.at(e) * qs.at(e);
       }
     }
 #pragma unroll
-    for (int e = 0; e < 8; ++e) lanes[e] += __shfl_down_sync(kFullWarp, lanes[e], 1);
+    for (int e = 0; e < 8; ++e) lanes[e] += __shfl_xor_sync(kFullWarp, lanes[e], 1);
 #pragma unroll
-    for (int step = 4; step > 0; step /= 2) {
-      for (int e = 0; e < step; ++e) lanes[e] += lanes[e + step];
-    }
-    const float score = lanes[0] * scale;
-    if (p < n_seen && half == 0) {
-      scores[p] = score;
+    for (int e = 0; e < 4; ++e) lanes[e] += lanes[e + 4];
+    const float score = ((lanes[0] + lanes[2]) + (lanes[1] + lanes[3])) * scale;
+    if (p < n_seen) {
       largest = spec_max(score, largest);
+      float* const to = scores + head * score_stride + p;
+      if (split == 1) {
+        if (half == 0) *to = score;
+      } else {
+        for (int block = half; block < split; block += 2) cluster_store(to, block, score);
+      }
     }
   }
-  const float m = block_max(largest, shared);
-  for (int p = tid; p < n_seen; p += kThreads) scores[p] = spec_exp(scores[p] - m);
-  __syncthreads();
-  if (tid >= kThreads - 32) {
-    float lane = 0.0f;
-#pragma unroll 4
-    for (int p = tid % 16; p < n_seen; p += 16) lane += scores[p];
-    lane = fold_lanes(lane);
-    if (tid == kThreads - 32) shared_inverse = 1.0f / lane;
+  for (int step = 16; step > 0; step /= 2) largest = fmaxf(largest, __shfl_xor_sync(kFullWarp, largest, step));
+  float* const my_maximum = maxima + (head * kMaxSplit + rank) * 4 + tid / 32 % 4;
+  if (split == 1) {
+    if (tid % 32 == 0) *my_maximum = largest;
+    __syncthreads();
+  } else {
+    if (tid % 32 < split) cluster_store(my_maximum, tid % 32, largest);
+    cluster_arrive();
+    cluster_wait();
   }
 
+  float m = tid % 32 < 4 * split ? maxima[head * kMaxSplit * 4 + tid % 32] : -INFINITY;
+  for (int step = 16; step > 0; step /= 2) m = fmaxf(m, __shfl_xor_sync(kFullWarp, m, step));
+  float* const mine = scores + head * score_stride;
+  for (int p = tid % 128; p < n_seen; p += 128) mine[p] = spec_exp(mine[p] - m);
+  __syncthreads();
+  if (const int summed = kThreads / 32 - 1 - tid / 32; summed < kHeads) {
+    float lane = 0.0f;
+#pragma unroll 8
+    for (int p = tid % 16; p < n_seen; p += 16) lane += scores[summed * score_stride + p];
+    lane = fold_lanes(lane);
+    if (tid % 32 == 0) inverses[summed] = 1.0f / lane;
+  }
+
+  const int out_head = tid / my_dims, dim = tid % my_dims;
+  const bool puts_out = out_head < kHeads;
+  const float* const weights = scores + (puts_out ? out_head : 0) * score_stride;
+  const int value_at = kSliced ? dim : rank * my_dims + dim;
   float sum = 0.0f;
-  for (int chunk = 0; chunk < n_chunks; ++chunk) {
+  for (int begin = 0; begin < n_seen; begin += value_positions, ++item) {
     async_wait<kStages - 2>();
-    T* const there = stages + chunk % kStages * kChunk * d;
-    if (chunk == position / kChunk && tid < d) there[position % kChunk * d + tid] = new_value[tid];
+    uint8_t* const there = stage(item);
+    const int n = min(value_positions, n_seen - begin);
+    if (begin + n == n_seen) {
+      __syncthreads();  // a copy of the last rows may reach into the new one
+      for (int i = tid; i < slice_bytes / 2; i += kThreads) {
+        reinterpret_cast<uint16_t*>(there + (n - 1) * slice_bytes)[i] =
+            reinterpret_cast<const uint16_t*>(new_value + slice_at)[i];
+      }
+    }
     __syncthreads();
-    fetch(chunk + kStages - 1);
-    if (tid < d) {
-      const int n = min(kChunk, n_seen - chunk * kChunk);
-      const float* const e = scores + chunk * kChunk;
-      int p = 0;
-      for (; p + 16 <= n; p += 16) {
+    fetch(item + kStages - 1);
+    if (puts_out) {
+      // The additions are a chain; what they add is loaded 16 positions ahead of them.
+      const float4* const e = reinterpret_cast<const float4*>(weights + begin);
+      float4 next_e[4];
+      float next_v[16];
+      const auto load = [&](int p) {
+#pragma unroll
+        for (int j = 0; j < 4; ++j) next_e[j] = e[p / 4 + j];
+#pragma unroll
+        for (int j = 0; j < 16; ++j) next_v[j] = Value::value(there + (p + j) * slice_bytes, value_at);
+      };
+      const int last = n / 16 * 16 - 16;  // of whole sixteens
+      if (last >= 0) load(0);
+      for (int p = 0; p <= last; p += 16) {
         float terms[16];
 #pragma unroll
-        for (int j = 0; j < 16; ++j) terms[j] = e[p + j] * to_float(there[(p + j) * d + tid]);
+        for (int j = 0; j < 4; ++j) {
+          terms[4 * j] = next_e[j].x * next_v[4 * j];
+          terms[4 * j + 1] = next_e[j].y * next_v[4 * j + 1];
+          terms[4 * j + 2] = next_e[j].z * next_v[4 * j + 2];
+          terms[4 * j + 3] = next_e[j].w * next_v[4 * j + 3];
+        }
+        load(min(p + 16, last));
 #pragma unroll
         for (int j = 0; j < 16; ++j) sum += terms[j];
       }
-      for (; p < n; ++p) sum += e[p] * to_float(there[p * d + tid]);
+      for (int p = last + 16; p < n; ++p) sum += weights[begin + p] * Value::value(there + p * slice_bytes, value_at);
     }
   }
   __syncthreads();
-  if (tid < d) call.out[head * d + tid] = sum * shared_inverse;
+  if (puts_out) {
+    call.out[(int64_t(token) * call.n_heads + first_head + out_head) * d + rank * my_dims + dim] =
+        sum * inverses[out_head];
+  }
 }
 
-template <class T>
+struct Shape {
+  int n_heads = 0;  // a block's
+  int split = 1;
+  int score_stride = 0;
+  size_t n_bytes = 0;
+};
+
+constexpr size_t kMostShared_bytes = 200 * 1024;
+
+Shape shape_of(const Cache& cache, int n_heads, int most_heads) {
+  Shape s;
+  const int64_t heads_per_kv = n_heads / cache.n_kv_heads;
+  s.score_stride = int((cache.n_positions + 3) / 4 * 4 + 4);
+  s.n_heads = most_heads;
+  while (heads_per_kv % s.n_heads != 0) s.n_heads /= 2;
+  for (;; s.n_heads /= 2) {
+    s.n_bytes = size_t(s.n_heads) * s.score_stride * sizeof(float) + size_t(kStages * kItem * cache.row_bytes);
+    if (s.n_bytes <= kMostShared_bytes || s.n_heads == 1) return s;
+  }
+}
+
+template <TableType kType>
 cudaError_t launch(const Launcher& launcher, const TokenAttention& call) {
-  const size_t n_bytes = token_attention_bytes(call.cache);
-  return launch_kernel(launcher, dim3(unsigned(call.n_heads)), dim3(kThreads), n_bytes, token_attention_kernel<T>,
-                       call);
+  const Cache& cache = call.cache;
+  const bool alone = call.few_positions && cache.head_dim <= 128;
+  Shape shape = shape_of(cache, call.n_heads, alone ? 1 : 4);
+  // As many blocks as run at once, two on a multiprocessor, where a block then has whole pieces of rows.
+  const int64_t n_groups = int64_t(call.n_heads / shape.n_heads) * call.n_tokens;
+  const auto fits = [&](int split) {
+    return cache.head_dim % split == 0 && (kType == TableType::kQ8_0 || cache.row_bytes % (16 * split) == 0);
+  };
+  const int most = cache.head_dim > 128 ? 2 : 1;  // a thread has one value of the output
+  while (launcher.dependent && !alone && shape.split < kMaxSplit && fits(2 * shape.split) &&
+         (n_groups * shape.split <= launcher.n_multiprocessors || shape.split < most)) {
+    shape.split *= 2;
+  }
+  const dim3 grid(unsigned(call.n_heads / shape.n_heads * shape.split), unsigned(call.n_tokens));
+  const auto start = [&](auto kernel) {
+    return launch_cluster(launcher, shape.split, grid, dim3(unsigned(128 * shape.n_heads)), shape.n_bytes, kernel, call,
+                          shape.split, shape.score_stride);
+  };
+  const bool common = cache.head_dim == 128;
+  if (shape.n_heads == 4) {
+    return common ? start(token_attention_kernel<kType, 4, 128>) : start(token_attention_kernel<kType, 4, 0>);
+  }
+  if (shape.n_heads == 2) return start(token_attention_kernel<kType, 2, 0>);
+  return start(token_attention_kernel<kType, 1, 0>);
 }
 
 }  // namespace
 
-size_t token_attention_bytes(const Cache& cache) {
-  return size_t(kStages * kChunk * cache.row_bytes) + size_t(cache.n_ctx + 16) * sizeof(float);
-}
-
-bool token_attention_takes(const Cache& cache, const Rope& rope) {
-  return (cache.type == TableType::kF16 || cache.type == TableType::kF32) && cache.head_dim % 16 == 0 &&
-         cache.head_dim <= kMaxHeadDim && rope.n_pairs <= 128 && token_attention_bytes(cache) <= kMaxShared_bytes;
+bool token_attention_takes(const Launcher& launcher, const Cache& cache, const Rope& rope, int n_heads) {
+  const bool wide = cache.head_dim > 128;
+  if (cache.head_dim % 16 != 0 || cache.head_dim > kMaxHeadDim || rope.n_pairs > 128) return false;
+  if (wide && (!launcher.dependent || cache.type == TableType::kQ8_0)) return false;
+  if (cache.row_bytes % 16 != 0 &&
+      (cache.page_rows * cache.row_bytes % 16 != 0 || cache.head_rows * cache.row_bytes % 16 != 0)) {
+    return false;
+  }
+  return shape_of(cache, n_heads, 4).n_bytes <= kMostShared_bytes;
 }
 
 cudaError_t token_attention(const Launcher& launcher, const TokenAttention& call) {
-  return call.cache.type == TableType::kF16 ? launch<__half>(launcher, call) : launch<float>(launcher, call);
+  if (batch_attention_takes(launcher, call)) return batch_attention(launcher, call);
+  switch (call.cache.type) {
+    case TableType::kF16: return launch<TableType::kF16>(launcher, call);
+    case TableType::kQ8_0: return launch<TableType::kQ8_0>(launcher, call);
+    default: return launch<TableType::kF32>(launcher, call);
+  }
 }
 
 }  // namespace bitnet::cuda

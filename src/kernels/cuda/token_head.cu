@@ -12,7 +12,7 @@ __global__ void __launch_bounds__(kThreads)
   launch_dependents();
   wait_for_dependencies();
   const uint8_t* const row = table.data + int64_t(control->token) * table.row_bytes;
-  for (int64_t i = threadIdx.x; i < table.n_cols; i += kThreads) x[i] = widen(table.type, row, i);
+  widen_row(table, row, x);
 }
 
 template <TableType kType>
@@ -99,21 +99,19 @@ __global__ void __launch_bounds__(kThreads) token_head_kernel(const __grid_const
       for (int e = 0; e < step; ++e) lanes[e] += lanes[e + step];
     }
     if (row < n_rows && half == 0) {
-      call.logits[row] = lanes[0];
-      const unsigned long long key = ordered_logit(lanes[0], int(row));
+      call.logits[call.first_row + row] = lanes[0];
+      const unsigned long long key = ordered_logit(lanes[0], int(call.first_row + row));
       best = key > best ? key : best;
     }
   }
-  finish_best(call, best);
+  finish_best(call, 0, call.n_blocks, best);
 }
 
 template <TableType kType>
 cudaError_t launch(const Launcher& launcher, const TokenHead& call) {
   const int n_cols = int(call.table.n_cols);
   const size_t n_bytes = size_t(n_cols) * 4 + squares_bytes(n_cols);
-  const int64_t wanted = (call.table.n_rows + kThreads / 2 - 1) / (kThreads / 2);
-  const int64_t most = 4 * launcher.n_multiprocessors;
-  return launch_kernel(launcher, dim3(unsigned(wanted < most ? wanted : most)), dim3(kThreads), n_bytes,
+  return launch_kernel(launcher, dim3(token_head_blocks(launcher, call.table)), dim3(kThreads), n_bytes,
                        token_head_kernel<kType>, call);
 }
 
@@ -126,6 +124,11 @@ cudaError_t token_embedding(const Launcher& launcher, const FloatTable& table, c
 bool token_head_takes(const FloatTable& table) {
   const bool type = table.type == TableType::kF32 || table.type == TableType::kF16 || table.type == TableType::kBF16;
   return type && table.n_cols % 16 == 0 && size_t(table.n_cols) * 4 + squares_bytes(int(table.n_cols)) <= 100 * 1024;
+}
+
+unsigned int token_head_blocks(const Launcher& launcher, const FloatTable& table) {
+  const int64_t wanted = (table.n_rows + kThreads / 2 - 1) / (kThreads / 2), most = 4 * launcher.n_multiprocessors;
+  return unsigned(wanted < most ? wanted : most);
 }
 
 cudaError_t token_head(const Launcher& launcher, const TokenHead& call) {

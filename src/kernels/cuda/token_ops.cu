@@ -17,9 +17,7 @@ __global__ void pack_tiles_kernel(const uint8_t* codes, int64_t n_rows, int64_t 
 
 __global__ void embed_kernel(FloatTable table, const int32_t* ids, float* out) {
   const uint8_t* const row = table.data + int64_t(ids[blockIdx.x]) * table.row_bytes;
-  for (int64_t i = threadIdx.x; i < table.n_cols; i += blockDim.x) {
-    out[blockIdx.x * table.n_cols + i] = widen(table.type, row, i);
-  }
+  widen_row(table, row, out + blockIdx.x * table.n_cols);
 }
 
 // numerics.md 5. Half a warp sums; all threads scale.
@@ -84,26 +82,13 @@ __global__ void rope_kernel(Rows x, int64_t head_dim, Rope table, int64_t first_
   }
 }
 
-// One block of 32 values, as quantize_q8_0() in quant/blocks.h.
-__device__ void store_q8_0(const float* x, uint8_t* to) {
-  float largest = 0.0f;
-  for (int i = 0; i < 32; ++i) largest = largest < fabsf(x[i]) ? fabsf(x[i]) : largest;
-  const float d = largest / 127.0f, inverse = d != 0.0f ? 1.0f / d : 0.0f;
-  *reinterpret_cast<__half*>(to) = __float2half_rn(d);
-  for (int i = 0; i < 32; ++i) {
-    float v = roundf(x[i] * inverse);
-    v = v < -127.0f ? -127.0f : v > 127.0f ? 127.0f : v;
-    to[2 + i] = uint8_t(int8_t(v == v ? v : 0.0f));
-  }
-}
-
 __global__ void store_kv_kernel(const float* k, const float* v, Cache cache, int64_t first_position) {
   const int64_t n_cols = cache.n_kv_heads * cache.head_dim, d = cache.head_dim;
   const float* const from = (blockIdx.y == 0 ? k : v) + blockIdx.x * n_cols;
   uint8_t* const plane = blockIdx.y == 0 ? cache.k : cache.v;
   const int64_t unit = cache.type == TableType::kQ8_0 ? 32 : 1;
   for (int64_t i = threadIdx.x * unit; i < n_cols; i += blockDim.x * unit) {
-    uint8_t* const row = plane + (i / d * cache.n_ctx + first_position + blockIdx.x) * cache.row_bytes;
+    uint8_t* const row = plane + cache_row(cache, i / d, first_position + blockIdx.x) * cache.row_bytes;
     if (cache.type == TableType::kQ8_0) {
       store_q8_0(from + i, row + i % d / 32 * 34);
     } else if (cache.type == TableType::kF16) {
