@@ -33,8 +33,8 @@ run() {
   measure -p 512 -n 64 >"$results/pp512_tg64.json"
   measure -p 2048 --chunk 2048 -n 64 -d 448 >"$results/pp2048_tg64_d448.json"
   measure -p 0 -n 64 -d 448 >"$results/tg64_d448.json"
-  measure -p 0 -n 32 -d 448 --batch 8 -r 2 >"$results/tg32_x8_d448.json"
-  measure -p 0 -n 32 -d 1024 --batch 64 -r 2 >"$results/tg32_x64_d1024.json"
+  measure -p 0 -n 32 -d 448 --batch 8 >"$results/tg32_x8_d448.json"
+  measure -p 0 -n 32 -d 1024 --batch 64 >"$results/tg32_x64_d1024.json"
   grep -h -E '"test"|"tokens_per_s"' "$results"/*.json
 }
 
