@@ -9,7 +9,7 @@
 namespace bitnet {
 namespace {
 
-constexpr double kLeft = 52, kRight = 58, kTop = 10, kBottom = 26;  // margins around the plot
+constexpr double kLeft = 52, kRight = 62, kTop = 10, kBottom = 26;  // margins around the plot
 constexpr double kLabelGap = 13;                                    // between the values at the lines' ends
 
 struct Range {
@@ -43,7 +43,15 @@ double tick_step(double range, int n) {
 std::vector<double> ticks(const Axis& axis, int n) {
   std::vector<double> values;
   if (axis.logarithmic) {
-    for (double power = std::ceil(axis.low); power <= axis.high; ++power) values.push_back(std::pow(10, power));
+    const bool few = axis.high - axis.low < 2.5;  // powers of ten alone would be too few
+    const double stride = std::max(1.0, std::ceil((axis.high - axis.low) / 6));
+    for (double power = std::floor(axis.low); power <= axis.high; power += stride) {
+      for (const double digit : {1.0, 2.0, 5.0}) {
+        const double value = digit * std::pow(10, power);
+        const bool inside = std::log10(value) >= axis.low && std::log10(value) <= axis.high;
+        if (inside && (few || digit == 1)) values.push_back(value);
+      }
+    }
     return values;
   }
   const double step = tick_step(axis.high - axis.low, n);
@@ -71,7 +79,7 @@ Drawn drawn_line(const ChartLine& line, double first, double last, size_t n_colu
   const double width = last > first ? (last - first) / double(n_columns) : 1;
   bool gap = false;
   for (size_t i = 0; i < line.x.size();) {
-    const auto column_of = [&](double x) { return std::floor((x - first) / width); };
+    const auto column_of = [&](double x) { return std::min(std::floor((x - first) / width), double(n_columns - 1)); };
     const double column = column_of(line.x[i]);
     Range range;
     double sum = 0, sum_x = 0;
@@ -167,10 +175,11 @@ std::string legend_html(const Chart& chart) {
   return html;
 }
 
-Range y_range(const Chart& chart, const std::vector<Drawn>& drawn) {
+Range y_range(const Chart& chart, const std::vector<Drawn>& drawn, double first_step) {
   Range range;
   for (const Drawn& line : drawn) {
     for (const Column& column : line.columns) {
+      if (column.x < first_step) continue;
       range.add(column.low);
       range.add(column.high);
     }
@@ -178,7 +187,7 @@ Range y_range(const Chart& chart, const std::vector<Drawn>& drawn) {
   if (range.empty()) range = {0, 1};
   if (chart.log_scale) {
     range = {std::log10(range.low), std::log10(range.high)};
-  } else if (range.low > 0 && range.low < 0.4 * range.high) {
+  } else if (range.low > 0 && range.low < 0.4 * range.high && chart.hidden_start == 0) {
     range.low = 0;
   }
   const double pad =
@@ -204,10 +213,12 @@ std::string escaped_html(std::string_view text) {
 }
 
 std::string short_number(double value, bool percent) {
-  if (percent) return fmt::format("{:.3g}%", 100 * value);
+  if (percent)
+    return std::abs(value) < 0.01 ? fmt::format("{:.2g}%", 100 * value) : fmt::format("{:.3g}%", 100 * value);
   const double size = std::abs(value);
   if (size >= 1e6) return fmt::format("{:.4g}M", value / 1e6);
   if (size >= 1e4) return fmt::format("{:.4g}k", value / 1e3);
+  if (size < 1e-4) return fmt::format("{:.2g}", value);
   return fmt::format("{:.4g}", value);
 }
 
@@ -222,10 +233,14 @@ std::string chart_html(const Chart& chart) {
   for (const ChartLine& line : chart.lines) {
     drawn.push_back(drawn_line(line, steps.low, steps.high, size_t(chart.width / 2)));
   }
-  const Range values = y_range(chart, drawn);
+  const Range values = y_range(chart, drawn, steps.low + chart.hidden_start * (steps.high - steps.low));
   const Axis x{steps.low, steps.high, kLeft, chart.width - kRight};
   const Axis y{values.low, values.high, chart.height - kBottom, kTop, chart.log_scale};
-  std::string svg = grid(chart, x, y);
+  // An inner <svg> cuts off what lies outside the plot.
+  std::string svg = grid(chart, x, y) + fmt::format(
+                                            "<svg x=\"0\" y=\"{0:.0f}\" width=\"{1:.0f}\" height=\"{2:.0f}\" "
+                                            "viewBox=\"0 {0:.0f} {1:.0f} {2:.0f}\">\n",
+                                            kTop - 4, chart.width, chart.height - kBottom - kTop + 6);
   for (size_t i = 0; i < drawn.size(); ++i) {
     if (!drawn[i].has_band) continue;
     svg += fmt::format("<path class=\"band\" fill=\"{}\" d=\"{}\"/>\n", chart.lines[i].color,
@@ -234,7 +249,10 @@ std::string chart_html(const Chart& chart) {
   for (size_t i = 0; i < drawn.size(); ++i) {
     svg += fmt::format("<path class=\"line\" stroke=\"{}\" d=\"{}\"/>\n", chart.lines[i].color,
                        path_of(drawn[i].columns, x, y));
-    for (const double broken : drawn[i].broken) {
+  }
+  svg += "</svg>\n";
+  for (const Drawn& line : drawn) {
+    for (const double broken : line.broken) {
       svg += fmt::format("<text class=\"broken\" x=\"{:.1f}\" y=\"{:.1f}\" text-anchor=\"middle\">\u00d7</text>\n",
                          x(broken), kTop + 6);
     }

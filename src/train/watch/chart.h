@@ -23,6 +23,7 @@ struct Chart {
   bool percent = false;              // values are shares
   bool log_scale = false;            // where all values are positive and far apart
   bool legend = false;
+  double hidden_start = 0;  // the values of this first share of the steps may lie outside the picture
 };
 
 // <figure> with an SVG that takes its colours from the page's CSS variables.

@@ -54,7 +54,8 @@ Status MetricsLog::log(int64_t step, std::span<const Metric> metrics) {
   const double time_s = wall_time_s();
   std::string line = line_start(step, time_s);
   for (size_t i = 0; i < metrics.size(); ++i) {
-    const auto& [name, value] = metrics[i];
+    const std::string_view name = metrics[i].name;
+    const double value = metrics[i].value;
     const bool taken = std::any_of(metrics.begin(), metrics.begin() + ptrdiff_t(i),
                                    [&](const Metric& other) { return other.name == name; });
     if (name.empty() || name == "step" || name == "time_s" || taken || !is_utf8(name)) {

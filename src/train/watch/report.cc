@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 #include <set>
 
 namespace bitnet {
@@ -13,7 +14,8 @@ namespace {
 
 constexpr size_t kMaxSamples = 12;
 constexpr size_t kTableRows = 20;
-constexpr double kLogRatio = 30;  // values further apart than this are drawn on a logarithmic scale
+constexpr double kLossStart = 0.03;  // of the steps: the fall from the start would hide all that follows
+constexpr double kLogRatio = 30;     // values further apart than this are drawn on a logarithmic scale
 
 using Series = RunHistory::Series;
 
@@ -52,24 +54,32 @@ std::string tile(const std::string& value, const std::string& label, const std::
                      escaped_html(value), escaped_html(note));
 }
 
-std::string loss_tile(const Series& series, const std::string& label) {
+// A step's own loss says little: the mean of the last few.
+std::string training_loss_tile(const Series& series) {
   const std::vector<double> values = finite_values(series);
-  if (values.empty()) return tile("none", label, "no value is finite");
-  size_t best = series.values.size();
+  if (values.empty()) return tile("none", "Training loss", "no value is finite");
+  const size_t n = std::max<size_t>(1, values.size() / 50);
+  const double sum = std::accumulate(values.end() - ptrdiff_t(n), values.end(), 0.0);
+  return tile(fmt::format("{:.4f}", sum / double(n)), "Training loss",
+              n == 1 ? std::string("at the end") : fmt::format("mean of the last {}", n));
+}
+
+std::string validation_loss_tile(const Series& series) {
+  const std::vector<double> values = finite_values(series);
+  if (values.empty()) return tile("none", "Validation loss", "no value is finite");
+  size_t best = 0;
   for (size_t i = 0; i < series.values.size(); ++i) {
-    if (std::isfinite(series.values[i]) && (best == series.values.size() || series.values[i] < series.values[best])) {
-      best = i;
-    }
+    if (!std::isfinite(series.values[best]) || series.values[i] < series.values[best]) best = i;
   }
-  return tile(fmt::format("{:.4f}", values.back()), label,
+  return tile(fmt::format("{:.4f}", values.back()), "Validation loss",
               fmt::format("best {:.4f} at step {:.0f}", series.values[best], series.steps[best]));
 }
 
 std::string tiles_html(const RunHistory& history) {
   std::string html =
       tile(fmt::format("{}", history.last_step), "Steps", "in " + duration(history.last_time_s - history.first_time_s));
-  if (const Series* loss = find(history, metric::kLoss)) html += loss_tile(*loss, "Training loss");
-  if (const Series* loss = find(history, metric::kValidLoss)) html += loss_tile(*loss, "Validation loss");
+  if (const Series* loss = find(history, metric::kLoss)) html += training_loss_tile(*loss);
+  if (const Series* loss = find(history, metric::kValidLoss)) html += validation_loss_tile(*loss);
   if (const Series* speed = find(history, metric::kTokensPerSecond)) {
     std::vector<double> values = finite_values(*speed);
     if (!values.empty()) {
@@ -92,6 +102,7 @@ std::string loss_chart(const RunHistory& history) {
     chart.lines.push_back(line_of(*loss, "validation", "var(--line-2)"));
   }
   chart.legend = chart.lines.size() > 1;
+  chart.hidden_start = kLossStart;
   return chart.lines.empty() ? "" : "<div class=\"wide\">" + chart_html(chart) + "</div>\n";
 }
 
@@ -133,22 +144,34 @@ ScaleName scale_name(std::string_view name) {
           matrix.empty() ? std::string(name.substr(0, digits - 1)) : matrix};
 }
 
+// In the order that a layer uses them, then the others by name.
+size_t matrix_rank(std::string_view matrix) {
+  static constexpr std::string_view kOrder[] = {"q_proj",    "k_proj",  "v_proj",   "o_proj",
+                                                "gate_proj", "up_proj", "down_proj"};
+  return size_t(std::find_if(std::begin(kOrder), std::end(kOrder),
+                             [&](std::string_view name) { return matrix.ends_with(name); }) -
+                std::begin(kOrder));
+}
+
 // A chart for each kind of matrix, a line for each layer, coloured from the first layer to the last.
 std::string scale_charts(const RunHistory& history) {
-  std::map<std::string, std::map<int64_t, const Series*>> matrices;
+  std::map<std::pair<size_t, std::string>, std::map<int64_t, const Series*>> matrices;
   for (const auto& [name, series] : history.series) {
     if (!name.starts_with(metric::kScalePrefix)) continue;
     const ScaleName parts = scale_name(name);
-    matrices[parts.matrix][parts.layer] = &series;
+    matrices[{matrix_rank(parts.matrix), parts.matrix}][parts.layer] = &series;
   }
   if (matrices.empty()) return "";
   std::string html =
       "<h2>Scales <span class=\"soft\">mean |w| of each matrix; from the first layer"
       "<span class=\"ramp\" style=\"background:linear-gradient(to right, hsl(205 75% 55%), hsl(335 75% 55%))\"></span>"
-      "to the last</span></h2>\n<div class=\"charts\">\n";
+      "to the last</span></h2>\n<div class=\"charts small\">\n";
   for (const auto& [matrix, layers] : matrices) {
-    Chart chart{
-        .title = matrix, .note = fmt::format("{} layer{}", layers.size(), layers.size() == 1 ? "" : "s"), .lines = {}};
+    Chart chart{.title = matrix.second,
+                .note = fmt::format("{} layer{}", layers.size(), layers.size() == 1 ? "" : "s"),
+                .lines = {},
+                .width = 370,
+                .height = 210};
     const double last = std::max<double>(1, double(layers.rbegin()->first));
     for (const auto& [layer, series] : layers) {
       chart.lines.push_back(

@@ -24,7 +24,8 @@ h2 { font-size: 17px; margin: 34px 0 12px; }
 .tile small { color: var(--soft); display: block; }
 .charts { display: grid; grid-template-columns: repeat(2, minmax(0, 1fr)); gap: 14px; }
 .charts .wide { grid-column: 1 / -1; }
-@media (max-width: 760px) { .charts { grid-template-columns: minmax(0, 1fr); } }
+.charts.small { grid-template-columns: repeat(3, minmax(0, 1fr)); }
+@media (max-width: 760px) { .charts, .charts.small { grid-template-columns: minmax(0, 1fr); } }
 figure { margin: 0; padding: 14px 16px 8px; }
 figcaption { font-size: 14px; margin-bottom: 6px; }
 svg { display: block; width: 100%; height: auto; font: 11.5px system-ui, -apple-system, "Segoe UI", Roboto, sans-serif; }
