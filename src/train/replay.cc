@@ -10,6 +10,7 @@
 #include <algorithm>
 #include <cmath>
 #include <span>
+#include <type_traits>
 
 namespace bitnet {
 namespace {
@@ -20,13 +21,14 @@ struct Difference {
 };
 
 // The tensor that differs most. Something that is not zero where nothing is recorded differs wholly.
+template <class Real>
 Difference largest_difference(const ParameterLayout& layout, const std::vector<float>& recorded,
-                              const std::vector<float>& ours) {
+                              const std::vector<Real>& ours) {
   Difference worst;
   for (const ParameterSlice& slice : layout.slices()) {
     double error = 0, norm = 0;
     for (int64_t i = slice.offset; i < slice.offset + slice.n_values; ++i) {
-      const double a = recorded[size_t(i)], b = ours[size_t(i)];
+      const double a = double(recorded[size_t(i)]), b = double(ours[size_t(i)]);
       error += (a - b) * (a - b);
       norm += a * a;
     }
@@ -50,32 +52,55 @@ void split_tokens(std::span<const int32_t> tokens, int64_t n_positions, std::vec
   }
 }
 
+// AdamW as torch computes it, in double.
+class DoubleAdamw {
+ public:
+  DoubleAdamw(const ReplayFile& file, const ParameterLayout& layout)
+      : file_(file), layout_(layout), m_(size_t(layout.n_values())), v_(m_.size()) {}
+
+  void update(int64_t step, const std::vector<double>& g, std::vector<double>& p) {
+    const double rate = file_.lr() / (1 - std::pow(file_.beta1(), double(step)));
+    const double root = std::sqrt(1 - std::pow(file_.beta2(), double(step)));
+    for (const ParameterSlice& slice : layout_.slices()) {
+      const double keep = slice.decays() ? 1 - file_.lr() * file_.weight_decay() : 1.0;
+      for (size_t i = size_t(slice.offset); i < size_t(slice.offset + slice.n_values); ++i) {
+        m_[i] = file_.beta1() * m_[i] + (1 - file_.beta1()) * g[i];
+        v_[i] = file_.beta2() * v_[i] + (1 - file_.beta2()) * g[i] * g[i];
+        p[i] = p[i] * keep - rate * m_[i] / (std::sqrt(v_[i]) / root + file_.eps());
+      }
+    }
+  }
+
+ private:
+  const ReplayFile& file_;
+  const ParameterLayout& layout_;
+  std::vector<double> m_, v_;
+};
+
 template <class Ops>
 Result<ReplayReport> run(const ReplayFile& file, CpuOps& cpu, const RopeTable& rope, Ops& ops) {
   const ModelConfig& config = file.config();
   const ParameterLayout layout = ParameterLayout::make(config);
-  BN_ASSIGN_OR_RETURN(std::vector<float> parameters, file.read("init", layout));
+  BN_ASSIGN_OR_RETURN(const std::vector<float> first, file.read("init", layout));
   BN_ASSIGN_OR_RETURN(const std::vector<float> recorded_gradients, file.read("grad0", layout));
   BN_ASSIGN_OR_RETURN(const std::vector<float> recorded_final, file.read("final", layout));
   BN_ASSIGN_OR_RETURN(const std::vector<int32_t> tokens, file.tokens());
   BN_ASSIGN_OR_RETURN(const std::vector<float> recorded_losses, file.losses());
 
   Graph<Ops> graph(config, layout, rope, ops, {file.n_sequences(), file.n_positions(), false});
-  Optimizer optimizer(file.optimizer(), layout, cpu.kernels());
   using Real = typename Ops::Real;
-  std::vector<float> gradients(parameters.size());
-  std::vector<Real> p(parameters.size()), g(parameters.size());
+  Optimizer optimizer(file.optimizer(), layout, cpu.kernels());
+  DoubleAdamw double_adamw(file, layout);
+  std::vector<Real> parameters(first.begin(), first.end()), gradients(first.size());
   std::vector<int32_t> ids, targets;
   const size_t step_tokens = size_t(file.n_sequences() * (file.n_positions() + 1));
   const double n_targets = double(graph.n_tokens());
   ReplayReport report;
   for (int64_t step = 0; step < file.n_steps(); ++step) {
     split_tokens(std::span(tokens).subspan(size_t(step) * step_tokens, step_tokens), file.n_positions(), ids, targets);
-    std::copy(parameters.begin(), parameters.end(), p.begin());
-    std::fill(g.begin(), g.end(), Real(0));
-    graph.prepare(p.data());
-    const double loss = graph.backpropagate(ids, targets, Real(1 / n_targets), g.data()) / n_targets;
-    std::transform(g.begin(), g.end(), gradients.begin(), [](Real value) { return float(value); });
+    std::fill(gradients.begin(), gradients.end(), Real(0));
+    graph.prepare(parameters.data());
+    const double loss = graph.backpropagate(ids, targets, Real(1 / n_targets), gradients.data()) / n_targets;
     const double difference = std::fabs(loss - double(recorded_losses[size_t(step)]));
     report.losses.push_back(loss);
     report.max_loss_diff = difference > report.max_loss_diff || std::isnan(loss) ? difference : report.max_loss_diff;
@@ -84,7 +109,12 @@ Result<ReplayReport> run(const ReplayFile& file, CpuOps& cpu, const RopeTable& r
       report.max_grad_rel_diff = worst.relative;
       report.worst_grad = std::move(worst.name);
     }
-    optimizer.update(cpu.pool(), {step + 1, file.lr(), file.weight_decay(), 1.0}, gradients.data(), parameters.data());
+    if constexpr (std::is_same_v<Real, double>) {
+      double_adamw.update(step + 1, gradients, parameters);
+    } else {
+      const UpdateRates rates{step + 1, file.lr(), file.weight_decay(), 1.0};
+      optimizer.update(cpu.pool(), rates, gradients.data(), parameters.data());
+    }
   }
   Difference worst = largest_difference(layout, recorded_final, parameters);
   report.max_final_rel_diff = worst.relative;

@@ -8,9 +8,10 @@
 
 namespace bitnet {
 
-// What computes losses and gradients; weights, gradients and moments are float32 in any case.
+// What computes losses, gradients and updates.
 enum class ReplayArithmetic : uint8_t {
-  kDouble,   // the definition, PlainOps<double>: what differs from the record is the record's own rounding
+  kDouble,   // the definition, PlainOps<double>, and AdamW in double: what differs from the record is the record's own
+             // rounding
   kFloat,    // the same loops in float32
   kKernels,  // CpuOps, what training runs on
 };

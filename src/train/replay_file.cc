@@ -72,12 +72,12 @@ Status ReplayFile::read_config() {
   config_.rms_eps = float(rms_eps);
   BN_ASSIGN_OR_RETURN(lr_, number("lr"));
   BN_ASSIGN_OR_RETURN(weight_decay_, number("weight_decay"));
-  BN_ASSIGN_OR_RETURN(const double beta1, number("beta1"));
-  BN_ASSIGN_OR_RETURN(const double beta2, number("beta2"));
-  BN_ASSIGN_OR_RETURN(const double eps, number("eps"));
-  optimizer_.beta1 = float(beta1);
-  optimizer_.beta2 = float(beta2);
-  optimizer_.eps = float(eps);
+  BN_ASSIGN_OR_RETURN(beta1_, number("beta1"));
+  BN_ASSIGN_OR_RETURN(beta2_, number("beta2"));
+  BN_ASSIGN_OR_RETURN(eps_, number("eps"));
+  optimizer_.beta1 = float(beta1_);
+  optimizer_.beta2 = float(beta2_);
+  optimizer_.eps = float(eps_);
 
   BN_ASSIGN_OR_RETURN(const Shape tokens, shape_of("tokens", 3));
   n_steps_ = tokens[0];

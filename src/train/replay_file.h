@@ -18,6 +18,9 @@ class ReplayFile {
 
   const ModelConfig& config() const { return config_; }
   const OptimizerOptions& optimizer() const { return optimizer_; }
+  double beta1() const { return beta1_; }  // unrounded, as eps()
+  double beta2() const { return beta2_; }
+  double eps() const { return eps_; }
   double lr() const { return lr_; }
   double weight_decay() const { return weight_decay_; }
   int64_t n_steps() const { return n_steps_; }
@@ -45,7 +48,7 @@ class ReplayFile {
   SafetensorsFile file_;
   ModelConfig config_;
   OptimizerOptions optimizer_;
-  double lr_ = 0, weight_decay_ = 0;
+  double lr_ = 0, weight_decay_ = 0, beta1_ = 0, beta2_ = 0, eps_ = 0;
   int64_t n_steps_ = 0, n_sequences_ = 0, n_positions_ = 0;
 };
 

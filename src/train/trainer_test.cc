@@ -85,7 +85,7 @@ class Training : public ::testing::Test {
 };
 
 TEST_F(Training, LossFalls) {
-  options_.steps = 120;
+  options_.steps = 300;
   options_.checkpoint_every = options_.eval_every = 0;
   ASSERT_NE(train("falls"), nullptr);
   EXPECT_GT(losses_.front(), 5.0);

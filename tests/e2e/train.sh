@@ -53,7 +53,7 @@ for i in $(seq 1 50); do echo "{\"step\": $i, \"time_s\": $((1764223200 + i)).5,
 echo '{"step": 50, "time_s": 1764223250.5, "name": "sample", "text": "Once <b>upon</b> a \"time\""}' >run/samples.jsonl
 check "train report" call 0 train report run --json
 check "train report: what was found" json 'd["last_step"] == 50 and d["n_samples"] == 1 and "loss" in d["metrics"]'
-check "train report: plots" bash -c "[ \$(grep -c '<svg' run/report.html) -eq 3 ]"
+check "train report: plots" bash -c "[ \$(grep -c '<figure>' run/report.html) -eq 3 ]"
 check "train report: a sample is text, not markup" grep -qF 'Once &lt;b&gt;upon&lt;/b&gt; a &quot;time&quot;' run/report.html
 check "train report: nothing is fetched" bash -c "! grep -qE 'https?://|src=|<script|@import|url\(' run/report.html"
 printf '{"step": 51, "time_s": 17642' >>run/metrics.jsonl

@@ -104,7 +104,8 @@ TEST_P(Gradients, EqualFiniteDifferences) {
     const CounterRng rng(9, uint64_t(slice.offset));
     for (uint64_t i = 0; i < 6; ++i) {
       const size_t at = size_t(slice.offset) + size_t(rng.bits(i) % uint64_t(slice.n_values));
-      const double value = parameters[at], h = 1e-5;
+      // A step is perturbed less: each weight near it is a kink.
+      const double value = parameters[at], h = slice.is_step ? 1e-8 : 1e-5;
       parameters[at] = value + h;
       const double above = loss_now();
       parameters[at] = value - h;
@@ -117,7 +118,8 @@ TEST_P(Gradients, EqualFiniteDifferences) {
         });
         expected /= std::sqrt(double(matrix->n_values));
       }
-      EXPECT_NEAR(gradients[at], expected, 1e-7 + 1e-5 * std::fabs(expected)) << slice.name << " " << at;
+      EXPECT_NEAR(gradients[at], expected, (slice.is_step ? 2e-6 : 1e-7) + 1e-5 * std::fabs(expected))
+          << slice.name << " " << at;
     }
   }
 }

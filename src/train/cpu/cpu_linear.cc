@@ -62,7 +62,10 @@ void CpuOps::make_codes(Weight& weight) {
   for_rows(n_out, [&](int64_t o) {
     const float* const w = weight.latent + o * n_in;
     uint8_t* const codes = weight.codes.data() + o * n_in;
-    for (int64_t i = 0; i < n_in; ++i) codes[i] = uint8_t(int(ternary(w[i], scale)) + 1);
+    for (int64_t i = 0; i < n_in; ++i) {
+      const float v = w[i] * scale;
+      codes[i] = uint8_t(1 + int(v > 0.5f) - int(v < -0.5f));
+    }
   });
   TernarySource source;
   source.n_rows = n_out;

@@ -8,6 +8,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 
 namespace bitnet {
@@ -35,9 +36,10 @@ struct Pass {
 };
 
 template <class Ops>
-Pass run(const ModelConfig& config, const ParameterLayout& layout, Ops& ops, const QuantizationOptions& quantization) {
+Pass run(const ModelConfig& config, const ParameterLayout& layout, Ops& ops, const QuantizationOptions& quantization,
+         uint64_t seed) {
   using Real = typename Ops::Real;
-  const std::vector<Real> parameters = random_parameters<Real>(config, layout, 5);
+  const std::vector<Real> parameters = random_parameters<Real>(config, layout, seed);
   const TestRope rope(config, kPositions);
   Graph<Ops> graph(config, layout, rope.view, ops, {kSequences, kPositions, false});
   const std::vector<int32_t> ids = random_ids(kSequences * kPositions, config.vocab_size, 1);
@@ -53,42 +55,53 @@ Pass run(const ModelConfig& config, const ParameterLayout& layout, Ops& ops, con
 }
 
 Pass run_cpu(const ModelConfig& config, const ParameterLayout& layout, const QuantizationOptions& quantization,
-             int n_threads) {
+             int n_threads, uint64_t seed = 5) {
   const AttentionShape shape{kSequences, kPositions, config.n_heads, config.n_kv_heads, config.head_dim};
   auto ops = CpuOps::create(config, shape, n_threads);
   EXPECT_TRUE(ops.has_value());
-  Pass pass = run(config, layout, **ops, quantization);
+  Pass pass = run(config, layout, **ops, quantization, seed);
   EXPECT_TRUE((*ops)->take_status().has_value());
   return pass;
 }
 
-// Float32 and, where products are integers, gradients of 16 bits. A rounding of an activation that falls the other way
-// than in double would cost more than this: the seed is one where none does.
+// The largest difference of a tensor, norm over norm.
+double largest_difference(const ParameterLayout& layout, const Pass& expected, const Pass& found) {
+  double largest = 0;
+  for (const ParameterSlice& slice : layout.slices()) {
+    double error = 0, norm = 0;
+    for (int64_t i = slice.offset; i < slice.offset + slice.n_values; ++i) {
+      const double difference = found.gradients[size_t(i)] - expected.gradients[size_t(i)];
+      error += difference * difference;
+      norm += expected.gradients[size_t(i)] * expected.gradients[size_t(i)];
+    }
+    largest = std::max(largest, std::sqrt(error / norm));
+  }
+  return largest;
+}
+
+// With some seeds a code lies so near to a half that float32 and double round it differently, which is worth up to
+// 1e-2; with the others float32 and the gradients' 16 bits are all that differs.
 TEST(CpuOps, GradientsAreThoseOfPlainLoopsInDouble) {
-  QuantizationOptions whole, mixed, grouped, learned, none;
+  QuantizationOptions whole, mixed, learned, none;
   mixed.lambda = 0.5;
-  grouped.group_cols = 5;
   learned.scale = WeightScale::kLearned;
   none.enabled = false;
   for (const bool llama : {false, true}) {
     for (const QuantizationOptions& quantization : {whole, mixed, learned, none}) {
       const ModelConfig config = odd_config(llama);
       const ParameterLayout layout = ParameterLayout::make(config, quantization.scale == WeightScale::kLearned);
-      ThreadPool pool(1);
-      PlainOps<double> plain(pool);
-      const Pass expected = run(config, layout, plain, quantization);
-      const Pass found = run_cpu(config, layout, quantization, 2);
-      EXPECT_NEAR(found.loss, expected.loss, 2e-4 * expected.loss);
-      for (const ParameterSlice& slice : layout.slices()) {
-        double error = 0, norm = 0;
-        for (int64_t i = slice.offset; i < slice.offset + slice.n_values; ++i) {
-          const double difference = found.gradients[size_t(i)] - expected.gradients[size_t(i)];
-          error += difference * difference;
-          norm += expected.gradients[size_t(i)] * expected.gradients[size_t(i)];
-        }
-        EXPECT_LT(std::sqrt(error / norm), 2e-3)
-            << slice.name << " llama " << llama << " lambda " << quantization.lambda;
+      double least = 1;
+      for (uint64_t seed = 1; seed <= 6; ++seed) {
+        ThreadPool pool(1);
+        PlainOps<double> plain(pool);
+        const Pass expected = run(config, layout, plain, quantization, seed);
+        const Pass found = run_cpu(config, layout, quantization, 2, seed);
+        EXPECT_NEAR(found.loss, expected.loss, 1e-3 * expected.loss);
+        const double difference = largest_difference(layout, expected, found);
+        EXPECT_LT(difference, 5e-2);
+        least = std::min(least, difference);
       }
+      EXPECT_LT(least, quantization.enabled ? 3e-4 : 1e-5) << "llama " << llama << " lambda " << quantization.lambda;
     }
   }
 }

@@ -218,6 +218,7 @@ std::string short_number(double value, bool percent) {
   const double size = std::abs(value);
   if (size >= 1e6) return fmt::format("{:.4g}M", value / 1e6);
   if (size >= 1e4) return fmt::format("{:.4g}k", value / 1e3);
+  if (size < 1e-4) return fmt::format("{:.2g}", value);
   return fmt::format("{:.4g}", value);
 }
 
