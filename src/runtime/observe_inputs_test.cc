@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include <numeric>
+#include <string>
 #include <vector>
 
 namespace bitnet {
@@ -29,7 +30,13 @@ TEST(ObserveInputs, EveryLinearSeesEveryTokenOnce) {
       EXPECT_NEAR(mean_square, entry.histogram.mean_square(), 1e-9 + 1e-6 * mean_square) << entry.weight;
       EXPECT_GT(entry.int8.metrics().sqnr_db, 25.0) << entry.weight;
       EXPECT_LT(entry.int4.metrics().sqnr_db, entry.int8.metrics().sqnr_db) << entry.weight;
-      EXPECT_LT(entry.topk.metrics().sqnr_db, entry.int8.metrics().sqnr_db) << entry.weight;
+      // Squared ReLU leaves down fewer inputs than top-k keeps; elsewhere the rest is lost.
+      const bool sparse = std::string(name) == "bitnet-packed" && entry.weight.find("ffn_down") != std::string::npos;
+      if (sparse) {
+        EXPECT_EQ(entry.topk.metrics().sqnr_db, entry.int8.metrics().sqnr_db) << entry.weight;
+      } else {
+        EXPECT_LT(entry.topk.metrics().sqnr_db, entry.int8.metrics().sqnr_db) << entry.weight;
+      }
     }
     // q, k and v share an input.
     EXPECT_EQ((*statistics)[0].histogram.absmax(), (*statistics)[1].histogram.absmax());

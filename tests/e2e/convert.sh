@@ -37,8 +37,8 @@ check "quantize a master: the logits of the reference's online mode" \
 check "quantize: the report names errors" json 'any(w.get("sqnr_db", 0) > 0 for w in d["weights"])'
 check "quantize by lsq" call 0 quantize "$master" -o lsq.gguf --scheme lsq:group=64 --embed-scheme q8_0
 check "quantize by lsq: the model runs" call 0 run -m lsq.gguf --prompt-ids 1,2 -n 2 --ids
-check "quantize by q3_k" call 0 quantize "$master" -o q3.gguf --scheme q3_k --embed-scheme q2_k
-check "quantize by q3_k: the model runs" call 0 run -m q3.gguf --prompt-ids 1,2 -n 2 --ids
+check "quantize by q4_1" call 0 quantize "$master" -o q4.gguf --scheme q4_1 --embed-scheme q2_k
+check "quantize by q4_1: the model runs" call 0 run -m q4.gguf --prompt-ids 1,2 -n 2 --ids
 check "quantize: an unknown scheme" call 2 quantize "$master" -o never.gguf --scheme q9
 check "quantize: nothing is left behind" [ ! -e never.gguf ]
 printf '{"text": "Once upon a time there was a king."}\n"And a queen, and a dog."\n' >calibration.jsonl

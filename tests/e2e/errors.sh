@@ -16,7 +16,7 @@ check "an id outside the vocabulary" call 2 run -m tiny.gguf --prompt-ids 999999
 check "an id outside the vocabulary: both numbers" err_has 512
 check "more context than the model has" call 2 run -m tiny.gguf --prompt-ids 1 --ctx 100000
 check "an unknown preset" call 2 synth --preset huge -o huge.gguf
-check "an unknown type" call 2 convert tiny.gguf -o x.gguf --type q5_k
+check "an unknown type" call 2 convert tiny.gguf -o x.gguf --type q9_k
 check "bench without a model" call 2 bench
 check "bench of nothing" call 2 bench -m tiny.gguf -p 0 -n 0
 check "a prompt that does not fit" call 2 run -m tiny.gguf --ctx 4 --prompt-ids 1,2,3,4,5,6
