@@ -43,7 +43,7 @@ std::vector<Document> documents_of(const std::vector<std::string>& inputs, const
   return documents;
 }
 
-// Prose of several scripts with line breaks; some of it without spaces.
+// Prose of several scripts with line breaks and runs of spaces; some of it without either.
 std::string prose(uint64_t seed, size_t n_bytes) {
   static const char* const words[] = {"Once",
                                       "upon",
@@ -66,7 +66,8 @@ std::string prose(uint64_t seed, size_t n_bytes) {
   std::string text;
   for (uint64_t i = 0; text.size() < n_bytes; ++i) {
     text += words[rng.bits(3 * i) % std::size(words)];
-    if (rng.bits(3 * i + 1) % 8 != 0) text += rng.bits(3 * i + 2) % 10 == 0 ? "\n" : " ";
+    const uint64_t gap = rng.bits(3 * i + 2);
+    if (rng.bits(3 * i + 1) % 8 != 0) text += gap % 10 == 0 ? "\n" : std::string(1 + gap / 10 % 6, ' ');
   }
   return text;
 }
