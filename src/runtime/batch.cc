@@ -9,10 +9,6 @@
 namespace bitnet {
 namespace {
 
-DType cache_dtype(KvType type) {
-  return type == KvType::kF32 ? DType::kF32 : type == KvType::kQ8_0 ? DType::kQ8_0 : DType::kF16;
-}
-
 Result<BatchOptions> resolve(const BatchOptions& options, const ModelImpl& model) {
   BatchOptions o = options;
   if (!model.fused) {

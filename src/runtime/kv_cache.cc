@@ -21,6 +21,16 @@ std::optional<uint64_t> plane_bytes(const KvLayer& layer) {
 
 }  // namespace
 
+DType cache_dtype(KvType type) {
+  switch (type) {
+    case KvType::kF32: return DType::kF32;
+    case KvType::kQ8_0: return DType::kQ8_0;
+    case KvType::kInt8: return DType::kI8;
+    case KvType::kInt4: return DType::kI4;
+    default: return DType::kF16;
+  }
+}
+
 Result<KvCache> KvCache::create(const Backend& backend, const ModelConfig& config, DType dtype, int64_t n_ctx) {
   BN_RETURN_IF_ERROR(backend.check_kv(dtype, config.head_dim));
   const KvLayer shape = {nullptr, nullptr, dtype, config.n_kv_heads, n_ctx, config.head_dim};

@@ -1,6 +1,7 @@
 #pragma once
 
 #include "base/buffer.h"
+#include "bitnet/session.h"
 #include "kernels/backend.h"
 #include "model/config.h"
 
@@ -9,6 +10,8 @@
 #include <vector>
 
 namespace bitnet {
+
+DType cache_dtype(KvType type);
 
 // Keys and values of every layer for up to n_ctx positions, in one allocation of the back end. Pages that no token has
 // reached yet cost nothing.

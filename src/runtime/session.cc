@@ -39,16 +39,6 @@ Result<SessionOptions> resolve(const SessionOptions& options, const ModelConfig&
   return o;
 }
 
-DType cache_dtype(KvType type) {
-  switch (type) {
-    case KvType::kF32: return DType::kF32;
-    case KvType::kQ8_0: return DType::kQ8_0;
-    case KvType::kInt8: return DType::kI8;
-    case KvType::kInt4: return DType::kI4;
-    default: return DType::kF16;
-  }
-}
-
 StreamOptions stream_options(const SessionOptions& options, const ModelImpl& model) {
   const ModelConfig& config = model.config;
   StreamOptions s;
