@@ -126,7 +126,7 @@ struct KvLayer {
   // Of one head's keys, or values.
   int64_t head_bytes() const {
     if (!tiled()) return n_ctx * row_bytes();
-    return (n_ctx + kTilePositions - 1) / kTilePositions * tile_bytes(head_dim, bits());
+    return (n_ctx + kTilePositions - 1) / kTilePositions * kv_tile_bytes(head_dim, bits());
   }
 };
 

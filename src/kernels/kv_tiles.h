@@ -19,7 +19,7 @@ constexpr int64_t kTileDims = 32, kMaxTileDims = 512;
 // Scales are of at least this absolute value, so that no reciprocal overflows.
 constexpr float kTileAbsmaxFloor = 1e-30f;
 
-constexpr int64_t tile_bytes(int64_t head_dim, int64_t bits) {
+constexpr int64_t kv_tile_bytes(int64_t head_dim, int64_t bits) {
   return kTileScales_bytes + kTilePositions * head_dim * bits / 8;
 }
 constexpr int64_t key_code_at(int64_t byte_column, int64_t position) {

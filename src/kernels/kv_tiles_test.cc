@@ -21,7 +21,7 @@ TEST(KvTilesLayout, EveryCodeHasAPlaceOfItsOwn) {
         }
         EXPECT_EQ(int64_t(places.size()), kTilePositions * head_dim * bits / 8);
         EXPECT_EQ(*places.begin(), kTileScales_bytes);
-        EXPECT_EQ(*places.rbegin() + 1, tile_bytes(head_dim, bits));
+        EXPECT_EQ(*places.rbegin() + 1, kv_tile_bytes(head_dim, bits));
       }
     }
   }

@@ -89,7 +89,7 @@ void CpuBackend::store_kv(Stream& stream, MatrixView k, MatrixView v, const KvLa
   if (kv.tiled()) {
     const TileKernels& tiles = kernels_.tiles[kv.bits() == 4];
     const auto into_tile = [&](auto store) {
-      return [=, bytes = tile_bytes(d, kv.bits())](const float* x, uint8_t* cache, int64_t position) {
+      return [=, bytes = kv_tile_bytes(d, kv.bits())](const float* x, uint8_t* cache, int64_t position) {
         store(x, d, position % kTilePositions, cache + position / kTilePositions * bytes);
       };
     };

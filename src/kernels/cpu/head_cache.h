@@ -119,7 +119,7 @@ class TileCache {
       : kernels_(kernels),
         tiles_(kernels.tiles[kv.bits() == 4]),
         kv_(kv),
-        tile_bytes_(tile_bytes(kv.head_dim, kv.bits())) {}
+        tile_bytes_(kv_tile_bytes(kv.head_dim, kv.bits())) {}
 
   int64_t n_parts() const { return kv_.head_dim / kTileDims; }
 

@@ -75,7 +75,7 @@ class Tiles {
 
  private:
   uint8_t* tile(int64_t position) const {
-    return data_ + position / kTilePositions * tile_bytes(kv_.head_dim, kv_.bits());
+    return data_ + position / kTilePositions * kv_tile_bytes(kv_.head_dim, kv_.bits());
   }
   uint8_t& byte(int64_t column, int64_t position) const {
     return tile(position)[code_at_(column, position % kTilePositions)];
@@ -115,12 +115,14 @@ void attend_tiled(const float* q, const KvLayer& kv, int64_t kv_head, int64_t n_
     float largest = kTileAbsmaxFloor;
     for (int64_t t = first; t < end; ++t) largest = spec::max(scores[t] * values.scale(t), largest);
     const float to_code = 127.0f / largest;
+    std::vector<int> weights;
+    for (int64_t t = first; t < end; ++t) {
+      const float code = rounded((scores[t] * values.scale(t)) * to_code);
+      weights.push_back(int(spec::max(spec::min(code, 127.0f), 0.0f)));
+    }
     for (int64_t i = 0; i < d; ++i) {
       int sum = 0;
-      for (int64_t t = first; t < end; ++t) {
-        const float code = rounded((scores[t] * values.scale(t)) * to_code);
-        sum += int(spec::max(spec::min(code, 127.0f), 0.0f)) * values.code(i, t);
-      }
+      for (int64_t t = first; t < end; ++t) sum += weights[size_t(t - first)] * values.code(i, t);
       sums[size_t(i)] += float(sum) * (largest / 127.0f);
     }
   }
