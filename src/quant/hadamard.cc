@@ -5,9 +5,8 @@
 #include <cmath>
 
 namespace bitnet {
-namespace {
 
-void transform(float* x, int64_t n) {
+void walsh_hadamard(float* x, int64_t n) {
   for (int64_t half = 1; half < n; half *= 2) {
     for (int64_t begin = 0; begin < n; begin += 2 * half) {
       for (int64_t i = begin; i < begin + half; ++i) {
@@ -17,6 +16,12 @@ void transform(float* x, int64_t n) {
       }
     }
   }
+}
+
+namespace {
+
+void transform(float* x, int64_t n) {
+  walsh_hadamard(x, n);
   const float norm = 1.0f / std::sqrt(float(n));
   for (int64_t i = 0; i < n; ++i) x[i] *= norm;
 }

@@ -1,6 +1,6 @@
 #include "runtime/batch.h"
 
-#include "runtime/test_models.h"
+#include "runtime/test_gpu.h"
 
 #include <gtest/gtest.h>
 
@@ -11,20 +11,7 @@
 namespace bitnet {
 namespace {
 
-Result<Model> load_on(const std::string& path, const std::string& device, HeadMode head = HeadMode::kAuto) {
-  LoadOptions options;
-  options.device = device;
-  options.head = head;
-  return Model::load(path, options);
-}
-
-class BatchOnGpu : public testing::Test {
- protected:
-  void SetUp() override {
-    const auto probe = load_on(tiny_path("bitnet-packed"), "cuda");
-    if (!probe) GTEST_SKIP() << probe.error().message;
-  }
-};
+using BatchOnGpu = OnGpu;
 
 std::vector<float> rows_of(Batch& batch, std::span<const Batch::Part> parts, int64_t n_best, int64_t vocab_size) {
   std::vector<float> logits(parts.size() * size_t(vocab_size));

@@ -1,5 +1,5 @@
 #include "bitnet/generate.h"
-#include "runtime/test_models.h"
+#include "runtime/test_gpu.h"
 
 #include <gtest/gtest.h>
 
@@ -11,20 +11,7 @@
 namespace bitnet {
 namespace {
 
-Result<Model> load_on(const std::string& path, const std::string& device, HeadMode head = HeadMode::kAuto) {
-  LoadOptions options;
-  options.device = device;
-  options.head = head;
-  return Model::load(path, options);
-}
-
-class CudaSession : public testing::Test {
- protected:
-  void SetUp() override {
-    const auto probe = load_on(tiny_path("bitnet-packed"), "cuda");
-    if (!probe) GTEST_SKIP() << probe.error().message;
-  }
-};
+using CudaSession = OnGpu;
 
 // Steps that continue greedily, that leave the greedy path, that go back, and that want other logits.
 TEST_F(CudaSession, AnyWalkGivesTheLogitsOfTheCpu) {

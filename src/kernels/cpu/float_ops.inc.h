@@ -49,29 +49,30 @@ static inline F32x16 exp(F32x16 x) {
   return mul(mul(p, power_of_two(n1)), power_of_two(sub(n, n1)));
 }
 
-static void rms_norm(const float* x, const float* weight, float eps, int64_t n, float* out) {
+static float dot_product(const float* a, const float* b, int64_t n) {
   F32x16 sum = zero();
   int64_t i = 0;
-  for (; i + 16 <= n; i += 16) {
-    const F32x16 v = load(x + i);
-    sum = add(sum, mul(v, v));
-  }
-  if (i < n) {
-    const F32x16 v = load_part(x + i, n - i);
-    sum = add(sum, mul(v, v));
-  }
-  const F32x16 r = broadcast(1.0f / __builtin_sqrtf(fold(sum) / float(n) + eps));
+  for (; i + 16 <= n; i += 16) sum = add(sum, mul(load(a + i), load(b + i)));
+  if (i < n) sum = add(sum, mul(load_part(a + i, n - i), load_part(b + i, n - i)));
+  return fold(sum);
+}
+
+static void rms_norm(const float* x, const float* weight, float eps, int64_t n, float* out) {
+  const F32x16 r = broadcast(1.0f / __builtin_sqrtf(dot_product(x, x, n) / float(n) + eps));
   map2(x, weight, n, out, [&](F32x16 v, F32x16 w) { return mul(mul(v, r), w); });
 }
 
-// 127 / absmax(x), the scale to int8.
-static inline float activation_scale(const float* x, int64_t n) {
-  F32x16 largest = broadcast(kAbsmaxFloor);
+// The largest absolute value, at least `floor`.
+static inline float absmax_above(const float* x, int64_t n, float floor) {
+  F32x16 largest = broadcast(floor);
   int64_t i = 0;
   for (; i + 16 <= n; i += 16) largest = max(abs(load(x + i)), largest);
   if (i < n) largest = max(abs(load_part(x + i, n - i)), largest);
-  return 127.0f / fold_max(largest);
+  return fold_max(largest);
 }
+
+// 127 / absmax(x), the scale to int8.
+static inline float activation_scale(const float* x, int64_t n) { return 127.0f / absmax_above(x, n, kAbsmaxFloor); }
 static inline F32x16 to_int8_range(F32x16 x, F32x16 scale) {
   return max(min(round_half_even(mul(x, scale)), broadcast(127.0f)), broadcast(-128.0f));
 }

@@ -35,9 +35,7 @@ template <int kBits>
 static inline float encode_head(const float* x, int64_t n, int8_t* codes) {
   float rotated[kMaxTileDims];
   rotate_head(x, n, rotated);
-  F32x16 absmax = broadcast(kTileAbsmaxFloor);
-  for (int64_t i = 0; i < n; i += 16) absmax = max(abs(load(rotated + i)), absmax);
-  const float largest = fold_max(absmax);
+  const float largest = absmax_above(rotated, n, kTileAbsmaxFloor);
   const F32x16 inverse = broadcast((kBits == 8 ? 127.0f : 7.5f) / largest);
   for (int64_t i = 0; i < n; i += 16) {
     const F32x16 v = mul(load(rotated + i), inverse);

@@ -59,20 +59,7 @@ static void scale_product(const int32_t* c, int64_t n, float factor, bool add_to
   for (; i < n; ++i) out[i] = add_to_out ? out[i] + float(c[i]) * factor : float(c[i]) * factor;
 }
 
-static float absmax(const float* x, int64_t n) {
-  F32x16 largest = zero();
-  int64_t i = 0;
-  for (; i + 16 <= n; i += 16) largest = max(abs(load(x + i)), largest);
-  if (i < n) largest = max(abs(load_part(x + i, n - i)), largest);
-  return fold_max(largest);
-}
-static float dot_product(const float* a, const float* b, int64_t n) {
-  F32x16 sum = zero();
-  int64_t i = 0;
-  for (; i + 16 <= n; i += 16) sum = add(sum, mul(load(a + i), load(b + i)));
-  if (i < n) sum = add(sum, mul(load_part(a + i, n - i), load_part(b + i, n - i)));
-  return fold(sum);
-}
+static float absmax(const float* x, int64_t n) { return absmax_above(x, n, 0.0f); }
 static float sum_squares(const float* x, int64_t n) { return dot_product(x, x, n); }
 
 static void column_absmax(const float* x, float factor, int64_t n, float* out) {

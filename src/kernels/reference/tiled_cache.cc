@@ -1,6 +1,7 @@
 #include "kernels/reference/tiled_cache.h"
 
 #include "kernels/float_spec.h"
+#include "quant/hadamard.h"
 
 #include <algorithm>
 #include <cmath>
@@ -13,17 +14,9 @@ namespace {
 
 float rounded(float x) { return (x + kRoundMagic) - kRoundMagic; }
 
-// numerics.md 14: the transform of each block, stage by stage.
 void rotate(std::vector<float>& x) {
   const size_t block = size_t(rotation_block(int64_t(x.size())));
-  for (size_t half = 1; half < block; half *= 2) {
-    for (size_t i = 0; i < x.size(); ++i) {
-      if ((i & half) != 0) continue;
-      const float a = x[i], b = x[i + half];
-      x[i] = a + b;
-      x[i + half] = a - b;
-    }
-  }
+  for (size_t at = 0; at < x.size(); at += block) walsh_hadamard(x.data() + at, int64_t(block));
 }
 
 struct EncodedHead {
