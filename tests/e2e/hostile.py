@@ -113,6 +113,16 @@ def message_of(command, code, out, err):
     return "\n".join(lines)
 
 
+def run_program(folder, words, cpu_s=1.0):
+    """What `execute` gives; a run that takes too long has two more chances, since a busy machine only ever adds time."""
+    for _ in range(3):
+        pathlib.Path(folder, "out.gguf").unlink(missing_ok=True)
+        result = RUNNER.submit(execute, str(folder), words).result()
+        if result[1] < cpu_s:
+            break
+    return result
+
+
 def judge(command, expected, variant, path, result):
     code, cpu_s, rss, out, err = result
     problems = []
@@ -165,7 +175,7 @@ def check(variant, good_logits):
         for (command, words), expected in zip(commands_for(path, folder).items(), LEVELS[variant.level]):
             if command == "tokenize" and path.is_dir():
                 expected = WORKS  # the vocabulary has a file of its own
-            result = RUNNER.submit(execute, name, words).result()
+            result = run_program(name, words, variant.cpu_s)
             found = judge(command, expected, variant, path, result)
             if command == "logits" and variant.level == "good" and variant.same and not found:
                 if json.loads(result[3])["hash"] != good_logits[path.is_dir()]:
@@ -196,7 +206,7 @@ def check_truncations():
             variant = gguf.Variant("G09", f"{n} of {len(data)} bytes", "header", None)
             words = commands_for(path, path.parent)
             problems = [f"{c} {p}" for c in names
-                        for p in judge(c, FAILS, variant, path, RUNNER.submit(execute, name, words[c]).result())]
+                        for p in judge(c, FAILS, variant, path, run_program(name, words[c]))]
         report("G09", variant.label, problems)
 
 
@@ -263,7 +273,7 @@ def check_paths():
         with tempfile.TemporaryDirectory(dir=BASE) as name:
             path = make(pathlib.Path(name), kind)
             problems = [f"{c} {p}" for c, words in commands_for(path, pathlib.Path(name)).items()
-                        for p in judge(c, FAILS, variant, path, RUNNER.submit(execute, name, words).result())]
+                        for p in judge(c, FAILS, variant, path, run_program(name, words))]
         report("M23", kind, problems)
 
 
