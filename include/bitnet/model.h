@@ -24,6 +24,15 @@ enum class HeadMode : uint8_t {
                // the file; the rest of the head is fetched when all logits are first wanted
 };
 
+// The file beside a model that keeps its weights as they are laid out in memory ("model.gguf.base3.cache"): loading
+// maps it instead of laying them out again, and processes share it. No result depends on it. It is used only as long as
+// the model's files have the sizes and times that they had; whoever shortens it while it is mapped ends the process.
+enum class CacheMode : uint8_t {
+  kAuto,   // used where it is there
+  kWrite,  // made anew
+  kOff,
+};
+
 struct LoadOptions {
   std::string device = "cpu";    // "cpu", "cuda", "cuda:N" or "reference"
   int n_threads = 0;             // for loading; 0: all processors of this process
@@ -31,6 +40,7 @@ struct LoadOptions {
   bool act_quant = true;         // false: unquantised activations, to tell rounding from errors
   bool verify_checksums = true;  // compare tensors with the file's checksum table, if it has one
   HeadMode head = HeadMode::kAuto;
+  CacheMode cache = CacheMode::kAuto;
   bool sparse_ffn = true;      // generating, leave out what squared ReLU makes zero; no result depends on it
   std::string tokenizer_path;  // instead of the model's own vocabulary
   std::string pre_tokenizer;   // see TokenizerOptions::pre

@@ -1,6 +1,7 @@
 #include "base/file.h"
 
 #include <fcntl.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 #include <algorithm>
@@ -51,16 +52,21 @@ const DiskCalls& system_disk_calls() {
   return calls;
 }
 
-File::File(std::string path, int fd, uint64_t size_bytes) : path_(std::move(path)), fd_(fd), size_bytes_(size_bytes) {}
+File::File(std::string path, int fd, uint64_t size_bytes, int64_t modified_ns)
+    : path_(std::move(path)), fd_(fd), size_bytes_(size_bytes), modified_ns_(modified_ns) {}
 File::~File() {
   if (fd_ >= 0) ::close(fd_);
 }
 File::File(File&& other) noexcept
-    : path_(std::move(other.path_)), fd_(std::exchange(other.fd_, -1)), size_bytes_(other.size_bytes_) {}
+    : path_(std::move(other.path_)),
+      fd_(std::exchange(other.fd_, -1)),
+      size_bytes_(other.size_bytes_),
+      modified_ns_(other.modified_ns_) {}
 File& File::operator=(File&& other) noexcept {
   std::swap(path_, other.path_);
   std::swap(fd_, other.fd_);
   std::swap(size_bytes_, other.size_bytes_);
+  std::swap(modified_ns_, other.modified_ns_);
   return *this;
 }
 
@@ -79,7 +85,12 @@ Result<File> File::open(const std::string& path) {
     return invalid_input("{}: is a {}, expected a regular file", path,
                          S_ISDIR(info.st_mode) ? "directory" : "device, pipe or socket");
   }
-  return File(path, fd, uint64_t(info.st_size));
+#ifdef __APPLE__
+  const timespec modified = info.st_mtimespec;
+#else
+  const timespec modified = info.st_mtim;
+#endif
+  return File(path, fd, uint64_t(info.st_size), int64_t{modified.tv_sec} * 1'000'000'000 + modified.tv_nsec);
 }
 
 Status File::read_at(uint64_t offset, std::span<std::byte> out) const {
@@ -95,6 +106,30 @@ Status File::read_at(uint64_t offset, std::span<std::byte> out) const {
     done += size_t(n);
   }
   return ok();
+}
+
+Result<MappedFile> MappedFile::map(const File& file) {
+  constexpr size_t kHugePage_bytes = size_t{1} << 21;
+  MappedFile mapped;
+  const size_t size_bytes = size_t(file.size_bytes());
+  if (size_bytes == 0) return mapped;
+  // Room for an aligned start; the file then takes the place of a part of it.
+  const size_t room_bytes = size_bytes + kHugePage_bytes;
+  void* const room = ::mmap(nullptr, room_bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (room == MAP_FAILED) return io_error(file.path(), "map");
+  auto* const begin = static_cast<std::byte*>(room);
+  auto* const start = begin + (kHugePage_bytes - reinterpret_cast<uintptr_t>(begin) % kHugePage_bytes);
+  if (::mmap(start, size_bytes, PROT_READ, MAP_SHARED | MAP_FIXED, file.fd_, 0) == MAP_FAILED) {
+    const Error error = io_error(file.path(), "map");
+    ::munmap(room, room_bytes);
+    return error;
+  }
+  ::munmap(begin, size_t(start - begin));
+  mapped.bytes_ = {start, size_bytes};
+  return mapped;
+}
+MappedFile::~MappedFile() {
+  if (!bytes_.empty()) ::munmap(const_cast<std::byte*>(bytes_.data()), bytes_.size());
 }
 
 Result<std::string> read_file(const std::string& path, uint64_t limit_bytes) {

@@ -8,6 +8,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 namespace bitnet {
@@ -25,12 +26,33 @@ class File {
   uint64_t size_bytes() const { return size_bytes_; }
   // Fills `out` from `offset`, or says that the file is shorter than when it was opened.
   Status read_at(uint64_t offset, std::span<std::byte> out) const;
+  int64_t modified_ns() const { return modified_ns_; }  // since 1970, when it was opened
 
  private:
-  File(std::string path, int fd, uint64_t size_bytes);
+  friend class MappedFile;
+  File(std::string path, int fd, uint64_t size_bytes, int64_t modified_ns);
   std::string path_;
   int fd_ = -1;
   uint64_t size_bytes_ = 0;
+  int64_t modified_ns_ = 0;
+};
+
+// A whole file as memory to read, aligned for huge pages, which the system takes where it can. For files of our own
+// only: reading what another process has cut off since ends this one.
+class MappedFile {
+ public:
+  static Result<MappedFile> map(const File& file);
+  ~MappedFile();
+  MappedFile(MappedFile&& other) noexcept : bytes_(std::exchange(other.bytes_, {})) {}
+  MappedFile& operator=(MappedFile&& other) noexcept {
+    std::swap(bytes_, other.bytes_);
+    return *this;
+  }
+  std::span<const std::byte> bytes() const { return bytes_; }
+
+ private:
+  MappedFile() = default;
+  std::span<const std::byte> bytes_;
 };
 
 // The whole file, refused above `limit_bytes`.

@@ -57,7 +57,8 @@ class SafetensorsFolder {
   };
   const Entry* find(std::string_view tensor) const;
   const std::vector<Entry>& tensors() const { return entries_; }  // sorted by name
-  uint64_t size_bytes() const;                                    // of all files
+  const std::vector<std::unique_ptr<SafetensorsFile>>& files() const { return files_; }
+  uint64_t size_bytes() const;  // of all files
 
  private:
   std::vector<std::unique_ptr<SafetensorsFile>> files_;

@@ -50,6 +50,14 @@ enum class TernaryUse : uint8_t {
   kSomeRows,     // LinearCall::wanted
   kSomeColumns,  // inputs whose int8 code is zero
 };
+// Where one part of a matrix goes as a back end lays it out: memory to fill, or bytes that the same preparation laid
+// out earlier (`ready`), to be read only. Named parts; thread-safe.
+struct LayoutMemory {
+  Buffer bytes;
+  bool ready = false;
+};
+using TakeMemory = std::function<Result<LayoutMemory>(std::string_view part, size_t size_bytes)>;
+
 // Weights as the loader hands them over, [n_rows, n_cols] = [out, in]. The readers are called from several threads at
 // once, each on rows of its own.
 struct TernarySource {
@@ -58,6 +66,7 @@ struct TernarySource {
   int64_t n_cols = 0;
   TernaryScales scales;
   std::function<Status(int64_t row_begin, int64_t n_rows, uint8_t* codes)> read_codes;  // w + 1, [n_rows, n_cols]
+  TakeMemory take;                                                                      // null: memory is allocated
 };
 // What a table of floats is for.
 enum class TableUse : uint8_t {
@@ -71,6 +80,7 @@ struct FloatSource {
   int64_t n_rows = 0;
   int64_t n_cols = 0;
   std::function<Status(int64_t row_begin, int64_t n_rows, std::byte* out)> read_rows;  // in the stored type
+  TakeMemory take = {};                                                                // as above
 };
 
 // A prepared weight matrix; belongs to the back end that made it. Immutable, shared by all sessions.
@@ -177,6 +187,9 @@ class Backend {
   virtual ~Backend() = default;
   virtual std::string_view name() const = 0;     // "cpu", "reference"
   virtual std::string_view kernels() const = 0;  // "avx512vnni", what runs here
+  // Names the layout of what prepare() takes through TakeMemory, and says when it is another; empty: it takes nothing.
+  virtual std::string_view layout() const { return {}; }
+  virtual int layout_version() const { return 0; }
   virtual Result<std::unique_ptr<Stream>> new_stream(const StreamOptions& options) const = 0;
 
   // Memory that the operations work on: views, caches, tables and norms point into it. Only where it is the host's may

@@ -20,6 +20,8 @@ class ObservingBackend final : public Backend {
 
   std::string_view name() const override { return inner_->name(); }
   std::string_view kernels() const override { return inner_->kernels(); }
+  std::string_view layout() const override { return inner_->layout(); }
+  int layout_version() const override { return inner_->layout_version(); }
   Result<std::unique_ptr<Stream>> new_stream(const StreamOptions& options) const override {
     return inner_->new_stream(options);
   }

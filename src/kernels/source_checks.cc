@@ -44,4 +44,10 @@ Result<int64_t> check_source(const FloatSource& source) {
   return int64_t(size_bytes) / source.n_rows;
 }
 
+Result<LayoutMemory> take_memory(const TakeMemory& take, std::string_view part, size_t size_bytes) {
+  if (take) return take(part, size_bytes);
+  BN_ASSIGN_OR_RETURN(Buffer fresh, Buffer::allocate(size_bytes));
+  return LayoutMemory{std::move(fresh), false};
+}
+
 }  // namespace bitnet

@@ -26,6 +26,8 @@ class TimedBackend final : public Backend {
 
   std::string_view name() const override { return inner_->name(); }
   std::string_view kernels() const override { return inner_->kernels(); }
+  std::string_view layout() const override { return inner_->layout(); }
+  int layout_version() const override { return inner_->layout_version(); }
   Result<std::unique_ptr<Stream>> new_stream(const StreamOptions& options) const override;
   Result<Buffer> allocate(size_t size_bytes) const override;
   bool host_memory() const override { return inner_->host_memory(); }

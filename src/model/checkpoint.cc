@@ -86,6 +86,23 @@ Result<Checkpoint> Checkpoint::open(const std::string& path, const CheckpointOpt
 const std::string& Checkpoint::path() const { return state_->path; }
 bool Checkpoint::is_gguf() const { return state_->is_gguf(); }
 const GgufFile* Checkpoint::gguf() const { return state_->is_gguf() ? &*state_->gguf : nullptr; }
+std::string Checkpoint::identity() const {
+  std::string identity;
+  const auto add = [&](const File* file) {
+    if (file == nullptr) return;
+    fmt::format_to(std::back_inserter(identity), "{}{} bytes of {} ns", identity.empty() ? "" : ", ",
+                   file->size_bytes(), file->modified_ns());
+  };
+  if (state_->is_gguf()) {
+    add(state_->gguf->file().get());
+    return identity;
+  }
+  for (const auto& file : state_->folder->files()) add(file->file().get());
+  // What the scales mean stands in the configuration.
+  if (const auto config = File::open(state_->path + "/config.json")) add(&*config);
+  return identity;
+}
+
 uint64_t Checkpoint::file_bytes() const {
   return state_->is_gguf() ? state_->gguf->size_bytes() : state_->folder->size_bytes();
 }

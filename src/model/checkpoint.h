@@ -53,6 +53,7 @@ class Checkpoint {
   bool is_gguf() const;
   const GgufFile* gguf() const;  // null for a folder
   uint64_t file_bytes() const;   // of all weight files
+  std::string identity() const;  // sizes and times of the weight files: another string when one of them changed
   const ModelConfig& config() const;
   const std::vector<WeightSpec>& weights() const;  // list_weights(config())
   const std::optional<Vocabulary>& vocabulary() const;
@@ -66,8 +67,9 @@ class Checkpoint {
   // Kind kLinear. Reads the whole tensor, which the source keeps in memory; float values are finite. Latent weights are
   // ternarised (absmean) where the config says so, exactly ternary float values become ternary codes.
   Result<LinearSource> linear(const WeightSpec& spec) const;
-  // Kind kTable: rows are read from the file when asked for and checked for being finite.
-  Result<FloatSource> table(const WeightSpec& spec) const;
+  // Kind kTable: rows are read from the file when asked for and checked for being finite. `verified`: the file's
+  // checksum of it has been compared before.
+  Result<FloatSource> table(const WeightSpec& spec, bool verified = false) const;
 
   struct State;
 

@@ -95,12 +95,11 @@ class Loader {
   }
 
   Status load_linear(const WeightSpec& spec, ThreadPool& alone) {
-    BN_ASSIGN_OR_RETURN(LinearSource source, checkpoint_.linear(spec));
+    BN_ASSIGN_OR_RETURN(LinearSource source, open_linear(spec));
     LinearLayer& layer = *linear_of(spec);
     layer.quantize_input = source.quantize_input;
     const Backend& backend = *model_.backend;
-    if (auto* ternary = std::get_if<TernarySource>(&source.weight)) {
-      if (model_.sparse_ffn && model_.act_quant) ternary->use = ternary_use(spec.role);
+    if (const auto* ternary = std::get_if<TernarySource>(&source.weight)) {
       BN_ASSIGN_OR_RETURN(layer.weight, backend.prepare(*ternary, alone));
     } else {
       BN_ASSIGN_OR_RETURN(layer.weight, backend.prepare(*std::get_if<FloatSource>(&source.weight), alone));
@@ -112,9 +111,24 @@ class Loader {
     return ok();
   }
 
+  // From the cache, or from the checkpoint.
+  Result<LinearSource> open_linear(const WeightSpec& spec) {
+    const bool sparse = model_.sparse_ffn && model_.act_quant;
+    const TernaryUse use = sparse ? ternary_use(spec.role) : TernaryUse::kWhole;
+    BN_ASSIGN_OR_RETURN(auto kept, model_.cache->find_linear(spec, use));
+    if (kept) return *std::move(kept);
+    BN_ASSIGN_OR_RETURN(LinearSource source, checkpoint_.linear(spec));
+    if (auto* ternary = std::get_if<TernarySource>(&source.weight)) ternary->use = use;
+    BN_RETURN_IF_ERROR(model_.cache->attach(spec, source));
+    return source;
+  }
+
   Status open_table(const WeightSpec& spec) {
-    BN_ASSIGN_OR_RETURN(FloatSource source, checkpoint_.table(spec));
-    source.use = table_use(spec);
+    const TableUse use = table_use(spec);
+    const bool kept = use == TableUse::kHead && model_.cache->has_table(spec);
+    BN_ASSIGN_OR_RETURN(FloatSource source, checkpoint_.table(spec, kept));
+    source.use = use;
+    if (use == TableUse::kHead) model_.cache->attach(spec, source);
     const std::lock_guard<std::mutex> lock(counting_);
     tables_.push_back({&spec, std::move(source)});
     return ok();
@@ -265,7 +279,10 @@ Result<Model> load_model(const std::string& path, const LoadOptions& options, Me
     model->imposed.emplace(measuring.gate_density, measuring.down_density, model->config.d_ff, kSeed);
   }
   describe(checkpoint, *model);
+  BN_ASSIGN_OR_RETURN(model->cache, WeightCache::open(checkpoint, *model->backend, options));
   BN_RETURN_IF_ERROR(Loader(checkpoint, options, *model).load());
+  BN_RETURN_IF_ERROR(model->cache->save());
+  if (!model->cache->notice().empty()) model->info.notices.push_back(model->cache->notice());
   BN_RETURN_IF_ERROR(fuse(*model));
   if (checkpoint.vocabulary()) {
     BN_ASSIGN_OR_RETURN(model->tokenizer, make_tokenizer(*checkpoint.vocabulary(), resolved));

@@ -5,6 +5,7 @@
 #include "kernels/fused_model.h"
 #include "model/config.h"
 #include "model/imposed_density.h"
+#include "model/weight_cache.h"
 
 #include <memory>
 #include <optional>
@@ -40,6 +41,7 @@ struct ModelImpl {
   bool sparse_ffn = true;  // up and down are laid out for products that leave out what contributes nothing
   std::optional<ImposedDensities> imposed;
   std::unique_ptr<Backend> backend;
+  std::unique_ptr<WeightCache> cache;       // what the matrices may point into
   std::unique_ptr<Matrix> token_embedding;  // [vocab_size, d_model]
   std::unique_ptr<Matrix> output;           // [vocab_size, d_model]; null when the head is tied
   Vector output_norm;

@@ -286,6 +286,7 @@ void add_bench(CLI::App& app, Invocation& invocation) {
   add_i2s_layout_flag(*command, flags->model.i2s_layout);
   add_head_flag(*command, flags->model.head);
   add_ffn_flag(*command, flags->model.ffn);
+  add_cache_flag(*command, flags->model.cache);
   command
       ->add_option("--densities", flags->densities,
                    "Impose these shares of positive gates and of non-zero inputs of down, such as a trained model's "

@@ -46,6 +46,15 @@ void add_ffn_flag(CLI::App& command, std::string& ffn) {
       ->capture_default_str();
 }
 
+void add_cache_flag(CLI::App& command, std::string& cache) {
+  command
+      .add_option("--cache", cache,
+                  "File beside the model with its weights as they lie in memory, which a start then maps instead of "
+                  "laying them out: auto (used where it is there), write (made anew), or off")
+      ->check(CLI::IsMember({"auto", "write", "off"}))
+      ->capture_default_str();
+}
+
 void add_device_flags(CLI::App& command, ModelFlags& flags) {
   command
       .add_option("--device", flags.device,
@@ -56,6 +65,7 @@ void add_device_flags(CLI::App& command, ModelFlags& flags) {
   add_i2s_layout_flag(command, flags.i2s_layout);
   add_head_flag(command, flags.head);
   add_ffn_flag(command, flags.ffn);
+  add_cache_flag(command, flags.cache);
 }
 
 void add_model_flags(CLI::App& command, ModelFlags& flags) {
@@ -80,6 +90,9 @@ Result<Model> load_model(const Invocation& invocation, const ModelFlags& flags, 
   options.tokenizer_path = flags.tokenizer;
   options.pre_tokenizer = flags.pre;
   options.sparse_ffn = flags.ffn == "sparse";
+  options.cache = flags.cache == "write" ? CacheMode::kWrite
+                  : flags.cache == "off" ? CacheMode::kOff
+                                         : CacheMode::kAuto;
   if (flags.head == "certified") options.head = HeadMode::kCertified;
   if (flags.head == "full" || (flags.head == "auto" && logits == Logits::kAll)) options.head = HeadMode::kFull;
   Progress progress("Loading " + flags.model);

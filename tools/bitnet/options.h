@@ -27,6 +27,7 @@ struct ModelFlags {
   std::string pre;
   std::string head = "auto";
   std::string ffn = "sparse";
+  std::string cache = "auto";
 };
 void add_model_flags(CLI::App& command, ModelFlags& flags);
 // Without -m: for commands that name their models in another way.
@@ -35,6 +36,7 @@ void add_threads_flag(CLI::App& command, int& n_threads);
 void add_i2s_layout_flag(CLI::App& command, std::string& layout);
 void add_head_flag(CLI::App& command, std::string& head);
 void add_ffn_flag(CLI::App& command, std::string& ffn);
+void add_cache_flag(CLI::App& command, std::string& cache);
 // What a command wants of the output head, unless its flags say otherwise.
 enum class Logits : uint8_t { kAll, kBest };
 // Shows progress and the model's notices on stderr. `options` holds what is not in the flags.

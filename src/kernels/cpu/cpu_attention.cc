@@ -46,7 +46,7 @@ class RunAttention {
     const float scale = 1.0f / std::sqrt(float(kv_.head_dim));
     for (int64_t j = 0; j < run.n; ++j) {
       inverse[j] = kernels_.softmax(scores.row(j), run.length(j), scale);
-      cache_.weigh(kv_head, scores.row(j), run.length(j), run.longest());
+      cache_.weigh(run, j, scores.row(j), run.length(j));
     }
     cache_.add_values(run, scores, inverse, 0, cache_.n_parts());
     for (int64_t j = 0; j < run.n; ++j) cache_.finish(run.out + j * run.stride, inverse[j]);
@@ -96,7 +96,9 @@ class LongAttention {
     const float scale = 1.0f / std::sqrt(float(head_dim_));
     for_each_head([&](int64_t head) {
       sums()[head] = kernels_.softmax(scores(head).data, n_positions_, scale);
-      cache_.weigh(head / heads_per_kv_, scores(head).data, n_positions_, n_positions_);
+      const int64_t in_kv = head % heads_per_kv_;
+      const QueryRun run = queries(head / heads_per_kv_ * parts_per_kv_ + in_kv / kQueriesAtOnce);
+      cache_.weigh(run, in_kv % kQueriesAtOnce, scores(head).data, n_positions_);
     });
     for_each_run(cache_.n_parts(), [&](const QueryRun& run, int64_t head, int64_t begin, int64_t end) {
       cache_.add_values(run, scores(head), sums() + head, begin, end);

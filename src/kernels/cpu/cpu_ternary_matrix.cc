@@ -146,10 +146,12 @@ Result<std::unique_ptr<Matrix>> prepare_ternary(const TernarySource& given, cons
     n_pieces = n_cols;
     piece_bytes = packing.column_bytes(source.n_rows);
   }
-  BN_ASSIGN_OR_RETURN(Buffer pieces, Buffer::allocate(size_t(n_pieces * piece_bytes)));
-  uint8_t* const out = pieces.as<uint8_t>();
+  BN_ASSIGN_OR_RETURN(LayoutMemory pieces, take_memory(source.take, "pieces", size_t(n_pieces * piece_bytes)));
+  uint8_t* const out = pieces.bytes.as<uint8_t>();
   Status status = ok();
-  if (source.use == TernaryUse::kSomeColumns) {
+  if (pieces.ready) {
+    // Laid out by an earlier load.
+  } else if (source.use == TernaryUse::kSomeColumns) {
     status = for_each_panel(source, vector_rows, pool, [&](int64_t first, int64_t n_rows, const uint8_t* codes) {
       pack_columns(codes, n_rows, n_cols, packing, piece_bytes, out + first / vector_rows * kVectorBytes);
     });
@@ -165,7 +167,8 @@ Result<std::unique_ptr<Matrix>> prepare_ternary(const TernarySource& given, cons
     });
   }
   BN_RETURN_IF_ERROR(std::move(status));
-  return std::unique_ptr<Matrix>(std::make_unique<CpuTernaryMatrix>(source, packing, piece_bytes, std::move(pieces)));
+  return std::unique_ptr<Matrix>(
+      std::make_unique<CpuTernaryMatrix>(source, packing, piece_bytes, std::move(pieces.bytes)));
 }
 
 }  // namespace bitnet

@@ -57,8 +57,9 @@ class RowCache {
                          .out_stride = scores.stride});
   }
 
-  // From one query's softmax over n positions to what add_values() takes; others of its run see up to n_longest.
-  void weigh(int64_t /*kv_head*/, float* /*scores*/, int64_t /*n*/, int64_t /*n_longest*/) const {}
+  // From the softmax over n positions of one query, the j-th of its run, to what add_values() takes; others of the run
+  // see up to run.longest().
+  void weigh(const QueryRun&, int64_t /*j*/, float* /*scores*/, int64_t /*n*/) const {}
 
   // Parts [first, end) of the outputs; inverse[j] is the reciprocal of query j's sum of weights.
   void add_values(const QueryRun& run, const ScoreRows& weights, const float* inverse, int64_t first,
@@ -139,8 +140,11 @@ class TileCache {
                        .scores = scores.data + first,
                        .scores_stride = scores.stride});
   }
-  void weigh(int64_t kv_head, float* scores, int64_t n, int64_t n_longest) const {
-    kernels_.weigh_tiles(scores, n, n_tiles(n_longest), tiles(kv_.v, kv_head), tile_bytes_);
+  void weigh(const QueryRun& run, int64_t j, float* scores, int64_t n) const {
+    // Memory would be idle: every query asks for its share of the values.
+    const int64_t share = (tile_bytes_ + run.n - 1) / run.n;
+    kernels_.weigh_tiles(scores, n, n_tiles(run.longest()), tiles(kv_.v, run.kv_head), tile_bytes_, j * share,
+                         std::min((j + 1) * share, tile_bytes_));
   }
   void add_values(const QueryRun& run, const ScoreRows& weights, const float* /*inverse*/, int64_t first,
                   int64_t end) const {

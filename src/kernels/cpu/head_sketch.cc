@@ -3,6 +3,7 @@
 #include "base/checked.h"
 #include "base/parallel_status.h"
 #include "kernels/cpu/cpu_matrix.h"
+#include "kernels/source_checks.h"
 
 #include <algorithm>
 #include <cmath>
@@ -27,11 +28,17 @@ Result<std::unique_ptr<const HeadSketch>> HeadSketch::build(const FloatSource& s
   sketch->n_tiles_ = (n_rows + kTileRows - 1) / kTileRows;
   sketch->tile_bytes_ = packing.tile_bytes(n_cols);
   sketch->row_bytes_ = packing.row_bytes(n_cols);
-  BN_ASSIGN_OR_RETURN(sketch->tiles_, Buffer::allocate(size_t(2 * sketch->n_tiles_ * sketch->tile_bytes_)));
-  BN_ASSIGN_OR_RETURN(sketch->rows_, Buffer::allocate(size_t((n_levels - 1) * n_rows * sketch->row_bytes_)));
-  sketch->step_.resize(size_t(n_rows));
-  sketch->length_.resize(size_t(n_rows));
-  for (auto& errors : sketch->error_) errors.resize(size_t(n_rows));
+  sketch->n_rows_ = n_rows;
+  const auto take = [&](std::string_view part, int64_t size_bytes, Buffer& out) -> Result<bool> {
+    BN_ASSIGN_OR_RETURN(LayoutMemory memory, take_memory(source.take, part, size_t(size_bytes)));
+    out = std::move(memory.bytes);
+    return memory.ready;
+  };
+  const int64_t bounds_bytes = (2 + n_levels) * n_rows * int64_t{sizeof(float)};
+  BN_ASSIGN_OR_RETURN(const bool tiles, take("tiles", 2 * sketch->n_tiles_ * sketch->tile_bytes_, sketch->tiles_));
+  BN_ASSIGN_OR_RETURN(const bool rows, take("rows", (n_levels - 1) * n_rows * sketch->row_bytes_, sketch->rows_));
+  BN_ASSIGN_OR_RETURN(const bool bounds, take("bounds", bounds_bytes, sketch->bounds_));
+  if (tiles && rows && bounds) return std::unique_ptr<const HeadSketch>(std::move(sketch));
 
   // `w` in whole lanes. A row of zeros, or of values whose squares overflow, gets errors that say so: 0 or infinity.
   const auto add_row = [&](const float* w, int64_t padded_cols, int64_t row, int8_t* planes) {
@@ -49,10 +56,10 @@ Result<std::unique_ptr<const HeadSketch>> HeadSketch::build(const FloatSource& s
     const float rms = length / std::sqrt(float(n_cols));
     const float step = std::isfinite(length) ? kRange / float(sketch->n_codes()) * rms : 0.0f;
     kernels.sketch_row(w, padded_cols, step, step > 1e-30f ? 1.0f / step : 0.0f, sketch->radix(), planes, errors);
-    sketch->step_[size_t(row)] = step;
-    sketch->length_[size_t(row)] = length;
+    sketch->bounds_at(0)[row] = step;
+    sketch->bounds_at(1)[row] = length;
     for (int level = 0; level < n_levels; ++level) {
-      sketch->error_[size_t(level)][size_t(row)] = std::sqrt(errors[level]) * kRoundUp;
+      sketch->bounds_at(2 + level)[row] = std::sqrt(errors[level]) * kRoundUp;
     }
   };
   const auto build_tiles = [&](int64_t begin, int64_t end) -> Status {

@@ -5,10 +5,8 @@
 #include "kernels/cpu/kernel_table.h"
 #include "kernels/cpu/packing.h"
 
-#include <array>
 #include <cstdint>
 #include <memory>
-#include <vector>
 
 namespace bitnet {
 
@@ -37,7 +35,7 @@ class HeadSketch {
   static Result<std::unique_ptr<const HeadSketch>> build(const FloatSource& source, int64_t row_bytes, WeightType type,
                                                          const CpuKernels& kernels, ThreadPool& pool);
 
-  size_t size_bytes() const { return tiles_.size_bytes() + rows_.size_bytes() + step_.size() * 6 * sizeof(float); }
+  size_t size_bytes() const { return tiles_.size_bytes() + rows_.size_bytes() + bounds_.size_bytes(); }
   Packing packing() const { return packing_; }  // of each plane
   int n_levels() const { return packing_.base3 ? 4 : 3; }
   int32_t radix() const { return packing_.base3 ? 3 : 4; }
@@ -57,22 +55,21 @@ class HeadSketch {
   int64_t row_bytes() const { return row_bytes_; }  // of one level
 
   // Each [n_rows].
-  const float* steps() const { return step_.data(); }
-  const float* lengths() const { return length_.data(); }                        // at least |w|
-  const float* errors(int level) const { return error_[size_t(level)].data(); }  // at least |w - w~|
+  const float* steps() const { return bounds_at(0); }
+  const float* lengths() const { return bounds_at(1); }                  // at least |w|
+  const float* errors(int level) const { return bounds_at(2 + level); }  // at least |w - w~|
 
  private:
   uint8_t* tile_at(int64_t i, int plane) const { return tiles_.as<uint8_t>() + (2 * i + plane) * tile_bytes_; }
-  uint8_t* rows_at(int level) const { return rows_.as<uint8_t>() + (level - 1) * n_rows() * row_bytes_; }
-  int64_t n_rows() const { return int64_t(step_.size()); }
+  uint8_t* rows_at(int level) const { return rows_.as<uint8_t>() + (level - 1) * n_rows_ * row_bytes_; }
+  float* bounds_at(int64_t i) const { return bounds_.as<float>() + i * n_rows_; }
 
   Packing packing_;
+  int64_t n_rows_ = 0;
   int64_t n_tiles_ = 0;
   int64_t tile_bytes_ = 0;  // of one plane
   int64_t row_bytes_ = 0;
-  Buffer tiles_, rows_;
-  std::vector<float> step_, length_;
-  std::array<std::vector<float>, kMaxLevels> error_;  // [n_rows]
+  Buffer tiles_, rows_, bounds_;
 };
 
 }  // namespace bitnet

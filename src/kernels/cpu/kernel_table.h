@@ -228,8 +228,10 @@ struct CpuKernels {
   void (*scale)(float* x, int64_t n, float factor);
   TileKernels tiles[2];  // 8 bits, 4 bits
   void (*encode_query)(const float* x, int64_t head_dim, float* out);
-  // Softmax weights of n positions, scores [n_tiles * kTilePositions], to TileWeights with the tiles' scales.
-  void (*weigh_tiles)(float* scores, int64_t n, int64_t n_tiles, const uint8_t* tiles, int64_t tile_bytes);
+  // Softmax weights of n positions, scores [n_tiles * kTilePositions], to TileWeights with the tiles' scales. Meanwhile
+  // bytes [fetch_begin, fetch_end) of every tile are asked for: sum_values() is about to read them.
+  void (*weigh_tiles)(float* scores, int64_t n, int64_t n_tiles, const uint8_t* tiles, int64_t tile_bytes,
+                      int64_t fetch_begin, int64_t fetch_end);
   // The rotated sums of values, times a factor, back to a head's output.
   void (*finish_head)(float* x, int64_t head_dim, float factor);
   void (*gate_relu2)(const float* gate, const float* up, int64_t n, float* out);

@@ -141,8 +141,10 @@ static void score_keys(const KeyScoreArgs& a) {
   }
 }
 
-static void weigh_tiles(float* scores, int64_t n, int64_t n_tiles, const uint8_t* tiles, int64_t tile_bytes) {
+static void weigh_tiles(float* scores, int64_t n, int64_t n_tiles, const uint8_t* tiles, int64_t tile_bytes,
+                        int64_t fetch_begin, int64_t fetch_end) {
   for (int64_t i = 0; i < n_tiles; ++i, scores += kTilePositions, tiles += tile_bytes) {
+    for (int64_t at = fetch_begin; at < fetch_end; at += 64) __builtin_prefetch(tiles + tile_bytes + at, 0, 2);
     const int64_t n_seen = n - i * kTilePositions;
     const float* const scales = reinterpret_cast<const float*>(tiles);
     F32x16 products[kTilePositions / 16];
