@@ -13,6 +13,12 @@ template <class C>
 C sigmoid(C x) {
   return C(1) / (C(1) + std::exp(-x));
 }
+// 1 - tanh(x)^2 without its cancellation.
+template <class C>
+C tanh_slope(C x) {
+  const C cosh = std::cosh(x);
+  return C(1) / cosh / cosh;
+}
 template <class C>
 constexpr C kRootHalf = C(0.70710678118654752440);
 template <class C>
@@ -43,15 +49,14 @@ C slope_of(C x) {
     return C(0.5) * std::erfc(-x * kRootHalf<C>) + x * density;
   }
   if constexpr (kActivation == Activation::kGeluTanh) {
-    const C t = std::tanh(kRootTwoOverPi<C> * (x + kCubic<C> * x * x * x));
-    return C(0.5) * (1 + t) + C(0.5) * x * (1 - t * t) * kRootTwoOverPi<C> * (1 + 3 * kCubic<C> * x * x);
+    const C u = kRootTwoOverPi<C> * (x + kCubic<C> * x * x * x), inner = 1 + 3 * kCubic<C> * x * x;
+    return C(0.5) * (1 + std::tanh(u)) + C(0.5) * x * tanh_slope(u) * kRootTwoOverPi<C> * inner;
   }
   if constexpr (kActivation == Activation::kSilu) {
-    const C s = sigmoid(x);
-    return s * (1 + x * (1 - s));
+    return sigmoid(x) * (1 + x * sigmoid(-x));
   }
-  if constexpr (kActivation == Activation::kSigmoid) return sigmoid(x) * (1 - sigmoid(x));
-  if constexpr (kActivation == Activation::kTanh) return 1 - std::tanh(x) * std::tanh(x);
+  if constexpr (kActivation == Activation::kSigmoid) return sigmoid(x) * sigmoid(-x);
+  if constexpr (kActivation == Activation::kTanh) return tanh_slope(x);
 }
 
 // fn(std::integral_constant of the activation).

@@ -12,7 +12,8 @@
 //   * a plain number takes the other operand's type where that has it exactly, else I64, else F64.
 //
 // Division, and functions whose values are no integers, give F64 for integers. F16 and BF16 are computed in float and
-// rounded once. Integers wrap; dividing one by zero gives 0. NaN goes through everything, minimum and maximum included.
+// rounded once; an integer beside them is not rounded before. Integers wrap; dividing one by zero gives 0. NaN goes
+// through everything, minimum and maximum included.
 namespace bitnet {
 
 Result<DType> promote(DType a, DType b);

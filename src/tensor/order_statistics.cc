@@ -9,27 +9,34 @@ namespace {
 
 // statistic(values) of those of each output, which it may put into another order; NaN where one is NaN or none is
 // there.
+template <class C, class Statistic>
+std::vector<double> ordered_as(const TensorView& x, const ReducedAxes& axes, const Statistic& statistic) {
+  std::vector<double> out(size_t(axes.n_kept), std::numeric_limits<double>::quiet_NaN());
+  std::vector<C> values(size_t(axes.n_reduced), C(0));
+  if (values.empty()) return out;
+  for_each_output<C>(x, axes, [&](int64_t i, ElementReader<C>& reader) {
+    const C* const read = reader.read(axes.n_reduced, values.data());
+    if (read != values.data()) std::copy_n(read, values.size(), values.data());
+    if (std::any_of(values.begin(), values.end(), [](C v) { return std::isnan(v); })) return;
+    out[size_t(i)] = statistic(values);
+  });
+  return out;
+}
+
 template <class Statistic>
 Result<Tensor> ordered(const TensorView& x, const ReduceOptions& options, const Statistic& statistic) {
   BN_ASSIGN_OR_RETURN(const ReducedAxes axes, ReducedAxes::of(x, options));
-  std::vector<double> out(size_t(axes.n_kept), std::numeric_limits<double>::quiet_NaN());
-  std::vector<double> values(size_t(axes.n_reduced), 0.0);
-  if (!values.empty()) {
-    for_each_output<double>(x, axes, [&](int64_t i, ElementReader<double>& reader) {
-      const double* const read = reader.read(axes.n_reduced, values.data());
-      if (read != values.data()) std::copy_n(read, values.size(), values.data());
-      if (std::any_of(values.begin(), values.end(), [](double v) { return std::isnan(v); })) return;
-      out[size_t(i)] = statistic(values);
-    });
-  }
-  return tensor_of(mean_type(x.dtype()), axes.out_shape, out);
+  const bool narrow = is_float(x.dtype()) && x.dtype() != DType::kF64;
+  return tensor_of(mean_type(x.dtype()), axes.out_shape,
+                   narrow ? ordered_as<float>(x, axes, statistic) : ordered_as<double>(x, axes, statistic));
 }
 
 // The value at a place in ascending order and the one behind it, which is the same at the end.
-std::pair<double, double> neighbours(std::vector<double>& values, size_t place) {
+template <class C>
+std::pair<double, double> neighbours(std::vector<C>& values, size_t place) {
   const auto at = values.begin() + int64_t(place);
   std::nth_element(values.begin(), at, values.end());
-  return {*at, at + 1 == values.end() ? *at : *std::min_element(at + 1, values.end())};
+  return {double(*at), double(at + 1 == values.end() ? *at : *std::min_element(at + 1, values.end()))};
 }
 
 template <class C, class Better>
@@ -70,7 +77,7 @@ Result<Tensor> places(const TensorView& x, const ReduceOptions& options, const B
 }  // namespace
 
 Result<Tensor> median(TensorView x, const ReduceOptions& options) {
-  return ordered(x, options, [](std::vector<double>& values) {
+  return ordered(x, options, [](auto& values) {
     const auto [low, high] = neighbours(values, (values.size() - 1) / 2);
     return values.size() % 2 == 1 ? low : (low + high) / 2;
   });
@@ -78,7 +85,7 @@ Result<Tensor> median(TensorView x, const ReduceOptions& options) {
 
 Result<Tensor> quantile(TensorView x, double q, const ReduceOptions& options) {
   if (!(q >= 0 && q <= 1)) return invalid_argument("a quantile of {}, expected 0 to 1", q);
-  return ordered(x, options, [q](std::vector<double>& values) {
+  return ordered(x, options, [q](auto& values) {
     const double place = q * double(values.size() - 1), below = std::floor(place), share = place - below;
     const auto [low, high] = neighbours(values, size_t(below));
     return share < 0.5 ? low + (high - low) * share : high - (high - low) * (1 - share);

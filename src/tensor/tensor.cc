@@ -114,6 +114,12 @@ Result<Tensor> Tensor::copy_of(TensorView view) {
   return cast(view, view.dtype());
 }
 
+Result<Tensor> Tensor::reshaped(Shape shape) && {
+  BN_ASSIGN_OR_RETURN(const TensorView seen, view().reshape(std::move(shape)));
+  shape_ = seen.shape();
+  return std::move(*this);
+}
+
 Status assign(MutableTensorView out, TensorView from) {
   BN_RETURN_IF_ERROR(check_elements(out.dtype()));
   BN_RETURN_IF_ERROR(check_elements(from.dtype()));

@@ -63,6 +63,8 @@ class Tensor {
     return mutable_view().template values<T>();
   }
   Result<Tensor> clone() const { return copy_of(view()); }
+  // The same values in another shape, one length of which may be -1.
+  Result<Tensor> reshaped(Shape shape) &&;
 
  private:
   Tensor(DType dtype, Shape shape, Buffer buffer)
