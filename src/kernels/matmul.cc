@@ -121,7 +121,7 @@ Result<Tensor> matmul(ThreadPool& pool, TensorView a, TensorView b) {
   }
   // Without the axes that vectors were given, and with those that were taken together.
   Shape shape = products.stack_shape;
-  if (b.rank() == 2 && a.rank() > 2) shape.assign(a.shape().begin(), a.shape().end() - 2);
+  if (b.rank() <= 2 && a.rank() > 2) shape.assign(a.shape().begin(), a.shape().end() - 2);
   if (a.rank() != 1) shape.push_back(a.shape()[size_t(a.rank() - 2)]);
   if (b.rank() != 1) shape.push_back(products.n);
   return std::move(c).reshaped(std::move(shape));

@@ -142,9 +142,11 @@ TEST(TensorGoldens, Activations) {
   const std::pair<const char*, Activation> named[] = {{"relu", Activation::kRelu}, {"relu2", Activation::kRelu2},
                                                       {"gelu", Activation::kGelu}, {"gelu_tanh", Activation::kGeluTanh},
                                                       {"silu", Activation::kSilu}, {"sigmoid", Activation::kSigmoid}};
-  for (const auto& [name, activation] : named) {
+  for (const auto& entry : named) {
+    const std::string name = entry.first;
+    const Activation activation = entry.second;
     operations[name] = [activation](const Inputs& in, const Args&) { return activate(activation, in[0]); };
-    operations[std::string(name) + "_gradient"] = [activation](const Inputs& in, const Args&) {
+    operations[name + "_gradient"] = [activation](const Inputs& in, const Args&) {
       return activate_gradient(activation, in[0], in[1]);
     };
   }

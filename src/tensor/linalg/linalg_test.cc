@@ -134,7 +134,9 @@ TEST(Linalg, QrOfEveryShape) {
       EXPECT_EQ(factors->q.shape(), (Shape{m, k})) << name;
       EXPECT_EQ(factors->r.shape(), (Shape{k, n})) << name;
       EXPECT_LT(orthogonality_units(factors->q), 10) << name;
-      if (norm(a) > 0) EXPECT_LT(error_units(a, times(factors->q, factors->r)), 10) << name;
+      if (norm(a) > 0) {
+        EXPECT_LT(error_units(a, times(factors->q, factors->r)), 10) << name;
+      }
       for (int64_t i = 1; i < k; ++i) {
         for (int64_t j = 0; j < std::min(i, n); ++j) EXPECT_EQ(at(factors->r, i, j), 0.0) << name;
       }
