@@ -1,4 +1,4 @@
-# nlohmann-json, fmt, CLI11, xxHash and toml++ are used as headers only, by us and never by a program that links us.
+# nlohmann-json, fmt, CLI11, xxHash, toml++ and Eigen are used as headers only, by us and never by a program that links us.
 find_package(Threads REQUIRED)
 add_library(bitnet_headers INTERFACE)
 target_compile_definitions(bitnet_headers INTERFACE XXH_INLINE_ALL=1)
@@ -26,6 +26,14 @@ foreach(dependency IN LISTS dependencies)
   endif()
   target_include_directories(bitnet_headers SYSTEM INTERFACE ${found})
 endforeach()
+
+# Eigen stands behind src/tensor/linalg and is seen by its .cc files only. Its folder holds nothing else, so it serves
+# a cross compiler as it is.
+find_path(BITNET_INCLUDE_Eigen Eigen/Core PATH_SUFFIXES eigen3 PATHS /usr/include NO_CMAKE_FIND_ROOT_PATH)
+if(NOT BITNET_INCLUDE_Eigen)
+  message(FATAL_ERROR "Eigen/Core not found: install libeigen3-dev (make deps does)")
+endif()
+target_include_directories(bitnet_headers SYSTEM INTERFACE ${BITNET_INCLUDE_Eigen})
 
 # src/base/fmt.cc compiles fmt 9 once; what other versions need there differs, so they stay header-only.
 find_path(BITNET_FMT_CORE fmt/core.h PATHS /usr/include NO_CMAKE_FIND_ROOT_PATH)

@@ -6,7 +6,7 @@ check=0
 [ "${1:-}" = --check ] && { check=1; shift; }
 purpose=${1:-build}
 
-build="g++ cmake ninja-build nlohmann-json3-dev libcli11-dev libfmt-dev libxxhash-dev libtomlplusplus-dev libedit-dev"
+build="g++ cmake ninja-build nlohmann-json3-dev libcli11-dev libfmt-dev libxxhash-dev libtomlplusplus-dev libeigen3-dev libedit-dev"
 test="$build libgtest-dev libbenchmark-dev python3"
 lint="clang-format clang-tidy python3"
 ci="$test $lint clang libclang-rt-14-dev g++-aarch64-linux-gnu qemu-user googletest"

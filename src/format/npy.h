@@ -1,6 +1,7 @@
 #pragma once
 
 #include "base/result.h"
+#include "tensor/tensor.h"
 
 #include <cstddef>
 #include <cstdint>
@@ -8,19 +9,17 @@
 #include <string>
 #include <vector>
 
+// NumPy's .npy format (versions 1 to 3, little-endian), C and Fortran order: floats of 2, 4 and 8 bytes, integers,
+// BOOL.
 namespace bitnet {
 
-// An array of NumPy's .npy format (versions 1 to 3, little-endian, C order): <f4, <f8, <f2, <i4, <i8, <u2, <u4, |u1.
-struct NpyHeader {
-  std::string descr;           // "<f4"
-  std::vector<int64_t> shape;  // empty: one value
-  size_t data_begin = 0;
-  int64_t n_values = 1;
-};
-// Everything is compared with the file's length. `name` is for messages.
-Result<NpyHeader> parse_npy(std::span<const std::byte> file, const std::string& name);
-// The values, whatever their type; integers that the result cannot hold are refused.
-Result<std::vector<float>> npy_floats(std::span<const std::byte> file, const std::string& name);
+// Everything is compared with the file's length; `name` is for messages. A tensor of the file's type.
+Result<Tensor> parse_npy(std::span<const std::byte> file, const std::string& name);
+Result<Tensor> read_npy(const std::string& path);
+// Values in C order as version 1, atomically. BF16, which NumPy lacks, and packed types are refused.
+Status write_npy(const std::string& path, TensorView values);
+
+// The values as token ids, whatever their integer type; what no id can be is refused.
 Result<std::vector<int32_t>> npy_ids(std::span<const std::byte> file, const std::string& name);
 
 }  // namespace bitnet

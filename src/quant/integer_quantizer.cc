@@ -1,6 +1,8 @@
 #include "quant/integer_quantizer.h"
 
 #include "base/rng.h"
+#include "tensor/elementwise.h"
+#include "tensor/reduce.h"
 
 #include <algorithm>
 #include <cmath>
@@ -14,25 +16,21 @@ struct Range {
 
 class Quantizer {
  public:
-  Quantizer(std::span<const float> values, int64_t n_rows, int64_t n_cols, const IntegerOptions& options)
-      : values_(values), options_(options) {
-    out_.options = options;
-    out_.n_rows = n_rows;
-    out_.n_cols = n_cols;
-    out_.q.resize(values.size());
-    const int64_t groups_a_row = options.granularity == Granularity::kGroup ? n_cols / options.group_cols : 1;
-    switch (options.granularity) {
-      case Granularity::kTensor: n_groups_ = 1; break;
-      case Granularity::kRow:
-      case Granularity::kGroup: n_groups_ = n_rows * groups_a_row; break;
-      case Granularity::kColumn: n_groups_ = n_cols; break;
-    }
-  }
+  // groups: a view [n_groups, values a group] of the values (granularity.h).
+  Quantizer(std::span<const float> values, const TensorView& groups, const IntegerOptions& options)
+      : values_(values), groups_(groups), options_(options) {}
 
-  IntegerCodes run() {
-    out_.scales.resize(size_t(n_groups_));
-    if (!options_.symmetric) out_.zeros.resize(size_t(n_groups_));
-    for (int64_t g = 0; g < n_groups_; ++g) quantize_group(g);
+  Result<IntegerCodes> run(int64_t n_rows, int64_t n_cols) {
+    const size_t n_groups = size_t(groups_.shape()[0]);
+    out_ = {options_, n_rows, n_cols, std::vector<int16_t>(values_.size()), std::vector<float>(n_groups), {}};
+    if (!options_.symmetric) out_.zeros.resize(n_groups);
+    BN_ASSIGN_OR_RETURN(const Tensor least, min(groups_, {{1}}));
+    BN_ASSIGN_OR_RETURN(const Tensor largest, max(groups_, {{1}}));
+    BN_ASSIGN_OR_RETURN(const auto low, least.values<float>());
+    BN_ASSIGN_OR_RETURN(const auto high, largest.values<float>());
+    for (size_t g = 0; g < n_groups; ++g) {
+      quantize_group(int64_t(g), {std::min(0.0f, low[g]), std::max(0.0f, high[g])});
+    }
     return std::move(out_);
   }
 
@@ -40,20 +38,8 @@ class Quantizer {
   // fn(index into the values) for the members of a group.
   template <class Fn>
   void for_each(int64_t group, const Fn& fn) const {
-    const size_t n_cols = size_t(out_.n_cols), g = size_t(group);
-    switch (options_.granularity) {
-      case Granularity::kTensor:
-        for (size_t i = 0; i < values_.size(); ++i) fn(i);
-        break;
-      case Granularity::kColumn:
-        for (size_t i = g; i < values_.size(); i += n_cols) fn(i);
-        break;
-      default: {
-        const size_t size = options_.granularity == Granularity::kRow ? n_cols : size_t(options_.group_cols);
-        for (size_t i = g * size; i < (g + 1) * size; ++i) fn(i);
-        break;
-      }
-    }
+    const int64_t begin = group * groups_.strides()[0], stride = groups_.strides()[1];
+    for (int64_t i = 0; i < groups_.shape()[1]; ++i) fn(size_t(begin + i * stride));
   }
 
   int top() const { return options_.symmetric ? (1 << (options_.bits - 1)) - 1 : (1 << options_.bits) - 1; }
@@ -103,23 +89,16 @@ class Quantizer {
     return best;
   }
 
-  void quantize_group(int64_t group) {
+  void quantize_group(int64_t group, Range range) {
     if (options_.bits == 1 && options_.symmetric) {
       double sum = 0;
-      int64_t n = 0;
       for_each(group, [&](size_t i) {
         sum += double(std::fabs(values_[i]));
         out_.q[i] = values_[i] < 0.0f ? -1 : 1;
-        ++n;
       });
-      out_.scales[size_t(group)] = float(sum / double(n));
+      out_.scales[size_t(group)] = float(sum / double(groups_.shape()[1]));
       return;
     }
-    Range range;
-    for_each(group, [&](size_t i) {
-      range.low = std::min(range.low, values_[i]);
-      range.high = std::max(range.high, values_[i]);
-    });
     const Grid grid = options_.search ? searched(group, range) : grid_of(range);
     for_each(group, [&](size_t i) { out_.q[i] = int16_t(rounded(i, grid)); });
     out_.scales[size_t(group)] = grid.scale;
@@ -127,9 +106,9 @@ class Quantizer {
   }
 
   std::span<const float> values_;
+  const TensorView groups_;
   const IntegerOptions options_;
   IntegerCodes out_;
-  int64_t n_groups_ = 1;
 };
 
 }  // namespace
@@ -147,29 +126,27 @@ size_t IntegerCodes::group_of(int64_t row, int64_t col) const {
 Result<IntegerCodes> quantize_integers(std::span<const float> values, int64_t n_rows, int64_t n_cols,
                                        const IntegerOptions& options) {
   if (options.bits < 1 || options.bits > 8) return invalid_argument("{} bits, expected 1 to 8", options.bits);
-  if (n_rows < 1 || n_cols < 1 || values.size() % uint64_t(n_cols) != 0 ||
-      values.size() / uint64_t(n_cols) != uint64_t(n_rows)) {
-    return invalid_argument("{} values for a matrix of [{}, {}]", values.size(), n_rows, n_cols);
-  }
-  if (options.granularity == Granularity::kGroup && (options.group_cols < 1 || n_cols % options.group_cols != 0)) {
-    return invalid_argument("groups of {} columns do not divide rows of {}", options.group_cols, n_cols);
-  }
-  const auto bad = std::find_if(values.begin(), values.end(), [](float v) { return !std::isfinite(v); });
-  if (bad != values.end()) {
-    const int64_t at = bad - values.begin();
-    return invalid_input("row {}, column {}: {} cannot be quantised", at / n_cols, at % n_cols, *bad);
-  }
-  return Quantizer(values, n_rows, n_cols, options).run();
+  BN_ASSIGN_OR_RETURN(const TensorView matrix, finite_matrix(values, n_rows, n_cols));
+  BN_ASSIGN_OR_RETURN(const TensorView groups, grouped(matrix, options.granularity, options.group_cols));
+  return Quantizer(values, groups, options).run(n_rows, n_cols);
 }
 
-void dequantize_integers(const IntegerCodes& codes, float* out) {
-  for (int64_t row = 0, i = 0; row < codes.n_rows; ++row) {
-    for (int64_t col = 0; col < codes.n_cols; ++col, ++i) {
-      const size_t group = codes.group_of(row, col);
-      const int zero = codes.zeros.empty() ? 0 : codes.zeros[group];
-      out[i] = codes.scales[group] * float(codes.q[size_t(i)] - zero);
-    }
+Status dequantize_integers(const IntegerCodes& codes, std::span<float> out) {
+  BN_ASSIGN_OR_RETURN(const auto to, MutableTensorView::of(out, {codes.n_rows, codes.n_cols}));
+  BN_ASSIGN_OR_RETURN(const TensorView q, TensorView::of(std::span(codes.q), to.shape()));
+  BN_ASSIGN_OR_RETURN(TensorView groups, grouped(q, codes.options.granularity, codes.options.group_cols));
+  const Shape one_a_group = {groups.shape()[0], 1};
+  Tensor steps;
+  if (!codes.zeros.empty()) {
+    BN_ASSIGN_OR_RETURN(const TensorView zeros, TensorView::of(std::span(codes.zeros), one_a_group));
+    BN_ASSIGN_OR_RETURN(steps, subtract(groups, zeros));
+    groups = steps.view();
   }
+  BN_ASSIGN_OR_RETURN(const TensorView scales, TensorView::of(std::span(codes.scales), one_a_group));
+  BN_ASSIGN_OR_RETURN(const Tensor values, multiply(groups, scales));
+  const bool turned = codes.options.granularity == Granularity::kColumn;
+  BN_ASSIGN_OR_RETURN(const TensorView from, turned ? values.view().transpose() : values.view().reshape(to.shape()));
+  return assign(to, from);
 }
 
 std::vector<std::byte> pack_bits(std::span<const uint8_t> values, int bits) {

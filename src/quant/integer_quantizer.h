@@ -34,7 +34,7 @@ struct IntegerCodes {
 };
 Result<IntegerCodes> quantize_integers(std::span<const float> values, int64_t n_rows, int64_t n_cols,
                                        const IntegerOptions& options);
-void dequantize_integers(const IntegerCodes& codes, float* out);
+Status dequantize_integers(const IntegerCodes& codes, std::span<float> out);  // [n_rows, n_cols]
 
 // Unsigned numbers of `bits` bits one after another, the first in the low bits of the first byte: 3 bits take 3.
 std::vector<std::byte> pack_bits(std::span<const uint8_t> values, int bits);

@@ -144,7 +144,7 @@ TEST(IntegerQuantizer, EveryValueIsItsNearestLevel) {
         const auto codes = quantize_integers(x, 16, 96, options);
         ASSERT_TRUE(codes);
         std::vector<float> back(x.size());
-        dequantize_integers(*codes, back.data());
+        ASSERT_TRUE(dequantize_integers(*codes, back));
         const int top = symmetric ? (1 << (bits - 1)) - 1 : (1 << bits) - 1;
         for (size_t i = 0; i < x.size(); ++i) {
           const size_t group = codes->group_of(int64_t(i) / 96, int64_t(i) % 96);
@@ -175,7 +175,7 @@ TEST(IntegerQuantizer, ZeroStaysZeroAndSearchLowersTheError) {
   const auto error_of = [&](const IntegerOptions& o) {
     const auto codes = *quantize_integers(x, 1, 4096, o);
     std::vector<float> back(x.size());
-    dequantize_integers(codes, back.data());
+    EXPECT_TRUE(dequantize_integers(codes, back));
     EXPECT_EQ(back[9], 0.0f);
     ErrorMeter meter;
     meter.add(x, back);

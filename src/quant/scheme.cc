@@ -195,7 +195,7 @@ Result<std::vector<std::byte>> quantize_as_integers(const QuantScheme& scheme, s
     hadamard(rotated.data(), int64_t(rotated.size()), scheme.rotate, kRotationSeed);
   }
   BN_ASSIGN_OR_RETURN(const IntegerCodes codes, quantize_integers(rotated, n_rows, n_cols, scheme.integers));
-  dequantize_integers(codes, rotated.data());
+  BN_RETURN_IF_ERROR(dequantize_integers(codes, rotated));
   if (scheme.rotate > 0) inverse_hadamard(rotated.data(), int64_t(rotated.size()), scheme.rotate, kRotationSeed);
   return quantize(scheme.stored, rotated, n_rows, n_cols);
 }

@@ -119,15 +119,7 @@ float ternarize_group(TernaryMethod method, std::span<const float> values, std::
 
 Result<TernaryCodes> ternarize(std::span<const float> values, int64_t n_rows, int64_t n_cols,
                                const TernaryOptions& options) {
-  if (n_rows < 1 || n_cols < 1 || uint64_t(n_rows) != values.size() / uint64_t(n_cols) ||
-      values.size() % uint64_t(n_cols) != 0) {
-    return invalid_argument("{} values for a matrix of [{}, {}]", values.size(), n_rows, n_cols);
-  }
-  const auto bad = std::find_if(values.begin(), values.end(), [](float v) { return !std::isfinite(v); });
-  if (bad != values.end()) {
-    const int64_t at = bad - values.begin();
-    return invalid_input("row {}, column {}: {} cannot be quantised", at / n_cols, at % n_cols, *bad);
-  }
+  BN_RETURN_IF_ERROR(finite_matrix(values, n_rows, n_cols));
   if (!options.importance.empty() && int64_t(options.importance.size()) != n_cols) {
     return invalid_argument("{} importances for {} columns", options.importance.size(), n_cols);
   }

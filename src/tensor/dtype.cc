@@ -32,6 +32,10 @@ bool equal_ignoring_case(std::string_view a, std::string_view b) {
 
 const DTypeInfo& dtype_info(DType type) { return kTypes[size_t(type)]; }
 
+bool is_element(DType type) { return type <= DType::kBool; }
+bool is_float(DType type) { return type <= DType::kF64; }
+bool is_integer(DType type) { return type >= DType::kI8 && type <= DType::kU64; }
+
 std::optional<DType> parse_dtype(std::string_view name) {
   for (size_t i = 0; i < kTypes.size(); ++i) {
     if (equal_ignoring_case(kTypes[i].name, name)) return DType(i);

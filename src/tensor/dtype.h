@@ -52,6 +52,11 @@ struct DTypeInfo {
 };
 const DTypeInfo& dtype_info(DType type);
 
+// Types of one value a block, with which tensors compute: floats, integers and BOOL.
+bool is_element(DType type);
+bool is_float(DType type);    // F32, F16, BF16, F64
+bool is_integer(DType type);  // I8 to I64 and U8 to U64
+
 // By name, any case ("i2_s", "Q8_0", "bf16").
 std::optional<DType> parse_dtype(std::string_view name);
 

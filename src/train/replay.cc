@@ -2,6 +2,7 @@
 
 #include "kernels/backend.h"
 #include "model/forward.h"
+#include "tensor/reduce.h"
 #include "train/core/graph.h"
 #include "train/core/plain_ops.h"
 #include "train/cpu/cpu_ops.h"
@@ -20,19 +21,15 @@ struct Difference {
   std::string name;
 };
 
-// The tensor that differs most. Something that is not zero where nothing is recorded differs wholly.
+// The tensor that differs most.
 template <class Real>
-Difference largest_difference(const ParameterLayout& layout, const std::vector<float>& recorded,
-                              const std::vector<Real>& ours) {
+Result<Difference> largest_difference(const ParameterLayout& layout, const std::vector<float>& recorded,
+                                      const std::vector<Real>& ours) {
   Difference worst;
   for (const ParameterSlice& slice : layout.slices()) {
-    double error = 0, norm = 0;
-    for (int64_t i = slice.offset; i < slice.offset + slice.n_values; ++i) {
-      const double a = double(recorded[size_t(i)]), b = double(ours[size_t(i)]);
-      error += (a - b) * (a - b);
-      norm += a * a;
-    }
-    const double relative = norm > 0 ? std::sqrt(error / norm) : error > 0 ? 1.0 : 0.0;
+    const size_t begin = size_t(slice.offset), n = size_t(slice.n_values);
+    BN_ASSIGN_OR_RETURN(const double relative, relative_error(TensorView::of(std::span(recorded).subspan(begin, n)),
+                                                              TensorView::of(std::span(ours).subspan(begin, n))));
     if (relative > worst.relative || worst.name.empty() || std::isnan(relative)) {
       worst = {relative, ReplayFile::short_name(slice.spec)};
     }
@@ -105,7 +102,7 @@ Result<ReplayReport> run(const ReplayFile& file, CpuOps& cpu, const RopeTable& r
     report.losses.push_back(loss);
     report.max_loss_diff = difference > report.max_loss_diff || std::isnan(loss) ? difference : report.max_loss_diff;
     if (step == 0) {
-      Difference worst = largest_difference(layout, recorded_gradients, gradients);
+      BN_ASSIGN_OR_RETURN(Difference worst, largest_difference(layout, recorded_gradients, gradients));
       report.max_grad_rel_diff = worst.relative;
       report.worst_grad = std::move(worst.name);
     }
@@ -116,7 +113,7 @@ Result<ReplayReport> run(const ReplayFile& file, CpuOps& cpu, const RopeTable& r
       optimizer.update(cpu.pool(), rates, gradients.data(), parameters.data());
     }
   }
-  Difference worst = largest_difference(layout, recorded_final, parameters);
+  BN_ASSIGN_OR_RETURN(Difference worst, largest_difference(layout, recorded_final, parameters));
   report.max_final_rel_diff = worst.relative;
   report.worst_final = std::move(worst.name);
   return report;

@@ -1,7 +1,7 @@
 #include "train/core/optimizer.h"
 
 #include "base/result.h"
-#include "train/cpu/dense_product.h"
+#include "kernels/cpu/dense_product.h"
 
 #include <algorithm>
 #include <array>

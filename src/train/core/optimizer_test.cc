@@ -1,6 +1,8 @@
 #include "train/core/optimizer.h"
 
 #include "kernels/cpu/dispatch.h"
+#include "tensor/elementwise.h"
+#include "tensor/linalg/linalg.h"
 #include "train/test_model.h"
 
 #include <gtest/gtest.h>
@@ -66,6 +68,24 @@ TEST_F(Optimizers, EachGoesDownhill) {
   EXPECT_LT(distance(run(OptimizerKind::kAdamW8, 60, 2, 0.05, 0)), 0.1 * before);
   EXPECT_LT(distance(run(OptimizerKind::kSgd, 200, 2, 0.05, 0)), 0.1 * before);
   EXPECT_LT(distance(run(OptimizerKind::kMuon, 60, 1, 0.05, 0)), 0.9 * before);
+}
+
+// What Muon adds to a matrix is its momentum with every singular value near 1, and the same length for every shape.
+TEST_F(Optimizers, MuonMovesAllDirectionsOfAMatrixAlike) {
+  const double lr = 0.01;
+  const std::vector<float> moved = run(OptimizerKind::kMuon, 1, 2, lr, 0);
+  int n_matrices = 0;
+  for (const ParameterSlice& slice : layout_.slices()) {
+    if (slice.is_step || slice.spec.kind != WeightKind::kLinear) continue;
+    ++n_matrices;
+    const auto matrix_of = [&](const std::vector<float>& values) {
+      return *TensorView::of(std::span(values).subspan(size_t(slice.offset), size_t(slice.n_values)), slice.spec.shape);
+    };
+    const auto s = *to_vector<double>(*singular_values(*subtract(matrix_of(moved), matrix_of(start_))));
+    const double longer = double(std::max(slice.spec.shape[0], slice.spec.shape[1]));
+    for (const double value : s) EXPECT_NEAR(value / (lr * 0.2 * std::sqrt(longer)), 1.0, 0.4) << slice.name;
+  }
+  EXPECT_GT(n_matrices, 0);
 }
 
 TEST_F(Optimizers, BitsDoNotDependOnThreads) {

@@ -3,12 +3,12 @@
 #include "base/buffer.h"
 #include "base/result.h"
 #include "kernels/backend.h"
+#include "kernels/cpu/dense_product.h"
 #include "kernels/cpu/kernel_table.h"
 #include "model/config.h"
 #include "train/core/quantization.h"
 #include "train/core/rows.h"
 #include "train/cpu/attention_gradient.h"
-#include "train/cpu/dense_product.h"
 #include "train/cpu/ternary_gradient.h"
 
 #include <cstdint>

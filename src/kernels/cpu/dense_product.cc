@@ -1,4 +1,4 @@
-#include "train/cpu/dense_product.h"
+#include "kernels/cpu/dense_product.h"
 
 #include <algorithm>
 
