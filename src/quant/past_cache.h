@@ -12,9 +12,8 @@ namespace bitnet {
 // the traffic of such an operation.
 class PastCache {
  public:
-  static constexpr int64_t kChunkBytes = 8192;              // that may be written at once
+  static constexpr int64_t kChunkBytes = 1024;  // that may be staged at once: long ones let memory rest meanwhile
   static constexpr int64_t kLargeBytes = int64_t{8} << 20;  // from here on around the caches
-
   // The operation writes n_bytes in all, of which these may be a part.
   PastCache(const TernaryCodecs& codecs, uint8_t* to, int64_t n_bytes) : codecs_(codecs), to_(to) {
     staged_ = codecs.store_lines != nullptr && n_bytes >= kLargeBytes;
@@ -30,7 +29,13 @@ class PastCache {
   PastCache(const PastCache&) = delete;
   PastCache& operator=(const PastCache&) = delete;
 
-  // Where the next bytes go, up to kChunkBytes.
+  // Blocks that may be written before the next add(); those of a few bytes in numbers that fill vectors.
+  int64_t blocks_at_once(int64_t block_bytes) const {
+    if (!staged_) return INT64_MAX;
+    const int64_t n = kChunkBytes / block_bytes;
+    return n > kLineBytes ? n - n % kLineBytes : n;
+  }
+  // Where the next bytes go.
   uint8_t* room() { return staged_ ? stage_ + held_ : to_; }
   // They have been written.
   void add(int64_t n_bytes) {

@@ -17,8 +17,8 @@ float absmean_ternarize(std::span<const float> weights, uint8_t* codes, const Te
   const float mean = n == 0 ? 0.0f : float(sum / double(n));
   const float scale = 1.0f / (mean > 1e-5f ? mean : 1e-5f);
   PastCache out(codecs, codes, n);
-  for (int64_t i = 0; i < n; i += PastCache::kChunkBytes) {
-    const int64_t some = std::min(PastCache::kChunkBytes, n - i);
+  for (int64_t i = 0, some; i < n; i += some) {
+    some = std::min(out.blocks_at_once(1), n - i);
     // clamp(round half even(v), -1, 1): a half goes to the even 0, so only more than a half counts.
     codecs.round_to_codes(weights.data() + i, some, scale, out.room());
     out.add(some);

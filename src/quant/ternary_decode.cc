@@ -58,9 +58,8 @@ Error locate_bad_code(const TernaryView& view, const uint8_t* blocks, int64_t n_
 template <class Block>
 Status decode_blocks(const TernaryView& view, const BlockCodec& codec, const uint8_t* blocks, int64_t n_blocks,
                      int64_t first_flat_index, PastCache& out) {
-  constexpr int64_t kBlocksAtOnce = PastCache::kChunkBytes / Block::kValues;
-  for (int64_t at = 0; at < n_blocks; at += kBlocksAtOnce) {
-    const int64_t n = std::min(kBlocksAtOnce, n_blocks - at);
+  for (int64_t at = 0, n; at < n_blocks; at += n) {
+    n = std::min(out.blocks_at_once(Block::kValues), n_blocks - at);
     const uint8_t* const some = blocks + at * Block::kBytes;
     if (!codec.decode(some, n, out.room())) {
       return locate_bad_code<Block>(view, some, n, first_flat_index + at * Block::kValues);
@@ -137,8 +136,8 @@ Status decode_hf(const TernaryView& view, const TernaryCodecs& codecs, uint8_t* 
   };
   PastCache out[4] = {quarter(0), quarter(1), quarter(2), quarter(3)};
   for (int64_t row = 0; row < n_packed_rows; ++row) {
-    for (int64_t col = 0; col < n_cols; col += PastCache::kChunkBytes) {
-      const int64_t n = std::min(PastCache::kChunkBytes, n_cols - col);
+    for (int64_t col = 0, n; col < n_cols; col += n) {
+      n = std::min(out[0].blocks_at_once(1), n_cols - col);
       uint8_t* quarters[4];
       for (int64_t k = 0; k < 4; ++k) quarters[k] = k * n_packed_rows + row < view.n_rows ? out[k].room() : nullptr;
       if (!codecs.decode_quarters(bytes + row * n_cols + col, n, quarters)) {

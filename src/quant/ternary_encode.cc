@@ -45,9 +45,9 @@ Status check_all_codes(const Source& source) {
 template <class Block>
 Status encode_blocks(const Source& source, const BlockCodec& codec, const uint8_t* codes, int64_t n_values,
                      PastCache& out) {
-  constexpr int64_t kBlocksAtOnce = PastCache::kChunkBytes / Block::kBytes;
-  for (int64_t at = 0; at < n_values / Block::kValues; at += kBlocksAtOnce) {
-    const int64_t n = std::min(kBlocksAtOnce, n_values / Block::kValues - at);
+  const int64_t n_blocks = n_values / Block::kValues;
+  for (int64_t at = 0, n; at < n_blocks; at += n) {
+    n = std::min(out.blocks_at_once(Block::kBytes), n_blocks - at);
     if (!codec.encode(codes + at * Block::kValues, n, out.room())) return check_all_codes(source);
     out.add(n * Block::kBytes);
   }
@@ -103,13 +103,12 @@ Status encode_scaled(const Source& source, const BlockCodec& codec, uint8_t* out
     BN_RETURN_IF_ERROR(check_all_codes(source));
     BN_RETURN_IF_ERROR(check_no_zeros(source));
   }
-  constexpr int64_t kBlocksAtOnce = PastCache::kChunkBytes / Block::kBytes;
   const int64_t n_blocks = source.count() / Block::kValues, group_blocks = group_cols / Block::kValues;
   PastCache packed(source.codecs, out, n_blocks * Block::kBytes);
   uint16_t bits = 0;
   float last = 0.0f;  // no scale is 0
-  for (int64_t at = 0; at < n_blocks; at += kBlocksAtOnce) {
-    const int64_t n = std::min(kBlocksAtOnce, n_blocks - at);
+  for (int64_t at = 0, n; at < n_blocks; at += n) {
+    n = std::min(packed.blocks_at_once(Block::kBytes), n_blocks - at);
     uint8_t* block = packed.room();
     if (!codec.encode(source.codes + at * Block::kValues, n, block)) return check_all_codes(source);
     for (int64_t i = at; i < at + n; ++i, block += Block::kBytes) {
@@ -174,8 +173,8 @@ Status encode_hf(const Source& source, uint8_t* out) {
   const int64_t n_packed_rows = (source.n_rows + 3) / 4, n_cols = source.n_cols;
   PastCache packed(source.codecs, out, n_packed_rows * n_cols);
   for (int64_t row = 0; row < n_packed_rows; ++row) {
-    for (int64_t col = 0; col < n_cols; col += PastCache::kChunkBytes) {
-      const int64_t n = std::min(PastCache::kChunkBytes, n_cols - col);
+    for (int64_t col = 0, n; col < n_cols; col += n) {
+      n = std::min(packed.blocks_at_once(1), n_cols - col);
       const uint8_t* quarters[4];
       for (int64_t k = 0; k < 4; ++k) {
         const int64_t from = k * n_packed_rows + row;

@@ -101,9 +101,10 @@ bool encode_q2_0(const uint8_t* codes, int64_t n, uint8_t* out) {
 // enough: digit j is the integer part of 3 frac(3^(4-j) F), so two multiplications of words give it from a copy of its
 // byte. 160 codes are five vectors; code 32 v + i wants byte (32 v + i) / 5.
 struct Base3Vectors {
-  alignas(32) uint8_t shuffle[5][2][32];  // to words, from 16 bytes at 32 v / 5
+  alignas(32) uint8_t shuffle[5][2][32];  // to words, from 16 bytes at first_byte(v)
   alignas(32) uint16_t factor[5][2][16];
 };
+constexpr int first_byte(int v) { return 32 * v / 5 < 16 ? 32 * v / 5 : 16; }
 constexpr Base3Vectors make_base3_vectors() {
   Base3Vectors made = {};
   for (int v = 0; v < 5; ++v) {
@@ -114,7 +115,7 @@ constexpr Base3Vectors make_base3_vectors() {
         uint32_t factor = 270;
         for (int j = code % 5; j < 4; ++j) factor *= 3;
         made.factor[v][half][word] = uint16_t(factor);
-        made.shuffle[v][half][2 * word] = uint8_t(code / 5 - 32 * v / 5);
+        made.shuffle[v][half][2 * word] = uint8_t(code / 5 - first_byte(v));
         made.shuffle[v][half][2 * word + 1] = 0x80;
       }
     }
@@ -123,11 +124,11 @@ constexpr Base3Vectors make_base3_vectors() {
 }
 constexpr Base3Vectors kBase3Vectors = make_base3_vectors();
 
-// Reads 41 bytes: the 32 of 160 codes and some behind.
+// 32 bytes to 160 codes.
 inline void unpack_digits(const uint8_t* in, uint8_t* codes) {
   const __m256i three = _mm256_set1_epi16(3);
   BN_UNROLL for (int v = 0; v < 5; ++v) {
-    const __m256i x = _mm256_broadcastsi128_si256(load_half(in + 32 * v / 5));
+    const __m256i x = _mm256_broadcastsi128_si256(load_half(in + first_byte(v)));
     __m256i words[2];
     BN_UNROLL for (int half = 0; half < 2; ++half) {
       const __m256i copies = _mm256_shuffle_epi8(x, load(kBase3Vectors.shuffle[v][half]));
@@ -140,18 +141,17 @@ inline void unpack_digits(const uint8_t* in, uint8_t* codes) {
 bool decode_base3(const uint8_t* in, int64_t n, uint8_t* codes) {
   __m256i most = _mm256_setzero_si256();
   int64_t i = 0;
-  for (; i + 48 <= n; i += 32) {
+  for (; i + 32 <= n; i += 32) {
     ask(in + i);
     most = _mm256_max_epu8(most, load(in + i));
     unpack_digits(in + i, codes + 5 * i);
   }
-  for (; i < n; i += 32) {
-    const int64_t some = n - i < 32 ? n - i : 32;
-    uint8_t last[48] = {}, unpacked[160];
-    __builtin_memcpy(last, in + i, size_t(some));
+  if (i < n) {
+    uint8_t last[32] = {}, unpacked[160];
+    __builtin_memcpy(last, in + i, size_t(n - i));
     most = _mm256_max_epu8(most, load(last));
     unpack_digits(last, unpacked);
-    __builtin_memcpy(codes + 5 * i, unpacked, size_t(5 * some));
+    __builtin_memcpy(codes + 5 * i, unpacked, size_t(5 * (n - i)));
   }
   return at_most(most, bytes(242));
 }
