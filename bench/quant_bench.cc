@@ -1,8 +1,8 @@
 // Packings and quantisers: quant_bench [--benchmark_filter=unpack/i2_s]. Names end in the instruction set, where there
 // are several, and the number of threads, each of which works on a matrix of its own. All matrices lie far beyond the
 // second cache. "GB/s" are bytes read and written; "of_copy" and "of_read" compare that with memcpy and with reading,
-// by as many threads, measured in turns with the operation: ratios of medians. An operation that mostly reads cannot be
-// faster than reading, nor one that mostly writes faster than copying.
+// by as many threads, measured in turns with the operation. "of_memory" is the time in which memory alone could do it,
+// the longer of reading what is read and copying half of all that moves, beside the time taken. All are of medians.
 #include "base/rng.h"
 #include "base/thread_pool.h"
 #include "kernels/cpu/dispatch.h"
@@ -76,9 +76,12 @@ class Ceilings {
   std::vector<char> from_ = std::vector<char>(size_t{128} << 20, 1), to_ = std::vector<char>(size_t{128} << 20, 2);
 };
 
+struct Traffic {
+  double read_bytes, written_bytes;
+};
 // Times fn(thread) by all threads, copying and reading in turns.
 template <class Fn>
-void against_memory(benchmark::State& state, int n_threads, double bytes, double values, const Fn& fn) {
+void against_memory(benchmark::State& state, int n_threads, Traffic traffic, double values, const Fn& fn) {
   static Ceilings ceilings;
   ThreadPool pool(n_threads);
   std::vector<double> times, copies, reads;
@@ -89,10 +92,11 @@ void against_memory(benchmark::State& state, int n_threads, double bytes, double
     copies.push_back(ceilings.copy_bytes_per_s(pool));
     reads.push_back(ceilings.read_bytes_per_s(pool));
   }
-  const double rate = bytes / median(times);
+  const double bytes = traffic.read_bytes + traffic.written_bytes, rate = bytes / median(times);
   state.counters["GB/s"] = rate * 1e-9;
   state.counters["of_copy"] = rate / median(copies);
   state.counters["of_read"] = rate / median(reads);
+  state.counters["of_memory"] = std::max(traffic.read_bytes / median(reads), bytes / median(copies)) / median(times);
   state.counters["Gvalues/s"] = values / median(times) * 1e-9;
 }
 
@@ -117,7 +121,7 @@ void pack(benchmark::State& state, TernaryLayout layout, const TernaryCodecs& co
   const int64_t n_rows = kRows / n_threads, n = n_rows * kCols;
   if (!has_fixed_size(layout)) {
     std::vector<size_t> sizes(static_cast<size_t>(n_threads));
-    against_memory(state, n_threads, double(codes.size()), double(codes.size()), [&](int64_t i) {
+    against_memory(state, n_threads, {double(codes.size()), 0.0}, double(codes.size()), [&](int64_t i) {
       sizes[size_t(i)] =
           encode_ternary(layout, n_rows, kCols, std::span(codes).subspan(size_t(i * n), size_t(n)), {})->size();
     });
@@ -126,7 +130,7 @@ void pack(benchmark::State& state, TernaryLayout layout, const TernaryCodecs& co
   }
   const size_t size = *ternary_bytes(layout, n_rows, kCols);
   std::vector<std::byte> out(size * size_t(n_threads), std::byte{1});
-  against_memory(state, n_threads, double(codes.size() + out.size()), double(codes.size()), [&](int64_t i) {
+  against_memory(state, n_threads, {double(codes.size()), double(out.size())}, double(codes.size()), [&](int64_t i) {
     const auto some = std::span(codes).subspan(size_t(i * n), size_t(n));
     const auto to = std::span(out).subspan(size_t(i) * size, size);
     benchmark::DoNotOptimize(bool(encode_ternary(layout, n_rows, kCols, some, {}, to, {}, codecs)));
@@ -137,14 +141,14 @@ void unpack(benchmark::State& state, TernaryLayout layout, const TernaryCodecs& 
   const auto& codes = codes_for(layout);
   const int64_t n_rows = kRows / n_threads, n = n_rows * kCols;
   std::vector<std::vector<std::byte>> packed;
-  size_t n_bytes = codes.size();
+  size_t n_bytes = 0;
   for (int64_t i = 0; i < n_threads; ++i) {
     const auto some = std::span(codes).subspan(size_t(i * n), size_t(n));
     packed.push_back(*encode_ternary(layout, n_rows, kCols, some, {}, {}, codecs));
     n_bytes += packed.back().size();
   }
   std::vector<uint8_t> out(codes.size(), 1);
-  against_memory(state, n_threads, double(n_bytes), double(codes.size()), [&](int64_t i) {
+  against_memory(state, n_threads, {double(n_bytes), double(codes.size())}, double(codes.size()), [&](int64_t i) {
     const TernaryView view = {layout, n_rows, kCols, packed[size_t(i)], {}};
     benchmark::DoNotOptimize(bool(decode_ternary(view, 0, n_rows, out.data() + i * n, codecs)));
   });
@@ -165,17 +169,18 @@ void ternarize_with(benchmark::State& state, TernaryMethod method, const Ternary
   const size_t n = values.size() / size_t(n_threads);
   std::vector<uint8_t> codes(values.size(), 1);
   // The floats once for their scale and once for their codes.
-  against_memory(state, n_threads, 9.0 * double(values.size()), double(values.size()), [&](int64_t i) {
-    const auto some = std::span(values).subspan(size_t(i) * n, n);
-    benchmark::DoNotOptimize(ternarize_group(method, some, {}, &codes[size_t(i) * n], codecs));
-  });
+  against_memory(state, n_threads, {8.0 * double(values.size()), double(values.size())}, double(values.size()),
+                 [&](int64_t i) {
+                   const auto some = std::span(values).subspan(size_t(i) * n, n);
+                   benchmark::DoNotOptimize(ternarize_group(method, some, {}, &codes[size_t(i) * n], codecs));
+                 });
 }
 
 void scheme(benchmark::State& state, const std::string& text) {
   const auto parsed = *parse_scheme(text);
   const auto values = std::span(float_weights()).first(size_t(256 * kFloatCols));
   size_t size = 0;
-  against_memory(state, 1, 4.0 * double(values.size()), double(values.size()), [&](int64_t) {
+  against_memory(state, 1, {4.0 * double(values.size()), 0.0}, double(values.size()), [&](int64_t) {
     size = quantize_by_scheme(parsed, values, 256, kFloatCols, cpu_ternary_codecs())->size();
   });
   state.counters["bits"] = 8.0 * double(size) / double(values.size());
