@@ -50,8 +50,9 @@ std::unique_ptr<Matrix> ternary_matrix(const Backend& backend, ThreadPool& pool,
 }
 
 std::unique_ptr<Matrix> float_matrix(const Backend& backend, ThreadPool& pool, DType dtype, int64_t n_rows,
-                                     int64_t n_cols) {
+                                     int64_t n_cols, TableUse use = TableUse::kProducts) {
   FloatSource source;
+  source.use = use;
   source.dtype = dtype;
   source.n_rows = n_rows;
   source.n_cols = n_cols;
@@ -160,6 +161,45 @@ void head(benchmark::State& state, const CpuKernels* kernels, DType dtype) {
   rates(state, double(kVocab * kModel * n_tokens), double(weight->size_bytes()));
 }
 
+// The best token alone, by way of the sketch of the head (kernels/cpu/head_sketch.h): what greedy generation runs.
+void best_logits(benchmark::State& state, const CpuKernels* kernels, DType dtype) {
+  Bench bench(*kernels, 1);
+  const auto weight = float_matrix(bench.backend, bench.stream->pool(), dtype, kVocab, kModel, TableUse::kHead);
+  std::vector<float> x(size_t{kModel}), logits(size_t{kVocab});
+  const CounterRng rng(3);
+  for (size_t i = 0; i < x.size(); ++i) x[i] = float(rng.normal(i));
+  for (auto _ : state) {
+    const Status status = bench.backend.best_logits(*bench.stream, *weight, {x.data(), 1, kModel}, state.range(0),
+                                                    {logits.data(), 1, kVocab});
+    if (!status) state.SkipWithError(status.error().message.c_str());
+  }
+  rates(state, double(kVocab * kModel), double(weight->bytes_per_product()));
+}
+
+// Ternary weights with float32 activations: --no-act-quant.
+void float_inputs(benchmark::State& state, const CpuKernels* kernels) {
+  Bench bench(*kernels, 1);
+  const auto weight = ternary_matrix(bench.backend, bench.stream->pool(), kFeed, kModel);
+  std::vector<float> x(size_t{kModel}, 0.5f), out(size_t{kFeed});
+  const LinearCall call = {weight.get(), {out.data(), 1, kFeed}};
+  for (auto _ : state) bench.backend.linear(*bench.stream, {&call, 1}, MatrixView{x.data(), 1, kModel});
+  rates(state, double(kFeed * kModel), double(weight->size_bytes()));
+}
+
+// The keys and values of `n` new positions of one layer.
+void store_kv(benchmark::State& state, const CpuKernels* kernels, DType dtype) {
+  const int64_t n = state.range(0), n_ctx = 1024;
+  Bench bench(*kernels, n, n_ctx);
+  KvLayer kv = {nullptr, nullptr, dtype, kKvHeads, n_ctx, kHeadDim};
+  std::vector<uint8_t> keys(size_t(kKvHeads * kv.head_bytes())), values(keys.size());
+  kv.k = keys.data();
+  kv.v = values.data();
+  std::vector<float> x(size_t(n * kKv), 0.3f);
+  for (auto _ : state) bench.backend.store_kv(*bench.stream, {x.data(), n, kKv}, {x.data(), n, kKv}, kv, 17);
+  state.counters["Gvalues/s"] =
+      benchmark::Counter(double(state.iterations()) * 2e-9 * double(n * kKv), benchmark::Counter::kIsRate);
+}
+
 // `n` queries at the end of a context of `n_ctx` positions, one layer; the layers take turns, as in a model, so that
 // none stays in the processor's cache.
 void attention(benchmark::State& state, const CpuKernels* kernels, DType dtype) {
@@ -185,7 +225,7 @@ void attention(benchmark::State& state, const CpuKernels* kernels, DType dtype) 
 }
 
 // Norm, quantiser, rotation and gate of one token or a prompt, one layer's worth.
-void token_ops(benchmark::State& state, const CpuKernels* kernels) {
+void token_ops(benchmark::State& state, const CpuKernels* kernels, GateActivation activation) {
   const int64_t n = state.range(0);
   Bench bench(*kernels, n);
   std::vector<float> x(size_t(n * kFeed), 0.3f), y = x, table(size_t(n * kHeadDim / 2), 0.5f), weight(kFeed, 1.0f);
@@ -197,7 +237,7 @@ void token_ops(benchmark::State& state, const CpuKernels* kernels) {
       bench.backend.quantize(*bench.stream, model, bench.quantized(n, kModel));
     }
     bench.backend.rope(*bench.stream, {y.data(), n, kModel + kKv}, kHeadDim, rope, 0);
-    bench.backend.gate(*bench.stream, GateActivation::kRelu2, feed, up, up);
+    bench.backend.gate(*bench.stream, activation, feed, up, up);
     bench.backend.rms_norm(*bench.stream, feed, weight, 1e-5f, up);
     bench.backend.quantize(*bench.stream, up, bench.quantized(n, kFeed));
   }
@@ -236,7 +276,18 @@ void register_all() {
           ->Args({1, 4096})
           ->Args({512, 512});
     }
-    add(isa + "/token_ops", [=](benchmark::State& s) { token_ops(s, kernels); })->Arg(1)->Arg(512);
+    for (const DType type : {DType::kF32, DType::kF16, DType::kQ8_0, DType::kI8, DType::kI4}) {
+      const std::string type_name(dtype_info(type).name);
+      add(isa + "/store_kv/" + type_name, [=](benchmark::State& s) { store_kv(s, kernels, type); })->Arg(1)->Arg(512);
+    }
+    add(isa + "/best_logits/F16", [=](benchmark::State& s) { best_logits(s, kernels, DType::kF16); })->Arg(1)->Arg(40);
+    add(isa + "/float_inputs", [=](benchmark::State& s) { float_inputs(s, kernels); });
+    for (const GateActivation gate : {GateActivation::kRelu2, GateActivation::kSilu}) {
+      add(isa + "/token_ops" + (gate == GateActivation::kSilu ? "/silu" : ""),
+          [=](benchmark::State& s) { token_ops(s, kernels, gate); })
+          ->Arg(1)
+          ->Arg(512);
+    }
     add(isa + "/prepare", [=](benchmark::State& s) { prepare(s, kernels); });
   }
 }

@@ -63,11 +63,11 @@ void add_parity(std::span<const std::byte> chunk, std::byte* parity) {
 }
 
 Result<std::vector<std::byte>> smallest(int64_t n_rows, int64_t n_cols, std::span<const uint8_t> codes,
-                                        TernaryLayout& layout) {
+                                        const TernaryCodecs& codecs, TernaryLayout& layout) {
   std::vector<std::byte> best;
   for (const TernaryLayout candidate :
        {TernaryLayout::kBase3, TernaryLayout::kHybrid, TernaryLayout::kRunLength, TernaryLayout::kSparse}) {
-    BN_ASSIGN_OR_RETURN(std::vector<std::byte> bytes, encode_ternary(candidate, n_rows, n_cols, codes, {}));
+    BN_ASSIGN_OR_RETURN(std::vector<std::byte> bytes, encode_ternary(candidate, n_rows, n_cols, codes, {}, {}, codecs));
     if (candidate != TernaryLayout::kBase3 && bytes.size() >= best.size()) continue;
     best = std::move(bytes);
     layout = candidate;
@@ -174,9 +174,9 @@ Result<std::vector<std::byte>> write_packed_ternary(int64_t n_rows, int64_t n_co
   }
   std::vector<std::byte> payload;
   if (options.layout) {
-    BN_ASSIGN_OR_RETURN(payload, encode_ternary(layout, n_rows, n_cols, codes, {}));
+    BN_ASSIGN_OR_RETURN(payload, encode_ternary(layout, n_rows, n_cols, codes, {}, {}, *options.codecs));
   } else {
-    BN_ASSIGN_OR_RETURN(payload, smallest(n_rows, n_cols, codes, layout));
+    BN_ASSIGN_OR_RETURN(payload, smallest(n_rows, n_cols, codes, *options.codecs, layout));
   }
   const bool grouped = !scales.groups.empty();
   if (grouped && (scales.group_cols < 1 || n_cols % scales.group_cols != 0 ||
@@ -222,7 +222,8 @@ Result<PackedTernaryHeader> packed_ternary_header(std::span<const std::byte> byt
   return PackedTernaryHeader{TernaryLayout(header.layout), int64_t(header.n_rows), int64_t(header.n_cols)};
 }
 
-Result<UnpackedTernary> read_packed_ternary(std::span<const std::byte> bytes, int64_t n_rows, int64_t n_cols) {
+Result<UnpackedTernary> read_packed_ternary(std::span<const std::byte> bytes, int64_t n_rows, int64_t n_cols,
+                                            const TernaryCodecs& codecs) {
   UnpackedTernary out;
   BN_ASSIGN_OR_RETURN(const Header header, read_header(bytes, out.n_repaired));
   if (header.n_rows != uint64_t(n_rows) || header.n_cols != uint64_t(n_cols)) {
@@ -253,7 +254,7 @@ Result<UnpackedTernary> read_packed_ternary(std::span<const std::byte> bytes, in
   const auto payload = std::span(data).subspan(n_scales * sizeof(float));
   if (has_fixed_size(out.layout)) BN_RETURN_IF_ERROR(check_ternary_view({out.layout, n_rows, n_cols, payload}));
   out.codes.resize(size_t(n_rows) * size_t(n_cols));
-  BN_RETURN_IF_ERROR(decode_ternary({out.layout, n_rows, n_cols, payload}, 0, n_rows, out.codes.data()));
+  BN_RETURN_IF_ERROR(decode_ternary({out.layout, n_rows, n_cols, payload}, 0, n_rows, out.codes.data(), codecs));
   return out;
 }
 

@@ -19,6 +19,7 @@ struct PackedTernaryOptions {
                                         // and sparse
   int chunk_bits = 12;                  // chunks of 2^12 bytes have a checksum each
   uint32_t chunks_a_parity = 64;        // one chunk of parity for so many; 0: none
+  const TernaryCodecs* codecs = &kPlainTernaryCodecs;
 };
 Result<std::vector<std::byte>> write_packed_ternary(int64_t n_rows, int64_t n_cols, std::span<const uint8_t> codes,
                                                     const TernaryScales& scales,
@@ -41,6 +42,7 @@ struct UnpackedTernary {
 // Every chunk is compared with its checksum. Of the chunks that share a parity chunk one may be damaged, and is
 // restored; more are an error that names the first. A shape other than the one expected is refused before any memory is
 // taken for it.
-Result<UnpackedTernary> read_packed_ternary(std::span<const std::byte> bytes, int64_t n_rows, int64_t n_cols);
+Result<UnpackedTernary> read_packed_ternary(std::span<const std::byte> bytes, int64_t n_rows, int64_t n_cols,
+                                            const TernaryCodecs& codecs = kPlainTernaryCodecs);
 
 }  // namespace bitnet

@@ -1,5 +1,6 @@
 #include "base/half.h"
 #include "format/packed_ternary.h"
+#include "kernels/cpu/dispatch.h"
 #include "model/checkpoint_state.h"
 #include "model/row_order.h"
 #include "quant/blocks.h"
@@ -90,7 +91,7 @@ Result<TernarySource> packed_source(const std::shared_ptr<const State>& state, c
   }
   source.read_codes = [state, tensor, view, bytes = std::move(bytes)](int64_t row_begin, int64_t n_rows,
                                                                       uint8_t* out) -> Status {
-    auto status = decode_ternary(view, row_begin, n_rows, out);
+    auto status = decode_ternary(view, row_begin, n_rows, out, cpu_ternary_codecs());
     if (!status) return with_label(std::move(status.error()), *state, tensor);
     return ok();
   };
@@ -185,7 +186,7 @@ bool has_level_two(std::span<const std::byte> bytes) {
 // A packed matrix, unpacked once: its streams are read from their beginning only.
 Result<LinearSource> unpacked_source(const State& state, const WeightSpec& spec, const LocatedTensor& tensor,
                                      const TensorBytes& bytes) {
-  auto unpacked = read_packed_ternary(bytes.span(), spec.shape[0], spec.shape[1]);
+  auto unpacked = read_packed_ternary(bytes.span(), spec.shape[0], spec.shape[1], cpu_ternary_codecs());
   if (!unpacked) return with_label(std::move(unpacked.error()), state, tensor);
   BN_ASSIGN_OR_RETURN(const float multiplier, read_multiplier(state, spec));
   TernarySource source =
@@ -204,7 +205,7 @@ Result<TernarySource> latent_source(const State& state, const WeightSpec& spec, 
                                     const TensorBytes& bytes) {
   BN_ASSIGN_OR_RETURN(const std::vector<float> values, widen(state, spec, tensor, bytes));
   auto codes = std::make_shared<std::vector<uint8_t>>(values.size());
-  const float alpha = absmean_ternarize(values, codes->data());
+  const float alpha = absmean_ternarize(values, codes->data(), cpu_ternary_codecs());
   if (!std::isnormal(alpha)) {
     return invalid_input("{}: the mean of its absolute values is {}", state.label(tensor), alpha);
   }

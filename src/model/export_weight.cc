@@ -1,5 +1,6 @@
 #include "base/parallel_status.h"
 #include "format/packed_ternary.h"
+#include "kernels/cpu/dispatch.h"
 #include "model/checkpoint_state.h"
 #include "model/export.h"
 #include "quant/blocks.h"
@@ -37,8 +38,8 @@ Status export_codes(const TernarySource& source, const ExportWeight& weight, Thr
   }
   BN_ASSIGN_OR_RETURN(const TernaryLayout layout, layout_of(weight.dtype));
   BN_ASSIGN_OR_RETURN(const std::vector<uint8_t> codes, read_codes(source, pool));
-  BN_ASSIGN_OR_RETURN(const std::vector<std::byte> bytes,
-                      encode_ternary(layout, source.n_rows, source.n_cols, codes, source.scales));
+  BN_ASSIGN_OR_RETURN(const std::vector<std::byte> bytes, encode_ternary(layout, source.n_rows, source.n_cols, codes,
+                                                                         source.scales, {}, cpu_ternary_codecs()));
   return sink(bytes);
 }
 
@@ -152,8 +153,10 @@ Status export_by_scheme(const RowReader& read, const ExportWeight& weight, Threa
   const auto quantize_rows = [&](int64_t begin, int64_t n_rows) -> Result<std::vector<std::byte>> {
     std::vector<float> values(size_t(n_rows * n_cols)), approximation(values.size());
     BN_RETURN_IF_ERROR(read(begin, n_rows, values.data()));
-    BN_ASSIGN_OR_RETURN(std::vector<std::byte> bytes, quantize_by_scheme(weight.scheme, values, n_rows, n_cols));
-    BN_RETURN_IF_ERROR(dequantize_stored(weight.dtype, bytes, n_rows, n_cols, approximation.data()));
+    BN_ASSIGN_OR_RETURN(std::vector<std::byte> bytes,
+                        quantize_by_scheme(weight.scheme, values, n_rows, n_cols, cpu_ternary_codecs()));
+    BN_RETURN_IF_ERROR(
+        dequantize_stored(weight.dtype, bytes, n_rows, n_cols, approximation.data(), cpu_ternary_codecs()));
     ErrorMeter part;
     part.add(values, approximation);
     const int64_t zeros = std::count(approximation.begin(), approximation.end(), 0.0f);
@@ -205,7 +208,9 @@ Status export_values(const Checkpoint& checkpoint, const ExportWeight& weight, T
 
 Result<std::vector<std::byte>> pack_source(const TernarySource& source, ThreadPool& pool) {
   BN_ASSIGN_OR_RETURN(const std::vector<uint8_t> codes, read_codes(source, pool));
-  return write_packed_ternary(source.n_rows, source.n_cols, codes, source.scales);
+  PackedTernaryOptions options;
+  options.codecs = &cpu_ternary_codecs();
+  return write_packed_ternary(source.n_rows, source.n_cols, codes, source.scales, options);
 }
 
 Status export_weight(const Checkpoint& checkpoint, const ExportPlan& plan, const ExportWeight& weight, ThreadPool& pool,

@@ -1,5 +1,6 @@
 #include "base/rng.h"
 #include "base/thread_pool.h"
+#include "kernels/cpu/dispatch.h"
 #include "model/convert.h"
 #include "model/export.h"
 #include "model/presets.h"
@@ -118,7 +119,8 @@ class Synthesizer {
     const TernaryLayout layout = options_.linear_type == DType::kI2_S    ? TernaryLayout::kI2S
                                  : options_.linear_type == DType::kTQ1_0 ? TernaryLayout::kTQ1_0
                                                                          : TernaryLayout::kTQ2_0;
-    BN_ASSIGN_OR_RETURN(std::vector<std::byte> bytes, encode_ternary(layout, n_rows, n_cols, codes, scales));
+    BN_ASSIGN_OR_RETURN(std::vector<std::byte> bytes,
+                        encode_ternary(layout, n_rows, n_cols, codes, scales, {}, cpu_ternary_codecs()));
     if (layout == TernaryLayout::kI2S) bytes.resize(size_t(count) / 4);  // the tail stands once, after all rows
     return bytes;
   }

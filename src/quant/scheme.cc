@@ -218,12 +218,12 @@ std::optional<TernaryLayout> layout_of_dtype(DType type) {
 }
 
 Result<std::vector<std::byte>> quantize_by_scheme(const QuantScheme& scheme, std::span<const float> values,
-                                                  int64_t n_rows, int64_t n_cols) {
+                                                  int64_t n_rows, int64_t n_cols, const TernaryCodecs& codecs) {
   switch (scheme.kind) {
     case SchemeKind::kKeep: break;
     case SchemeKind::kTernary: {
-      BN_ASSIGN_OR_RETURN(const TernaryCodes ternary, ternarize(values, n_rows, n_cols, scheme.ternary));
-      return encode_ternary(*layout_of_dtype(scheme.stored), n_rows, n_cols, ternary.codes, ternary.scales);
+      BN_ASSIGN_OR_RETURN(const TernaryCodes ternary, ternarize(values, n_rows, n_cols, scheme.ternary, codecs));
+      return encode_ternary(*layout_of_dtype(scheme.stored), n_rows, n_cols, ternary.codes, ternary.scales, {}, codecs);
     }
     case SchemeKind::kBinary: return quantize_binary(values, n_rows, n_cols);
     case SchemeKind::kBlocks: return quantize(scheme.stored, values, n_rows, n_cols);
@@ -232,13 +232,14 @@ Result<std::vector<std::byte>> quantize_by_scheme(const QuantScheme& scheme, std
   return invalid_argument("\"keep\" quantises nothing");
 }
 
-Status dequantize_stored(DType type, std::span<const std::byte> bytes, int64_t n_rows, int64_t n_cols, float* out) {
+Status dequantize_stored(DType type, std::span<const std::byte> bytes, int64_t n_rows, int64_t n_cols, float* out,
+                         const TernaryCodecs& codecs) {
   if (type != DType::kI2_S) return dequantize_rows(type, bytes, n_rows, n_cols, out);
   const TernaryView view{TernaryLayout::kI2S, n_rows, n_cols, bytes};
   BN_ASSIGN_OR_RETURN(const TernaryScales scales, ternary_scales(view));
   std::vector<uint8_t> codes(static_cast<size_t>(n_cols));
   for (int64_t row = 0; row < n_rows; ++row, out += n_cols) {
-    BN_RETURN_IF_ERROR(decode_ternary(view, row, 1, codes.data()));
+    BN_RETURN_IF_ERROR(decode_ternary(view, row, 1, codes.data(), codecs));
     for (int64_t c = 0; c < n_cols; ++c) out[c] = scales.tensor * float(int(codes[size_t(c)]) - 1);
   }
   return ok();

@@ -42,9 +42,11 @@ Result<QuantScheme> parse_scheme(std::string_view text);
 
 // The matrix in scheme.stored. For every kind but kKeep.
 Result<std::vector<std::byte>> quantize_by_scheme(const QuantScheme& scheme, std::span<const float> values,
-                                                  int64_t n_rows, int64_t n_cols);
+                                                  int64_t n_rows, int64_t n_cols,
+                                                  const TernaryCodecs& codecs = kPlainTernaryCodecs);
 // What a stored matrix means, for every type that linears and tables may have in a GGUF file.
-Status dequantize_stored(DType type, std::span<const std::byte> bytes, int64_t n_rows, int64_t n_cols, float* out);
+Status dequantize_stored(DType type, std::span<const std::byte> bytes, int64_t n_rows, int64_t n_cols, float* out,
+                         const TernaryCodecs& codecs = kPlainTernaryCodecs);
 // The packed layout of a ternary type; nothing for others.
 std::optional<TernaryLayout> layout_of_dtype(DType type);
 

@@ -1,33 +1,27 @@
 #include "quant/ternary.h"
 
-#include <array>
+#include "quant/past_cache.h"
+
+#include <algorithm>
 #include <cmath>
 
 namespace bitnet {
-namespace {
 
-// Sums of absolute values in double, in 8 lanes: exact enough for any matrix, and fast.
-double sum_of_magnitudes(std::span<const float> values) {
-  std::array<double, 8> lanes{};
-  size_t i = 0;
-  for (; i + 8 <= values.size(); i += 8) {
-    for (size_t k = 0; k < 8; ++k) lanes[k] += double(std::fabs(values[i + k]));
-  }
-  for (; i < values.size(); ++i) lanes[i % 8] += double(std::fabs(values[i]));
-  double sum = 0;
+float absmean_ternarize(std::span<const float> weights, uint8_t* codes, const TernaryCodecs& codecs) {
+  const int64_t n = int64_t(weights.size());
+  double lanes[kMagnitudeLanes] = {}, sum = 0;
+  codecs.add_magnitudes(weights.data(), n - n % kMagnitudeLanes, lanes);
+  for (int64_t i = n - n % kMagnitudeLanes; i < n; ++i)
+    lanes[i % kMagnitudeLanes] += double(std::fabs(weights[size_t(i)]));
   for (const double lane : lanes) sum += lane;
-  return sum;
-}
-
-}  // namespace
-
-float absmean_ternarize(std::span<const float> weights, uint8_t* codes) {
-  const float mean = weights.empty() ? 0.0f : float(sum_of_magnitudes(weights) / double(weights.size()));
+  const float mean = n == 0 ? 0.0f : float(sum / double(n));
   const float scale = 1.0f / (mean > 1e-5f ? mean : 1e-5f);
-  for (size_t i = 0; i < weights.size(); ++i) {
+  PastCache out(codecs, codes, n);
+  for (int64_t i = 0, some; i < n; i += some) {
+    some = std::min(out.blocks_at_once(1), n - i);
     // clamp(round half even(v), -1, 1): a half goes to the even 0, so only more than a half counts.
-    const float v = weights[i] * scale;
-    codes[i] = uint8_t(1 + (v > 0.5f) - (v < -0.5f));
+    codecs.round_to_codes(weights.data() + i, some, scale, out.room());
+    out.add(some);
   }
   return 1.0f / scale;
 }

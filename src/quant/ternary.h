@@ -1,6 +1,7 @@
 #pragma once
 
 #include "base/result.h"
+#include "quant/ternary_codecs.h"
 
 #include <cstddef>
 #include <cstdint>
@@ -90,8 +91,10 @@ Status check_ternary_view(const TernaryView& view);
 
 // Codes of rows [row_begin, row_begin + n_rows) as bytes, row-major [n_rows, n_cols]. Refuses codes that mean no
 // ternary value (2-bit code 3; a base-3 byte no encoder makes), naming row and column. Layouts without a fixed size are
-// read from their beginning whatever the rows.
-Status decode_ternary(const TernaryView& view, int64_t row_begin, int64_t n_rows, uint8_t* codes);
+// read from their beginning whatever the rows. `codecs` here and below: the loops of this machine
+// (cpu_ternary_codecs(), kernels/cpu/dispatch.h), which give the same faster.
+Status decode_ternary(const TernaryView& view, int64_t row_begin, int64_t n_rows, uint8_t* codes,
+                      const TernaryCodecs& codecs = kPlainTernaryCodecs);
 
 // The scales a layout carries: finite and positive, or an error (0 is taken where all values it scales are 0, as
 // llama.cpp writes it). Blocks or rows that agree, all-zero ones apart, collapse to one tensor scale. Layouts whose
@@ -109,10 +112,11 @@ Status same_scales(std::span<const uint8_t> codes, int64_t n_rows, int64_t n_col
 // Q1_0, and shapes as ternary_bytes does.
 Result<std::vector<std::byte>> encode_ternary(TernaryLayout layout, int64_t n_rows, int64_t n_cols,
                                               std::span<const uint8_t> codes, const TernaryScales& scales,
-                                              LutTile tile = {});
+                                              LutTile tile = {}, const TernaryCodecs& codecs = kPlainTernaryCodecs);
 // Into memory of ternary_bytes() bytes; for layouts of a fixed size.
 Status encode_ternary(TernaryLayout layout, int64_t n_rows, int64_t n_cols, std::span<const uint8_t> codes,
-                      const TernaryScales& scales, std::span<std::byte> out, LutTile tile = {});
+                      const TernaryScales& scales, std::span<std::byte> out, LutTile tile = {},
+                      const TernaryCodecs& codecs = kPlainTernaryCodecs);
 
 struct PackedTernary {
   std::vector<std::byte> bytes;
@@ -122,11 +126,13 @@ struct PackedTernary {
 // layout cannot hold (grouped scales, a scale that 16 bits round, zeros, the shape). `apart` holds the scales of a
 // source that carries none.
 Result<PackedTernary> convert_ternary(const TernaryView& source, const TernaryScales* apart, TernaryLayout to,
-                                      LutTile tile = {});
+                                      LutTile tile = {}, const TernaryCodecs& codecs = kPlainTernaryCodecs);
 
 // BitNet b1.58's weight quantiser (Ma et al. 2024, section 2): s = 1 / max(mean|w|, 1e-5), code = clamp(round half
-// even(w * s), -1, 1) + 1. Returns 1/s, the effective multiplier alpha. The mean is summed in double.
-float absmean_ternarize(std::span<const float> weights, uint8_t* codes);
+// even(w * s), -1, 1) + 1. Returns 1/s, the effective multiplier alpha. The mean is summed in double: value i in lane
+// i mod 8, the lanes then in order from 0.
+float absmean_ternarize(std::span<const float> weights, uint8_t* codes,
+                        const TernaryCodecs& codecs = kPlainTernaryCodecs);
 
 // True when every value is -a, 0 or +a for one positive finite a (or all are 0, then alpha = 1): fills codes, *alpha.
 bool exact_ternary(std::span<const float> weights, uint8_t* codes, float* alpha);

@@ -196,6 +196,23 @@ inline void pack_base3_neighbours(const uint8_t* __restrict codes, int64_t n_byt
   }
 }
 
+// A byte as a block.
+struct CodeByte {
+  static constexpr int64_t kValues = 1, kBytes = 1;
+  static bool decode(const uint8_t* in, uint8_t* codes) { return (*codes = *in) <= 2; }
+  static void encode(const uint8_t* codes, uint8_t* out) { *out = *codes; }
+};
+struct TwoBitByte {
+  static constexpr int64_t kValues = 4, kBytes = 1;
+  static bool decode(const uint8_t* in, uint8_t* codes) { return unpack_neighbours(in, 1, codes); }
+  static void encode(const uint8_t* codes, uint8_t* out) { pack_neighbours(codes, 1, out); }
+};
+struct Base3Byte {
+  static constexpr int64_t kValues = 5, kBytes = 1;
+  static bool decode(const uint8_t* in, uint8_t* codes) { return unpack_base3_neighbours(in, 1, codes); }
+  static void encode(const uint8_t* codes, uint8_t* out) { pack_base3_neighbours(codes, 1, out); }
+};
+
 // ggml's Q1_0: a bit a value, the first in bit 0; 1 is +d and 0 is -d.
 struct Q1Block {
   static constexpr int64_t kValues = 128, kBytes = 18, kScaleOffset = 0;

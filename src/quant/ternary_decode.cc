@@ -1,3 +1,4 @@
+#include "quant/past_cache.h"
 #include "quant/ternary.h"
 #include "quant/ternary_blocks.h"
 #include "quant/ternary_streams.h"
@@ -19,7 +20,7 @@ Error bad_code(const TernaryView& view, int64_t flat_index, const char* what) {
 
 // Names the first value of `block` that cannot be read.
 template <class Block>
-Error locate_bad_code(const TernaryView& view, const uint8_t* block, int64_t first_flat_index) {
+Error locate_in_block(const TernaryView& view, const uint8_t* block, int64_t first_flat_index) {
   int64_t at = 0;
   if constexpr (std::is_same_v<Block, TQ1Block>) {
     while (at < 47 && kBase3Valid.five[block[at]]) ++at;
@@ -35,6 +36,8 @@ Error locate_bad_code(const TernaryView& view, const uint8_t* block, int64_t fir
     while (at < 12 && kBase3LeastFirst.five[block[at]]) ++at;
     const int64_t value = at == 12 ? 15 : at / 3 * 16 + at % 3 * 5;
     return bad_code(view, first_flat_index + value, fmt::format("base-3 byte 0x{:02x}", block[at]).c_str());
+  } else if constexpr (Block::kBytes == 1) {
+    return bad_code(view, first_flat_index, fmt::format("byte 0x{:02x}", *block).c_str());
   } else {
     uint8_t codes[Block::kValues];
     Block::decode(block, codes);
@@ -42,24 +45,53 @@ Error locate_bad_code(const TernaryView& view, const uint8_t* block, int64_t fir
     return bad_code(view, first_flat_index + at, "2-bit code 3");
   }
 }
-
-// Values [begin, end) of the flattened matrix. Whole blocks go straight to `codes`; the ends of a range that starts or
-// stops inside a block (I2_S blocks may straddle rows) go through a copy.
+// The same of a run of blocks, the first of them beginning at the value `first_flat_index`.
 template <class Block>
-Status decode_flat(const TernaryView& view, int64_t begin, int64_t end, uint8_t* codes) {
+Error locate_bad_code(const TernaryView& view, const uint8_t* blocks, int64_t n_blocks, int64_t first_flat_index) {
+  int64_t i = 0;
+  uint8_t codes[Block::kValues];
+  while (i < n_blocks - 1 && Block::decode(blocks + i * Block::kBytes, codes)) ++i;
+  return locate_in_block<Block>(view, blocks + i * Block::kBytes, first_flat_index + i * Block::kValues);
+}
+
+// Whole blocks to `out`.
+template <class Block>
+Status decode_blocks(const TernaryView& view, const BlockCodec& codec, const uint8_t* blocks, int64_t n_blocks,
+                     int64_t first_flat_index, PastCache& out) {
+  for (int64_t at = 0, n; at < n_blocks; at += n) {
+    n = std::min(out.blocks_at_once(Block::kValues), n_blocks - at);
+    const uint8_t* const some = blocks + at * Block::kBytes;
+    if (!codec.decode(some, n, out.room())) {
+      return locate_bad_code<Block>(view, some, n, first_flat_index + at * Block::kValues);
+    }
+    out.add(n * Block::kValues);
+  }
+  return ok();
+}
+
+// Values [begin, end) of the flattened matrix. The ends of a range that starts or stops inside a block (blocks of I2_S
+// may straddle rows) go through a copy.
+template <class Block>
+Status decode_flat(const TernaryView& view, const TernaryCodecs& codecs, const BlockCodec& codec, int64_t begin,
+                   int64_t end, uint8_t* codes) {
+  PastCache out(codecs, codes, end - begin);
   const auto* bytes = reinterpret_cast<const uint8_t*>(view.bytes.data());
   for (int64_t at = begin; at < end;) {
     const int64_t index = at / Block::kValues, block_begin = index * Block::kValues;
     const uint8_t* block = bytes + index * Block::kBytes;
-    if (at == block_begin && end - at >= Block::kValues) {
-      if (!Block::decode(block, codes + (at - begin))) return locate_bad_code<Block>(view, block, block_begin);
-      at += Block::kValues;
+    const int64_t n_whole = at == block_begin ? (end - at) / Block::kValues : 0;
+    if (n_whole > 0) {
+      BN_RETURN_IF_ERROR(decode_blocks<Block>(view, codec, block, n_whole, block_begin, out));
+      at += n_whole * Block::kValues;
       continue;
     }
-    uint8_t whole[Block::kValues];
-    if (!Block::decode(block, whole)) return locate_bad_code<Block>(view, block, block_begin);
+    uint8_t part[Block::kValues];
+    if (!Block::decode(block, part)) {
+      return locate_in_block<Block>(view, block, Block::kBytes == 1 ? std::max(block_begin, begin) : block_begin);
+    }
     const int64_t n = std::min(end, block_begin + Block::kValues) - at;
-    std::memcpy(codes + (at - begin), whole + (at - block_begin), size_t(n));
+    std::memcpy(out.room(), part + (at - block_begin), size_t(n));
+    out.add(n);
     at += n;
   }
   return ok();
@@ -67,89 +99,26 @@ Status decode_flat(const TernaryView& view, int64_t begin, int64_t end, uint8_t*
 
 // Rows of [scale][blocks].
 template <class Block, int64_t kScaleBytes>
-Status decode_rows(const TernaryView& view, int64_t row_begin, int64_t n_rows, uint8_t* codes) {
+Status decode_rows(const TernaryView& view, const TernaryCodecs& codecs, const BlockCodec& codec, int64_t row_begin,
+                   int64_t n_rows, uint8_t* codes) {
+  PastCache out(codecs, codes, n_rows * view.n_cols);
   const int64_t n_blocks = view.n_cols / Block::kValues, row_bytes = kScaleBytes + n_blocks * Block::kBytes;
   for (int64_t row = row_begin; row < row_begin + n_rows; ++row) {
-    const auto* block = reinterpret_cast<const uint8_t*>(view.bytes.data()) + row * row_bytes + kScaleBytes;
-    for (int64_t i = 0; i < n_blocks; ++i, block += Block::kBytes, codes += Block::kValues) {
-      if (!Block::decode(block, codes)) {
-        return locate_bad_code<Block>(view, block, row * view.n_cols + i * Block::kValues);
-      }
-    }
+    const auto* blocks = reinterpret_cast<const uint8_t*>(view.bytes.data()) + row * row_bytes + kScaleBytes;
+    BN_RETURN_IF_ERROR(decode_blocks<Block>(view, codec, blocks, n_blocks, row * view.n_cols, out));
   }
   return ok();
 }
 
-Status decode_bytes(const TernaryView& view, int64_t begin, int64_t end, uint8_t* codes) {
-  std::memcpy(codes, view.bytes.data() + begin, size_t(end - begin));
-  const uint8_t* bad = std::find_if(codes, codes + (end - begin), [](uint8_t code) { return code > 2; });
-  if (bad == codes + (end - begin)) return ok();
-  return bad_code(view, begin + (bad - codes), fmt::format("code {}", *bad).c_str());
-}
-
-// Neighbours in one byte, kPerByte of them. The bytes that a range begins and ends in may belong to other rows too.
-template <int64_t kPerByte, bool (*kUnpack)(const uint8_t*, int64_t, uint8_t*)>
-Status decode_neighbours(const TernaryView& view, int64_t begin, int64_t end, uint8_t* codes) {
-  const auto* bytes = reinterpret_cast<const uint8_t*>(view.bytes.data());
-  const auto fail = [&](int64_t first_byte, int64_t n_bytes) {
-    for (int64_t b = first_byte; b < first_byte + n_bytes; ++b) {
-      uint8_t one[8];
-      if (!kUnpack(bytes + b, 1, one)) {
-        return bad_code(view, std::clamp(b * kPerByte, begin, end - 1), fmt::format("byte 0x{:02x}", bytes[b]).c_str());
-      }
-    }
-    return bad_code(view, begin, "a byte");
-  };
-  for (int64_t at = begin; at < end;) {
-    const int64_t byte = at / kPerByte, whole = (end - at) / kPerByte;
-    if (at % kPerByte == 0 && whole > 0) {
-      if (!kUnpack(bytes + byte, whole, codes + (at - begin))) return fail(byte, whole);
-      at += whole * kPerByte;
-      continue;
-    }
-    uint8_t part[8];
-    if (!kUnpack(bytes + byte, 1, part)) return fail(byte, 1);
-    const int64_t n = std::min(end, (byte + 1) * kPerByte) - at;
-    std::memcpy(codes + (at - begin), part + at % kPerByte, size_t(n));
-    at += n;
-  }
-  return ok();
-}
-
-// One row of transformers' packing: slice i of the byte row, at bits 2i. Chunks of a fixed length become vector code at
-// every optimisation level.
-template <int kShift>
-bool unpack_slice(const uint8_t* __restrict in, int64_t n, uint8_t* __restrict codes) {
-  constexpr int64_t kChunk = 64;
-  uint8_t threes = 0;
-  int64_t c = 0;
-  for (; c + kChunk <= n; c += kChunk) {
-    for (int64_t k = 0; k < kChunk; ++k) {
-      const uint8_t code = in[c + k] >> kShift & 3;
-      codes[c + k] = code;
-      threes |= uint8_t(code & code >> 1);
-    }
-  }
-  for (; c < n; ++c) {
-    codes[c] = in[c] >> kShift & 3;
-    threes |= uint8_t(codes[c] & codes[c] >> 1);
-  }
-  return (threes & 1) == 0;
-}
-
-Status decode_hf(const TernaryView& view, int64_t row_begin, int64_t n_rows, uint8_t* codes) {
+// Of transformers' packing one row after another: a quarter of each byte.
+Status decode_hf_rows(const TernaryView& view, const TernaryCodecs& codecs, int64_t row_begin, int64_t n_rows,
+                      uint8_t* codes) {
   const auto* bytes = reinterpret_cast<const uint8_t*>(view.bytes.data());
   const int64_t n_packed_rows = (view.n_rows + 3) / 4;
   for (int64_t row = row_begin; row < row_begin + n_rows; ++row, codes += view.n_cols) {
-    const uint8_t* in = bytes + row % n_packed_rows * view.n_cols;
-    bool good = false;
-    switch (row / n_packed_rows) {
-      case 0: good = unpack_slice<0>(in, view.n_cols, codes); break;
-      case 1: good = unpack_slice<2>(in, view.n_cols, codes); break;
-      case 2: good = unpack_slice<4>(in, view.n_cols, codes); break;
-      default: good = unpack_slice<6>(in, view.n_cols, codes); break;
-    }
-    if (!good) {
+    uint8_t* quarters[4] = {};
+    quarters[row / n_packed_rows] = codes;
+    if (!codecs.decode_quarters(bytes + row % n_packed_rows * view.n_cols, view.n_cols, quarters)) {
       const int64_t column = std::find(codes, codes + view.n_cols, 3) - codes;
       return bad_code(view, row * view.n_cols + column, "2-bit code 3");
     }
@@ -157,33 +126,64 @@ Status decode_hf(const TernaryView& view, int64_t row_begin, int64_t n_rows, uin
   return ok();
 }
 
+// The whole matrix reads each byte once.
+Status decode_hf(const TernaryView& view, const TernaryCodecs& codecs, uint8_t* codes) {
+  const auto* bytes = reinterpret_cast<const uint8_t*>(view.bytes.data());
+  const int64_t n_packed_rows = (view.n_rows + 3) / 4, n_cols = view.n_cols;
+  // Of a matrix of few rows the last quarters may have none.
+  const auto quarter = [&](int64_t k) {
+    return PastCache(codecs, codes + std::min(k * n_packed_rows, view.n_rows) * n_cols, view.n_rows * n_cols);
+  };
+  PastCache out[4] = {quarter(0), quarter(1), quarter(2), quarter(3)};
+  for (int64_t row = 0; row < n_packed_rows; ++row) {
+    for (int64_t col = 0, n; col < n_cols; col += n) {
+      n = std::min(out[0].blocks_at_once(1), n_cols - col);
+      uint8_t* quarters[4];
+      for (int64_t k = 0; k < 4; ++k) quarters[k] = k * n_packed_rows + row < view.n_rows ? out[k].room() : nullptr;
+      if (!codecs.decode_quarters(bytes + row * n_cols + col, n, quarters)) {
+        return decode_hf_rows(view, codecs, 0, view.n_rows, codes);
+      }
+      for (int64_t k = 0; k < 4; ++k) {
+        if (quarters[k] != nullptr) out[k].add(n);
+      }
+    }
+  }
+  return ok();
+}
+
 }  // namespace
 
-Status decode_ternary(const TernaryView& view, int64_t row_begin, int64_t n_rows, uint8_t* codes) {
+Status decode_ternary(const TernaryView& view, int64_t row_begin, int64_t n_rows, uint8_t* codes,
+                      const TernaryCodecs& codecs) {
   BN_RETURN_IF_ERROR(check_ternary_view(view));
   if (row_begin < 0 || n_rows < 0 || n_rows > view.n_rows - row_begin) {
     return invalid_argument("rows {} to {} of a matrix of {} rows", row_begin, row_begin + n_rows, view.n_rows);
   }
   const int64_t begin = row_begin * view.n_cols, end = begin + n_rows * view.n_cols;
   switch (view.layout) {
-    case TernaryLayout::kI2S: return decode_flat<I2SBlock>(view, begin, end, codes);
-    case TernaryLayout::kI2SArm64: return decode_flat<I2SArm64Block>(view, begin, end, codes);
-    case TernaryLayout::kTQ1_0: return decode_flat<TQ1Block>(view, begin, end, codes);
-    case TernaryLayout::kTQ2_0: return decode_flat<TQ2Block>(view, begin, end, codes);
-    case TernaryLayout::kHfPacked: return decode_hf(view, row_begin, n_rows, codes);
-    case TernaryLayout::kBytes: return decode_bytes(view, begin, end, codes);
-    case TernaryLayout::kTwoBit: return decode_neighbours<4, unpack_neighbours>(view, begin, end, codes);
-    case TernaryLayout::kBase3: return decode_neighbours<5, unpack_base3_neighbours>(view, begin, end, codes);
+    case TernaryLayout::kI2S: return decode_flat<I2SBlock>(view, codecs, codecs.i2_s, begin, end, codes);
+    case TernaryLayout::kI2SArm64:
+      return decode_flat<I2SArm64Block>(view, codecs, codecs.i2_s_arm64, begin, end, codes);
+    case TernaryLayout::kTQ1_0: return decode_flat<TQ1Block>(view, codecs, codecs.tq1_0, begin, end, codes);
+    case TernaryLayout::kTQ2_0: return decode_flat<TQ2Block>(view, codecs, codecs.tq2_0, begin, end, codes);
+    case TernaryLayout::kHfPacked:
+      if (n_rows == view.n_rows) return decode_hf(view, codecs, codes);
+      return decode_hf_rows(view, codecs, row_begin, n_rows, codes);
+    case TernaryLayout::kBytes: return decode_flat<CodeByte>(view, codecs, codecs.bytes, begin, end, codes);
+    case TernaryLayout::kTwoBit: return decode_flat<TwoBitByte>(view, codecs, codecs.two_bit, begin, end, codes);
+    case TernaryLayout::kBase3: return decode_flat<Base3Byte>(view, codecs, codecs.base3, begin, end, codes);
     case TernaryLayout::kRunLength:
     case TernaryLayout::kSparse:
     case TernaryLayout::kHybrid: return decode_stream(view, begin, end, codes);
     case TernaryLayout::kTL1:
     case TernaryLayout::kTL2: return decode_lut(view, row_begin, n_rows, codes);
-    case TernaryLayout::kQ1_0: return decode_flat<Q1Block>(view, begin, end, codes);
-    case TernaryLayout::kQ2_0: return decode_flat<Q2Block<64>>(view, begin, end, codes);
-    case TernaryLayout::kQ2_0G128: return decode_flat<Q2Block<128>>(view, begin, end, codes);
-    case TernaryLayout::kIQ1BN: return decode_rows<Iq1BnBlock, 2>(view, row_begin, n_rows, codes);
-    case TernaryLayout::kIQ2BN: return decode_rows<Iq2BnBlock, 4>(view, row_begin, n_rows, codes);
+    case TernaryLayout::kQ1_0: return decode_flat<Q1Block>(view, codecs, codecs.q1_0, begin, end, codes);
+    case TernaryLayout::kQ2_0: return decode_flat<Q2Block<64>>(view, codecs, codecs.q2_0, begin, end, codes);
+    case TernaryLayout::kQ2_0G128: return decode_flat<Q2Block<128>>(view, codecs, codecs.q2_0_g128, begin, end, codes);
+    case TernaryLayout::kIQ1BN:
+      return decode_rows<Iq1BnBlock, 2>(view, codecs, codecs.iq1_bn, row_begin, n_rows, codes);
+    case TernaryLayout::kIQ2BN:
+      return decode_rows<Iq2BnBlock, 4>(view, codecs, codecs.iq2_bn, row_begin, n_rows, codes);
     case TernaryLayout::kMsGpu: return decode_ms_gpu(view, row_begin, n_rows, codes);
   }
   return invalid_argument("unknown ternary layout");

@@ -129,7 +129,7 @@ Status check_ternary_view(const TernaryView& view) {
 }
 
 Result<PackedTernary> convert_ternary(const TernaryView& source, const TernaryScales* apart, TernaryLayout to,
-                                      LutTile tile) {
+                                      LutTile tile, const TernaryCodecs& codecs) {
   BN_RETURN_IF_ERROR(check_ternary_view(source));
   PackedTernary out;
   if (ternary_layout_info(source.layout).scales != kApart) {
@@ -138,8 +138,8 @@ Result<PackedTernary> convert_ternary(const TernaryView& source, const TernarySc
     out.scales = *apart;
   }
   std::vector<uint8_t> codes(size_t(source.n_rows * source.n_cols));
-  BN_RETURN_IF_ERROR(decode_ternary(source, 0, source.n_rows, codes.data()));
-  BN_ASSIGN_OR_RETURN(out.bytes, encode_ternary(to, source.n_rows, source.n_cols, codes, out.scales, tile));
+  BN_RETURN_IF_ERROR(decode_ternary(source, 0, source.n_rows, codes.data(), codecs));
+  BN_ASSIGN_OR_RETURN(out.bytes, encode_ternary(to, source.n_rows, source.n_cols, codes, out.scales, tile, codecs));
   if (ternary_layout_info(to).scales == kApart) return out;
   BN_ASSIGN_OR_RETURN(const TernaryScales kept, ternary_scales({to, source.n_rows, source.n_cols, out.bytes, tile}));
   if (Status same = same_scales(codes, source.n_rows, source.n_cols, out.scales, kept); !same) {

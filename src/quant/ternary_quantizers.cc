@@ -72,8 +72,9 @@ float twn(std::span<const float> values, uint8_t* codes) {
 }
 
 // Each turn lowers the weighted error or ends, so this ends; 100 turns are far more than any weight takes.
-float learned(std::span<const float> values, std::span<const float> importance, uint8_t* codes) {
-  float alpha = absmean_ternarize(values, codes);
+float learned(std::span<const float> values, std::span<const float> importance, uint8_t* codes,
+              const TernaryCodecs& codecs) {
+  float alpha = absmean_ternarize(values, codes, codecs);
   for (int turn = 0; turn < 100; ++turn) {
     double sum = 0, weight = 0;
     for (size_t i = 0; i < values.size(); ++i) {
@@ -105,20 +106,20 @@ const char* ternary_method_name(TernaryMethod method) {
 }
 
 float ternarize_group(TernaryMethod method, std::span<const float> values, std::span<const float> importance,
-                      uint8_t* codes) {
+                      uint8_t* codes, const TernaryCodecs& codecs) {
   if (values.empty()) return kFloor;
   switch (method) {
-    case TernaryMethod::kAbsmean: return absmean_ternarize(values, codes);
+    case TernaryMethod::kAbsmean: return absmean_ternarize(values, codes, codecs);
     case TernaryMethod::kAbsmedian: return absmedian(values, codes);
     case TernaryMethod::kLeastSquares: return least_squares(values, codes);
     case TernaryMethod::kTwn: return twn(values, codes);
-    case TernaryMethod::kLearned: return learned(values, importance, codes);
+    case TernaryMethod::kLearned: return learned(values, importance, codes, codecs);
   }
   return kFloor;
 }
 
 Result<TernaryCodes> ternarize(std::span<const float> values, int64_t n_rows, int64_t n_cols,
-                               const TernaryOptions& options) {
+                               const TernaryOptions& options, const TernaryCodecs& codecs) {
   BN_RETURN_IF_ERROR(finite_matrix(values, n_rows, n_cols));
   if (!options.importance.empty() && int64_t(options.importance.size()) != n_cols) {
     return invalid_argument("{} importances for {} columns", options.importance.size(), n_cols);
@@ -128,7 +129,7 @@ Result<TernaryCodes> ternarize(std::span<const float> values, int64_t n_rows, in
   int64_t group = n_cols;
   switch (options.granularity) {
     case Granularity::kTensor:
-      out.scales.tensor = ternarize_group(options.method, values, options.importance, out.codes.data());
+      out.scales.tensor = ternarize_group(options.method, values, options.importance, out.codes.data(), codecs);
       return out;
     case Granularity::kRow: break;
     case Granularity::kGroup: group = options.group_cols; break;
@@ -142,7 +143,7 @@ Result<TernaryCodes> ternarize(std::span<const float> values, int64_t n_rows, in
     const auto importance = options.importance.empty() ? options.importance
                                                        : options.importance.subspan(at % size_t(n_cols), size_t(group));
     out.scales.groups.push_back(
-        ternarize_group(options.method, values.subspan(at, size_t(group)), importance, out.codes.data() + at));
+        ternarize_group(options.method, values.subspan(at, size_t(group)), importance, out.codes.data() + at, codecs));
   }
   out.scales.tensor = out.scales.groups.front();
   return out;

@@ -33,10 +33,10 @@ struct TernaryCodes {
 };
 // Values [n_rows, n_cols] must be finite. Groups that are all zeros have the scale of absmean_ternarize (1e-5).
 Result<TernaryCodes> ternarize(std::span<const float> values, int64_t n_rows, int64_t n_cols,
-                               const TernaryOptions& options);
+                               const TernaryOptions& options, const TernaryCodecs& codecs = kPlainTernaryCodecs);
 
 // One group. Fills codes and returns alpha > 0.
 float ternarize_group(TernaryMethod method, std::span<const float> values, std::span<const float> importance,
-                      uint8_t* codes);
+                      uint8_t* codes, const TernaryCodecs& codecs = kPlainTernaryCodecs);
 
 }  // namespace bitnet

@@ -1,6 +1,7 @@
 #include "runtime/plan_precision.h"
 
 #include "bitnet/session.h"
+#include "kernels/cpu/dispatch.h"
 #include "model/checkpoint.h"
 #include "model/model.h"
 #include "quant/blocks.h"
@@ -111,7 +112,8 @@ class Measurer {
   Result<std::unique_ptr<Matrix>> prepare(const WeightSpec& spec, const QuantScheme& scheme,
                                           std::span<const float> values) {
     const int64_t n_rows = spec.shape[0], n_cols = spec.shape[1];
-    BN_ASSIGN_OR_RETURN(const std::vector<std::byte> bytes, quantize_by_scheme(scheme, values, n_rows, n_cols));
+    BN_ASSIGN_OR_RETURN(const std::vector<std::byte> bytes,
+                        quantize_by_scheme(scheme, values, n_rows, n_cols, cpu_ternary_codecs()));
     const auto layout = layout_of_dtype(scheme.stored);
     if (layout && spec.kind == WeightKind::kLinear) {
       const TernaryView view{*layout, n_rows, n_cols, bytes};
@@ -120,7 +122,7 @@ class Measurer {
       source.n_cols = n_cols;
       BN_ASSIGN_OR_RETURN(source.scales, ternary_scales(view));
       source.read_codes = [&view](int64_t begin, int64_t n, uint8_t* codes) {
-        return decode_ternary(view, begin, n, codes);
+        return decode_ternary(view, begin, n, codes, cpu_ternary_codecs());
       };
       return impl_.backend->prepare(source, pool_);
     }

@@ -3,6 +3,7 @@
 #include "base/file.h"
 #include "format/json.h"
 #include "format/safetensors.h"
+#include "kernels/cpu/dispatch.h"
 #include "quant/ternary.h"
 
 #include <filesystem>
@@ -48,7 +49,7 @@ Status write_weights(const TrainedModel& model, const std::string& path) {
     if (slice.is_step || !is_packed(model, slice)) continue;
     BN_ASSIGN_OR_RETURN(const std::vector<std::byte> packed,
                         encode_ternary(TernaryLayout::kHfPacked, slice.spec.shape[0], slice.spec.shape[1],
-                                       model.linear(slice.spec).codes, {}));
+                                       model.linear(slice.spec).codes, {}, {}, cpu_ternary_codecs()));
     BN_RETURN_IF_ERROR(writer.write_data(packed));
   }
   return writer.finish();

@@ -22,6 +22,7 @@ std::vector<const CpuKernels*> usable_cpu_kernels() {
     CpuKernels kernels = kAvx512VnniKernels;
     kernels.name = "avx512vbmi";
     kernels.digits = &kAvx512VbmiDigits;
+    kernels.codecs = &kAvx512VbmiCodecs;
     return kernels;
   }();
   static const CpuKernels amx = with_matmul("amx", avx512vbmi, kAmxMatmul);
@@ -51,6 +52,14 @@ Result<const CpuKernels*> choose_cpu_kernels() {
   }
   return unsupported("BITNET_CPU_ISA is \"{}\", which this machine or build cannot run; usable here: {}", forced,
                      names);
+}
+
+const TernaryCodecs& cpu_ternary_codecs() {
+  static const TernaryCodecs& codecs = []() -> const TernaryCodecs& {
+    const auto kernels = choose_cpu_kernels();
+    return kernels ? *(*kernels)->codecs : kPlainTernaryCodecs;
+  }();
+  return codecs;
 }
 
 }  // namespace bitnet

@@ -18,4 +18,8 @@ CpuKernels with_matmul(const char* name, const CpuKernels& kernels, const Matmul
 // never a silent fall back: a test that forces an instruction set must run it.
 Result<const CpuKernels*> choose_cpu_kernels();
 
+// The loops of packed layouts (quant/ternary.h) of that table as it was chosen first; the plain ones where the choice
+// is an error, which whoever makes a back end reports.
+const TernaryCodecs& cpu_ternary_codecs();
+
 }  // namespace bitnet

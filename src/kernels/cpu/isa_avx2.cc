@@ -41,6 +41,7 @@ const CpuKernels kAvx2Kernels = {
     "avx2",
     {matvec_tile, unpack_tile, dot_rows, add_columns},
     {kMatmulTokens, 5, pack_tokens, matmul_tile},
+    &kAvx2Codecs,
 #include "kernels/cpu/table.inc.h"
 };
 

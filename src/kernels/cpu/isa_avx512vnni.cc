@@ -146,6 +146,7 @@ const CpuKernels kAvx512VnniKernels = {
     "avx512vnni",
     {matvec_tile, unpack_tile, dot_rows, add_columns},
     {kMatmulTokens, 4, pack_tokens, matmul_tile},
+    &kAvx2Codecs,
 #include "kernels/cpu/table.inc.h"
 };
 

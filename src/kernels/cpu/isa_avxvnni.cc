@@ -35,6 +35,7 @@ const CpuKernels kAvxVnniKernels = {
     "avxvnni",
     {matvec_tile, unpack_tile, dot_rows, add_columns},
     {kMatmulTokens, 4, pack_tokens, matmul_tile},
+    &kAvx2Codecs,
 #include "kernels/cpu/table.inc.h"
 };
 

@@ -61,6 +61,7 @@ const CpuKernels kGenericKernels = {
     "generic",
     {matvec_tile, nullptr, dot_rows, add_columns},
     {},
+    &kPlainTernaryCodecs,
 #include "kernels/cpu/table.inc.h"
 };
 

@@ -104,6 +104,7 @@ const CpuKernels kNeonKernels = {
     "neon",
     {matvec_tile, unpack_tile, dot_rows, add_columns},
     {kMatmulTokens, 3, pack_tokens, matmul_tile},
+    &kNeonCodecs,
 #include "kernels/cpu/table.inc.h"
 };
 

@@ -54,6 +54,7 @@ const CpuKernels kNeonDotprodKernels = {
     "neon_dotprod",
     {matvec_tile, unpack_tile, dot_rows, add_columns},
     {kMatmulTokens, 3, pack_tokens, matmul_tile},
+    &kNeonCodecs,
 #include "kernels/cpu/table.inc.h"
 };
 

@@ -83,6 +83,7 @@ const CpuKernels kNeonI8mmKernels = {
     "neon_i8mm",
     {matvec_tile, unpack_tile, dot_rows, add_columns},
     {kMatmulTokens, 3, pack_tokens, matmul_tile},
+    &kNeonCodecs,
 #include "kernels/cpu/table.inc.h"
 };
 

@@ -1,6 +1,7 @@
 #pragma once
 
 #include "kernels/kv_tiles.h"
+#include "quant/ternary_codecs.h"
 
 #include <cstddef>
 #include <cstdint>
@@ -208,6 +209,7 @@ struct CpuKernels {
   const char* name;
   TernaryKernels fields;
   MatmulKernels matmul;
+  const TernaryCodecs* codecs;
 
   // From here on cpu/*.inc.h gives everything from an F32x16.
   // out[i] = (float(sums[i] - q_sum) * inv_scale) * alpha.
@@ -246,6 +248,9 @@ struct CpuKernels {
   const TernaryKernels* digits = nullptr;  // null: ternary weights have 2 bits
 };
 
+extern const TernaryCodecs kAvx2Codecs;
+extern const TernaryCodecs kAvx512VbmiCodecs;
+extern const TernaryCodecs kNeonCodecs;
 extern const CpuKernels kGenericKernels;
 extern const CpuKernels kAvx2Kernels;
 extern const CpuKernels kAvxVnniKernels;
