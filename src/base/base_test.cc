@@ -1,4 +1,3 @@
-#include "base/buffer.h"
 #include "base/file.h"
 #include "base/half.h"
 #include "base/rng.h"
@@ -8,9 +7,7 @@
 
 #include <atomic>
 #include <cmath>
-#include <cstring>
 #include <filesystem>
-#include <numeric>
 #include <vector>
 
 namespace bitnet {
@@ -109,17 +106,6 @@ TEST(File, NoticesThatAFileShrank) {
   std::vector<std::byte> bytes(100);
   EXPECT_NE(file->read_at(0, bytes).error().message.find("ends at byte 50"), std::string::npos);
   std::filesystem::remove(path);
-}
-
-TEST(Buffer, IsZeroedAndAligned) {
-  for (const size_t size : {size_t{1}, size_t{5000}, size_t{9} << 20}) {
-    auto buffer = Buffer::allocate(size);
-    ASSERT_TRUE(buffer);
-    EXPECT_EQ(reinterpret_cast<uintptr_t>(buffer->data()) % 64, 0u);
-    EXPECT_EQ(std::accumulate(buffer->as<uint8_t>(), buffer->as<uint8_t>() + size, 0), 0);
-    std::memset(buffer->data(), 1, size);
-  }
-  EXPECT_EQ(Buffer::allocate(size_t(1) << 62).error().code, ErrorCode::kResource);
 }
 
 }  // namespace

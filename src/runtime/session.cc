@@ -1,6 +1,6 @@
 #include "bitnet/session.h"
 
-#include "base/buffer.h"
+#include "memory/buffer.h"
 #include "base/result.h"
 #include "model/forward.h"
 #include "model/model.h"
