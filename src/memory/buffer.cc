@@ -1,6 +1,7 @@
 #include "memory/buffer.h"
 
 #include "memory/limits.h"
+#include "memory/pool.h"
 
 namespace bitnet {
 namespace {

@@ -1,10 +1,11 @@
 #pragma once
 
 #include "base/result.h"
-#include "memory/pool.h"
+#include "memory/call_site.h"
 #include "memory/source.h"
 
 #include <cstddef>
+#include <cstdint>
 #include <span>
 #include <utility>
 

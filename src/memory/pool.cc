@@ -34,25 +34,34 @@ void Pool::configure(const PoolOptions& options) {
   direct_.set_limit(options.kept_bytes);
 }
 
+// The usual case of allocate() and release() is kept free of calls but the last, so that it needs no stack.
 void* Pool::allocate(size_t size_bytes) noexcept {
-  if (is_small(size_bytes)) [[likely]] {
-    ThreadCache* const cache = my_cache();
-    const Tracking watching = watching_.load(std::memory_order_relaxed);
-    const bool unwatched = watching == Tracking::kOff || (watching == Tracking::kSampled && cache != nullptr &&
-                                                          (cache->until_sample_bytes -= int64_t(size_bytes)) >= 0);
-    if (unwatched && cache != nullptr) [[likely]] {
+  const RecentCache recent = recent_cache;
+  const Tracking watching = watching_.load(std::memory_order_relaxed);
+  if (is_small(size_bytes) && recent.pool_id == id_) [[likely]] {
+    ThreadCache& cache = *recent.cache;
+    if (watching == Tracking::kOff ||
+        (watching == Tracking::kSampled && (cache.until_sample_bytes -= int64_t(size_bytes)) >= 0)) [[likely]] {
       const int index = size_class(size_bytes);
-      ThreadCache::List& list = cache->lists[size_t(index)];
-      void* const data = list.head != nullptr ? list.pop() : refill(cache, index);
-      if (data != nullptr) unpoison(data, size_bytes);
-      return data;
+      ThreadCache::List& list = cache.list(index);
+      if (list.head == nullptr) [[unlikely]]
+        return refill_unwatched(cache, index, size_bytes);
+      FreeBlock* const block = list.pop();
+      unpoison(block, size_bytes);
+      return block;
     }
   }
-  return allocate_watched(size_bytes, CallSite{nullptr, 0, __builtin_return_address(0)});
+  return allocate_watched(size_bytes, __builtin_return_address(0));
 }
 
-void* Pool::allocate_watched(size_t size_bytes, const CallSite& site) noexcept {
-  return allocate_block(size_bytes, false, true, site);
+void* Pool::refill_unwatched(ThreadCache& cache, int index, size_t size_bytes) noexcept {
+  void* const data = refill(&cache, index);
+  if (data != nullptr) unpoison(data, size_bytes);
+  return data;
+}
+
+void* Pool::allocate_watched(size_t size_bytes, const void* address) noexcept {
+  return allocate_block(size_bytes, false, true, CallSite{nullptr, 0, address});
 }
 
 std::byte* Pool::allocate_zeroed(size_t size_bytes, bool huge_pages, CallSite site) noexcept {
@@ -92,22 +101,22 @@ std::byte* Pool::allocate_block(size_t size_bytes, bool zeroed, bool huge_pages,
 }
 
 void Pool::release(void* data, size_t size_bytes) noexcept {
-  if (data == nullptr) return;
-  if (is_small(size_bytes)) [[likely]] {
-    ThreadCache* const cache = my_cache();
-    if (cache != nullptr && !tracker_.watches(data) && observer_.load(std::memory_order_relaxed) == nullptr)
-        [[likely]] {
-      const int index = size_class(size_bytes);
-      ThreadCache::List& list = cache->lists[size_t(index)];
-      poison(data, size_bytes);
-      if (list.push(static_cast<FreeBlock*>(data)) > list.limit) flush(list, index, list.limit / 2);
-      return;
-    }
+  const RecentCache recent = recent_cache;
+  if (is_small(size_bytes) && recent.pool_id == id_ && data != nullptr && !tracker_.watches(data) &&
+      observer_.load(std::memory_order_relaxed) == nullptr) [[likely]] {
+    const int index = size_class(size_bytes);
+    ThreadCache::List& list = recent.cache->list(index);
+    poison(data, size_bytes);
+    if (list.push(static_cast<FreeBlock*>(data)) > list.limit) [[unlikely]]
+      flush(list, index, list.limit / 2);
+    return;
   }
-  release_watched(data, std::max<size_t>(size_bytes, 1));
+  release_watched(data, size_bytes);
 }
 
 void Pool::release_watched(void* data, size_t size_bytes) noexcept {
+  if (data == nullptr) return;
+  size_bytes = std::max<size_t>(size_bytes, 1);
   if (const Observer observer = observer_.load(std::memory_order_acquire)) observer({data, size_bytes, true});
   if (tracker_.watches(data)) tracker_.remove(data);
   release_block(data, size_bytes);
@@ -311,9 +320,16 @@ std::string describe(const PoolReport& report, size_t n_sites) {
   return text;
 }
 
-Pool& host_pool() {
-  static Pool& pool = *new Pool;
-  return pool;
+namespace host_pool_detail {
+
+constinit std::atomic<Pool*> pool{nullptr};
+
+Pool& make() {
+  static Pool& made = *new Pool;
+  pool.store(&made, std::memory_order_release);
+  return made;
 }
+
+}  // namespace host_pool_detail
 
 }  // namespace bitnet

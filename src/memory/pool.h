@@ -98,15 +98,15 @@ class Pool {
   ThreadCache* my_cache() noexcept {
     return recent_cache.pool_id == id_ ? recent_cache.cache : find_thread_cache(*this, id_);
   }
-  void* allocate_small(int size_class) noexcept;
-  void* allocate_watched(size_t size_bytes, const CallSite& site) noexcept;
+  [[gnu::noinline]] void* refill_unwatched(ThreadCache& cache, int size_class, size_t size_bytes) noexcept;
+  [[gnu::noinline]] void* allocate_watched(size_t size_bytes, const void* address) noexcept;
   std::byte* allocate_block(size_t size_bytes, bool zeroed, bool huge_pages, const CallSite& site) noexcept;
-  void release_watched(void* data, size_t size_bytes) noexcept;
+  [[gnu::noinline]] void release_watched(void* data, size_t size_bytes) noexcept;
   void release_block(void* data, size_t size_bytes) noexcept;
   void* refill(ThreadCache* cache, int size_class) noexcept;
   FreeBlock* take_central(int size_class, uint32_t n_wanted, uint32_t& n_taken) noexcept;
   void give_central(int size_class, FreeBlock* blocks) noexcept;
-  void flush(ThreadCache::List& list, int size_class, uint32_t n_left) noexcept;
+  [[gnu::noinline]] void flush(ThreadCache::List& list, int size_class, uint32_t n_left) noexcept;
   void set_watching(Tracking level, Observer observer);
 
   const uint64_t id_;  // of no other pool, ever
@@ -122,7 +122,15 @@ class Pool {
   ThreadCache* caches_ = nullptr;
 };
 
+namespace host_pool_detail {
+extern constinit std::atomic<Pool*> pool;
+Pool& make();
+}  // namespace host_pool_detail
+
 // The pool of the process, for Buffer and PoolVector. It is never destroyed.
-Pool& host_pool();
+inline Pool& host_pool() {
+  Pool* const pool = host_pool_detail::pool.load(std::memory_order_acquire);
+  return pool != nullptr ? *pool : host_pool_detail::make();
+}
 
 }  // namespace bitnet

@@ -13,11 +13,22 @@ constexpr size_t kSmallLimit_bytes = size_t{256} << 10;  // larger blocks are ma
 constexpr int kSizeClasses = 96;
 constexpr size_t kPoolPage_bytes = size_t{16} << 10;  // of which spans are made
 
-// Of 1 to kSmallLimit_bytes.
-constexpr int size_class(size_t size_bytes) {
+// Of 1 to kSmallLimit_bytes, by arithmetic.
+constexpr int computed_size_class(size_t size_bytes) {
   if (size_bytes <= 128) return int((size_bytes + 15) / 16) - 1;
   const int log = 63 - std::countl_zero(uint64_t(size_bytes - 1));  // size_bytes in (2^log, 2^(log + 1)]
   return 8 * (log - 7) + int((size_bytes - 1) >> (log - 3));
+}
+// The same; most sizes are short and of no order, so that a processor would guess their branches wrong.
+constexpr size_t kTabled_bytes = 1024;
+inline constexpr std::array<uint8_t, kTabled_bytes / 16 + 1> kClassOfSixteenths = [] {
+  std::array<uint8_t, kTabled_bytes / 16 + 1> table{};
+  for (size_t i = 1; i < table.size(); ++i) table[i] = uint8_t(computed_size_class(16 * i));
+  return table;
+}();
+constexpr int size_class(size_t size_bytes) {
+  return size_bytes <= kTabled_bytes ? kClassOfSixteenths.data()[(size_bytes + 15) / 16]
+                                     : computed_size_class(size_bytes);
 }
 constexpr size_t class_bytes(int size_class) {
   if (size_class < 8) return 16 * size_t(size_class + 1);

@@ -1,5 +1,7 @@
 #pragma once
 
+#include "memory/call_site.h"
+
 #include <array>
 #include <atomic>
 #include <cstddef>
@@ -16,16 +18,6 @@ enum class Tracking : uint8_t {
   kOff,
   kSampled,  // about one every 512 KiB; counts and sizes of the others are estimates
   kFull,     // all
-};
-
-// Where an allocation was asked for: a line of source, or an address of code.
-struct CallSite {
-  const char* file = nullptr;
-  uint32_t line = 0;
-  const void* address = nullptr;
-  static constexpr CallSite here(const char* file = __builtin_FILE(), uint32_t line = __builtin_LINE()) {
-    return {file, line, nullptr};
-  }
 };
 
 struct SiteUse {
