@@ -47,6 +47,11 @@ PoolOptions pool_options(Profile profile, const MemoryLimits& limits) {
   return options;
 }
 
+void configure_host_pool(Profile wanted) {
+  const MemoryLimits limits = read_memory_limits();
+  host_pool().configure(pool_options(fitting_profile(wanted, limits), limits));
+}
+
 TraceCost trace_cost(const AllocationTrace& trace, const PoolOptions& options) {
   TraceCost cost;
   std::array<uint64_t, kSizeClasses> n_cached{};

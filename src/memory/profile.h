@@ -22,6 +22,9 @@ Profile fitting_profile(Profile wanted, const MemoryLimits& limits);
 // Never keeps back more than a sixteenth of the limit.
 PoolOptions pool_options(Profile profile, const MemoryLimits& limits);
 
+// The pool of the process, for what the program is about to do on this machine.
+void configure_host_pool(Profile wanted);
+
 // What a trace would cost the pool.
 struct TraceCost {
   uint64_t n_refills = 0;  // of a thread's cache

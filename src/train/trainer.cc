@@ -1,6 +1,7 @@
 #include "train/trainer.h"
 
 #include "bitnet/generate.h"
+#include "memory/pressure.h"
 #include "model/convert.h"
 #include "train/data/prepare.h"
 #include "train/export_model.h"
@@ -118,7 +119,7 @@ Status Trainer::load_sequences(Split split, uint64_t first) {
 }
 
 // `finished`: as the exported model computes, whatever the share of quantisation now.
-Status Trainer::prepare(const std::vector<float>& parameters, bool finished) {
+Status Trainer::prepare(const PoolVector<float>& parameters, bool finished) {
   BN_ASSIGN_OR_RETURN(const QuantizationOptions quantization,
                       quantization_options(options_, finished ? INT64_MAX : step_ + 1));
   ops_->set_quantization(quantization);
@@ -247,7 +248,7 @@ void Trainer::count_codes(double* flipped, double* zeros) {
   std::vector<uint8_t> codes;
   for (const ParameterSlice& slice : layout_.slices()) {
     if (slice.spec.kind != WeightKind::kLinear || slice.is_step) continue;
-    const std::vector<uint8_t>& own = graph_->linear(slice.spec.role, slice.spec.layer).codes;
+    const PoolVector<uint8_t>& own = graph_->linear(slice.spec.role, slice.spec.layer).codes;
     codes.insert(codes.end(), own.begin(), own.end());
   }
   int64_t n_flipped = 0;
@@ -338,8 +339,17 @@ Status Trainer::run(const TrainCallbacks& callbacks) {
   BN_RETURN_IF_ERROR(resume(callbacks));
   BN_ASSIGN_OR_RETURN(log_, MetricsLog::open(options_.run, step_ > 0 ? step_ : -1));
   const auto due = [&](int64_t every) { return (every > 0 && step_ % every == 0) || step_ == options_.steps; };
+  // What the pool keeps for the next step goes before the kernel looks for something to end.
+  PressureMonitor pressure([&](Pressure level, const MemoryLimits& limits) {
+    if (level < Pressure::kHigh) return;
+    host_pool().trim();
+    if (!callbacks.on_notice) return;
+    callbacks.on_notice(fmt::format("memory pressure is {}: {} of {} bytes are used", pressure_name(level),
+                                    limits.used_bytes, limits.limit_bytes));
+  });
   while (step_ < options_.steps) {
     BN_ASSIGN_OR_RETURN(StepReport report, train_step());
+    pressure.look();
     const bool logged = due(options_.log_every) || report.skipped;
     if (logged) count_codes(&report.flipped_share, &report.zero_share);
     if (callbacks.on_step) callbacks.on_step(report);

@@ -1,5 +1,6 @@
 #include "kernels/cpu/cpu_matrix.h"
 
+#include "base/copied.h"
 #include "base/parallel_status.h"
 #include "kernels/source_checks.h"
 
@@ -165,6 +166,7 @@ Result<std::unique_ptr<Matrix>> prepare_ternary(const TernarySource& given, cons
     });
   }
   BN_RETURN_IF_ERROR(std::move(status));
+  count_moved(uint64_t(source.n_rows * n_cols) + pieces.size_bytes());  // unpacked to codes, packed for the machine
   return std::unique_ptr<Matrix>(std::make_unique<CpuTernaryMatrix>(source, packing, piece_bytes, std::move(pieces)));
 }
 

@@ -1,5 +1,6 @@
 #include "kernels/cuda/cuda_backend.h"
 
+#include "base/copied.h"
 #include "kernels/cuda/cuda_error.h"
 #include "kernels/cuda/cuda_fused.h"
 #include "kernels/cuda/cuda_matrix.h"
@@ -65,6 +66,7 @@ Result<Buffer> CudaBackend::allocate_pinned(size_t size_bytes) const {
 
 Status CudaBackend::upload(std::span<const std::byte> from, void* to) const {
   if (from.empty()) return ok();
+  count_transferred(from.size());
   BN_RETURN_IF_ERROR(enter());
   BN_CUDA_RETURN_IF_ERROR(cudaMemcpy(to, from.data(), from.size(), cudaMemcpyHostToDevice), "copying to the device");
   // A copy from pageable memory may still be on its way; other streams do not wait for it.
@@ -83,6 +85,7 @@ Status CudaBackend::fetch(Stream& stream, const void* from, std::span<std::byte>
   BN_RETURN_IF_ERROR(enter());
   BN_CUDA_RETURN_IF_ERROR(cudaMemcpyAsync(to.data(), from, to.size(), cudaMemcpyDeviceToHost, stream_of(stream)),
                           "copying from the device");
+  count_transferred(to.size());
   return wait(stream);
 }
 
