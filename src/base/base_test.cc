@@ -8,6 +8,7 @@
 #include <atomic>
 #include <cmath>
 #include <filesystem>
+#include <new>
 #include <vector>
 
 namespace bitnet {
@@ -50,6 +51,24 @@ TEST(CounterRng, IsAPureFunctionOfSeedStreamAndCounter) {
   }
   EXPECT_NEAR(sum / 100000, 0.0, 0.02);
   EXPECT_NEAR(squares / 100000, 1.0, 0.03);
+}
+
+TEST(ThreadPool, ThrowsWhatAMemberThrewAndGoesOn) {
+  for (const int n_threads : {1, 2, 3}) {
+    ThreadPool pool(n_threads);
+    for (int culprit = 0; culprit < n_threads; ++culprit) {
+      std::atomic<int> n_returned{0};
+      const auto job = [&](int thread) {
+        if (thread == culprit) throw std::bad_alloc();
+        ++n_returned;
+      };
+      EXPECT_THROW(pool.run(job), std::bad_alloc);
+      EXPECT_EQ(n_returned, n_threads - 1) << "it waited for all";
+    }
+    std::atomic<int> n{0};
+    pool.run([&](int) { ++n; });
+    EXPECT_EQ(n, n_threads);
+  }
 }
 
 TEST(ThreadPool, VisitsEveryItemOnce) {

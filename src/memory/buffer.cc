@@ -32,7 +32,7 @@ Result<Buffer> Buffer::allocate(size_t size_bytes, bool huge_pages, CallSite sit
   buffer.data_ = host_pool().allocate_zeroed(whole_lines(size_bytes), huge_pages, site);
   if (buffer.data_ == nullptr) return no_memory(size_bytes);
   buffer.size_bytes_ = size_bytes;
-  buffer.owner_ = Owner::kPool;
+  buffer.owner_ = huge_pages ? Owner::kPool : Owner::kPoolSmallPages;
   return buffer;
 }
 
@@ -55,7 +55,8 @@ Buffer Buffer::borrow(std::byte* data, size_t size_bytes) {
 
 Buffer::~Buffer() {
   switch (owner_) {
-    case Owner::kPool: host_pool().release(data_, whole_lines(size_bytes_)); break;
+    case Owner::kPool: host_pool().release_zeroed(data_, whole_lines(size_bytes_), true); break;
+    case Owner::kPoolSmallPages: host_pool().release_zeroed(data_, whole_lines(size_bytes_), false); break;
     case Owner::kSource: source_->give_back(*source_, data_, size_bytes_); break;
     case Owner::kOther: break;
   }

@@ -42,7 +42,7 @@ class Buffer {
   std::span<std::byte> bytes() const { return {data_, size_bytes_}; }
 
  private:
-  enum class Owner : uint8_t { kPool, kSource, kOther };
+  enum class Owner : uint8_t { kPool, kPoolSmallPages, kSource, kOther };
 
   std::byte* data_ = nullptr;
   size_t size_bytes_ = 0;

@@ -39,11 +39,11 @@ DirectBlocks::Block DirectBlocks::take(size_t size_bytes, bool huge_pages, bool 
   return {*data, true};
 }
 
-void DirectBlocks::release(std::byte* data, size_t size_bytes) {
+void DirectBlocks::release(std::byte* data, size_t size_bytes, bool keep) {
   const size_t mapped = mapped_bytes(size_bytes);
   std::unique_lock<std::mutex> lock(mutex_);
   count_live(-1, size_bytes);
-  if (mapped > limit_bytes_) {
+  if (!keep || mapped > limit_bytes_) {
     lock.unlock();
     unpoison(data, mapped);
     source_.give_back(source_, data, mapped);

@@ -31,7 +31,7 @@ class DirectBlocks {
   };
   // `fresh`: only pages that nobody has touched will do. Null data where the source has no more.
   Block take(size_t size_bytes, bool huge_pages, bool fresh);
-  void release(std::byte* data, size_t size_bytes);
+  void release(std::byte* data, size_t size_bytes, bool keep);
   void trim();
   // At most so many bytes are kept.
   void set_limit(uint64_t limit_bytes);

@@ -111,19 +111,24 @@ void Pool::release(void* data, size_t size_bytes) noexcept {
       flush(list, index, list.limit / 2);
     return;
   }
-  release_watched(data, size_bytes);
+  release_watched(data, size_bytes, true);
 }
 
-void Pool::release_watched(void* data, size_t size_bytes) noexcept {
+void Pool::release_zeroed(void* data, size_t size_bytes, bool huge_pages) noexcept {
+  release_watched(data, size_bytes, huge_pages);
+}
+
+// `keep`: a large block may serve the next of its size.
+void Pool::release_watched(void* data, size_t size_bytes, bool keep) noexcept {
   if (data == nullptr) return;
   size_bytes = std::max<size_t>(size_bytes, 1);
   if (const Observer observer = observer_.load(std::memory_order_acquire)) observer({data, size_bytes, true});
   if (tracker_.watches(data)) tracker_.remove(data);
-  release_block(data, size_bytes);
+  release_block(data, size_bytes, keep);
 }
 
-void Pool::release_block(void* data, size_t size_bytes) noexcept {
-  if (!is_small(size_bytes)) return direct_.release(static_cast<std::byte*>(data), size_bytes);
+void Pool::release_block(void* data, size_t size_bytes, bool keep) noexcept {
+  if (!is_small(size_bytes)) return direct_.release(static_cast<std::byte*>(data), size_bytes, keep);
   const int index = size_class(size_bytes);
   poison(data, size_bytes);
   ThreadCache* const cache = my_cache();

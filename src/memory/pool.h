@@ -70,6 +70,7 @@ class Pool {
   // The same, cleared. `huge_pages`: false for memory that fills up slowly; it is then fresh from the source, and
   // pages that nobody touches cost nothing.
   std::byte* allocate_zeroed(size_t size_bytes, bool huge_pages, CallSite site = CallSite::here()) noexcept;
+  void release_zeroed(void* data, size_t size_bytes, bool huge_pages) noexcept;
 
   // Caches that threads have already keep their sizes.
   void configure(const PoolOptions& options);
@@ -101,8 +102,8 @@ class Pool {
   [[gnu::noinline]] void* refill_unwatched(ThreadCache& cache, int size_class, size_t size_bytes) noexcept;
   [[gnu::noinline]] void* allocate_watched(size_t size_bytes, const void* address) noexcept;
   std::byte* allocate_block(size_t size_bytes, bool zeroed, bool huge_pages, const CallSite& site) noexcept;
-  [[gnu::noinline]] void release_watched(void* data, size_t size_bytes) noexcept;
-  void release_block(void* data, size_t size_bytes) noexcept;
+  [[gnu::noinline]] void release_watched(void* data, size_t size_bytes, bool keep) noexcept;
+  void release_block(void* data, size_t size_bytes, bool keep) noexcept;
   void* refill(ThreadCache* cache, int size_class) noexcept;
   FreeBlock* take_central(int size_class, uint32_t n_wanted, uint32_t& n_taken) noexcept;
   void give_central(int size_class, FreeBlock* blocks) noexcept;

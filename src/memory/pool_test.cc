@@ -116,10 +116,19 @@ TEST(Pool, ZeroedMemoryIsZeroWhoeverHadItBefore) {
         ASSERT_NE(data, nullptr);
         EXPECT_TRUE(std::all_of(data, data + size, [](std::byte b) { return b == std::byte{0}; }));
         std::memset(data, 7, size);
-        pool.release(data, size);
+        pool.release_zeroed(data, size, huge_pages);
       }
     }
   }
+}
+
+TEST(Pool, MemoryThatFillsUpSlowlyIsNeverUsedAgain) {
+  TestSource source;
+  Pool pool({}, source);
+  std::byte* const data = pool.allocate_zeroed(size_t{3} << 20, false);
+  std::memset(data, 7, size_t{3} << 20);
+  pool.release_zeroed(data, size_t{3} << 20, false);
+  EXPECT_EQ(source.live_bytes(), 0u);
 }
 
 TEST(Pool, ALargeBlockFollowsAnotherOfItsSize) {

@@ -11,6 +11,7 @@
 #include <chrono>
 #include <cmath>
 #include <filesystem>
+#include <new>
 #include <system_error>
 
 namespace bitnet {
@@ -48,9 +49,17 @@ Json lasting_options(TrainOptions options) {
   return json;
 }
 
+Error no_memory() {
+  Error error =
+      make_error(ErrorCode::kResource, "there is not enough memory for this training run: {} bytes are available",
+                 read_memory_limits().available_bytes);
+  error.suggestion = "a smaller batch with more accumulation, or recompute = true";
+  return error;
+}
+
 }  // namespace
 
-Result<std::unique_ptr<Trainer>> Trainer::create(const TrainOptions& options) {
+Result<std::unique_ptr<Trainer>> Trainer::create(const TrainOptions& options) try {
   BN_ASSIGN_OR_RETURN(Dataset dataset, open_dataset(options));
   std::unique_ptr<Trainer> trainer(new Trainer(options, std::move(dataset)));
   Trainer& t = *trainer;
@@ -79,6 +88,8 @@ Result<std::unique_ptr<Trainer>> Trainer::create(const TrainOptions& options) {
   }
   if (options.ema > 0) t.average_ = t.parameters_;
   return trainer;
+} catch (const std::bad_alloc&) {
+  return no_memory();
 }
 
 double Trainer::flops_per_token() const {
@@ -142,7 +153,7 @@ double Trainer::gradient_norm() const {
   return std::sqrt(sum);
 }
 
-Result<StepReport> Trainer::train_step() {
+Result<StepReport> Trainer::train_step() try {
   const Clock::time_point start = Clock::now();
   if (!prepared_ || options_.lambda_warmup > step_) BN_RETURN_IF_ERROR(prepare(parameters_, false));
   std::fill(gradients_.begin(), gradients_.end(), 0.0f);
@@ -185,6 +196,8 @@ Result<StepReport> Trainer::train_step() {
   report.tokens_per_s = n_targets / seconds;
   report.skipped = !finite || spike;
   return report;
+} catch (const std::bad_alloc&) {
+  return no_memory();
 }
 
 void Trainer::average_weights() {
@@ -199,7 +212,7 @@ void Trainer::average_weights() {
   });
 }
 
-Result<double> Trainer::validate() {
+Result<double> Trainer::validate() try {
   const bool own = average_.empty() && prepared_;
   if (!own) BN_RETURN_IF_ERROR(prepare(served(), false));
   prepared_ = own;
@@ -211,9 +224,11 @@ Result<double> Trainer::validate() {
     loss += graph_->evaluate(ids_, targets_);
   }
   return loss / double(n_batches * graph_->n_tokens());
+} catch (const std::bad_alloc&) {
+  return no_memory();
 }
 
-Status Trainer::export_folder(const std::string& folder) {
+Status Trainer::export_folder(const std::string& folder) try {
   prepared_ = false;
   BN_RETURN_IF_ERROR(prepare(served(), true));
   const auto linear = [&](const WeightSpec& spec) -> TernaryLinear {
@@ -221,6 +236,8 @@ Status Trainer::export_folder(const std::string& folder) {
     return {weight.codes, weight.alpha};
   };
   return export_trained_folder({config_, layout_, served().data(), vocabulary_, linear}, folder);
+} catch (const std::bad_alloc&) {
+  return no_memory();
 }
 
 Status Trainer::write_text(const TrainCallbacks& callbacks) {
