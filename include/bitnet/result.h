@@ -21,6 +21,15 @@ enum class ErrorCode : int {
 // "internal", "invalid_argument", "invalid_input", "unsupported", "resource", "interrupted".
 const char* error_kind(ErrorCode code);
 
+// What an error means for the program that gets it, by its kind.
+enum class Severity : int {
+  kNotice,  // nothing is wrong: it was asked for (kInterrupted)
+  kError,   // this call failed and changed nothing; others go on
+  kFatal,   // a bug of ours (kInternal): results of this process are in doubt
+};
+Severity severity(ErrorCode code);
+const char* severity_name(Severity severity);  // "notice", "error", "fatal"
+
 // An input error as a value. `message` is a full sentence naming file, tensor or field, what was expected and what
 // was found. `context` holds outer steps, innermost first; `suggestion` is empty or says what to try next.
 struct Error {
@@ -28,12 +37,19 @@ struct Error {
   std::string message;
   std::vector<std::string> context = {};
   std::string suggestion = {};
+  bool transient = false;  // the same call may succeed a moment later
 
   Error& add_context(std::string step) {
     context.push_back(std::move(step));
     return *this;
   }
 };
+
+// For people: the message, a line for each step of the context, and "Try: " with the suggestion. Each line ends.
+std::string to_text(const Error& error);
+// For programs, in one line: {"error": {"kind", "code", "severity", "message", "context", "suggestion", "transient"}}.
+// Bytes that are not UTF-8 become U+FFFD.
+std::string to_json(const Error& error);
 
 // A subset of std::expected<T, Error>, which C++20 does not have yet.
 template <class T>

@@ -25,6 +25,9 @@ struct SessionOptions {
   int n_threads = 0;    // 0: all processors of this process
   int64_t chunk = 256;  // prompt tokens in flight; changes memory and speed, never a result
   KvType kv_type = KvType::kF16;
+  // Where memory for n_ctx positions is not to be had, half of them will do, and half of those, down to so many;
+  // Session::n_ctx() tells. 0: no fewer, an error that says how many would have fitted.
+  int64_t min_n_ctx = 0;
 };
 
 // Called for each position in order with its logits [vocab_size], valid during the call. False stops.

@@ -1,4 +1,3 @@
-#include "base/buffer.h"
 #include "base/file.h"
 #include "base/half.h"
 #include "base/rng.h"
@@ -8,9 +7,8 @@
 
 #include <atomic>
 #include <cmath>
-#include <cstring>
 #include <filesystem>
-#include <numeric>
+#include <new>
 #include <vector>
 
 namespace bitnet {
@@ -53,6 +51,24 @@ TEST(CounterRng, IsAPureFunctionOfSeedStreamAndCounter) {
   }
   EXPECT_NEAR(sum / 100000, 0.0, 0.02);
   EXPECT_NEAR(squares / 100000, 1.0, 0.03);
+}
+
+TEST(ThreadPool, ThrowsWhatAMemberThrewAndGoesOn) {
+  for (const int n_threads : {1, 2, 3}) {
+    ThreadPool pool(n_threads);
+    for (int culprit = 0; culprit < n_threads; ++culprit) {
+      std::atomic<int> n_returned{0};
+      const auto job = [&](int thread) {
+        if (thread == culprit) throw std::bad_alloc();
+        ++n_returned;
+      };
+      EXPECT_THROW(pool.run(job), std::bad_alloc);
+      EXPECT_EQ(n_returned, n_threads - 1) << "it waited for all";
+    }
+    std::atomic<int> n{0};
+    pool.run([&](int) { ++n; });
+    EXPECT_EQ(n, n_threads);
+  }
 }
 
 TEST(ThreadPool, VisitsEveryItemOnce) {
@@ -109,17 +125,6 @@ TEST(File, NoticesThatAFileShrank) {
   std::vector<std::byte> bytes(100);
   EXPECT_NE(file->read_at(0, bytes).error().message.find("ends at byte 50"), std::string::npos);
   std::filesystem::remove(path);
-}
-
-TEST(Buffer, IsZeroedAndAligned) {
-  for (const size_t size : {size_t{1}, size_t{5000}, size_t{9} << 20}) {
-    auto buffer = Buffer::allocate(size);
-    ASSERT_TRUE(buffer);
-    EXPECT_EQ(reinterpret_cast<uintptr_t>(buffer->data()) % 64, 0u);
-    EXPECT_EQ(std::accumulate(buffer->as<uint8_t>(), buffer->as<uint8_t>() + size, 0), 0);
-    std::memset(buffer->data(), 1, size);
-  }
-  EXPECT_EQ(Buffer::allocate(size_t(1) << 62).error().code, ErrorCode::kResource);
 }
 
 }  // namespace

@@ -1,5 +1,8 @@
 #include "base/file.h"
 
+#include "base/copied.h"
+#include "base/retry.h"
+
 #include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -7,6 +10,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <thread>
 #include <utility>
 
 namespace bitnet {
@@ -29,8 +33,11 @@ int sync_directory(const std::string& directory) {
 Error io_error(const std::string& path, const char* action) {
   const int code = errno;
   const bool missing = code == ENOENT || code == ENOTDIR || code == ELOOP;
-  return make_error(missing ? ErrorCode::kInvalidInput : ErrorCode::kResource, "{}: cannot {}: {}", path, action,
-                    std::strerror(code));
+  Error error = make_error(missing ? ErrorCode::kInvalidInput : ErrorCode::kResource, "{}: cannot {}: {}", path, action,
+                           std::strerror(code));
+  // EIO and ESTALE: what a network file system says while its server is away.
+  error.transient = code == EAGAIN || code == EIO || code == ESTALE || code == ETIMEDOUT;
+  return error;
 }
 
 std::string directory_of(const std::string& path) {
@@ -48,12 +55,16 @@ const DiskCalls& system_disk_calls() {
       [](const std::string& from, const std::string& to) { return ::rename(from.c_str(), to.c_str()); },
       [](const std::string& path) { return ::unlink(path.c_str()); },
       sync_directory,
+      [](int fd, void* data, size_t n_bytes, uint64_t offset) {
+        return int64_t(::pread(fd, data, n_bytes, off_t(offset)));
+      },
+      [](std::chrono::microseconds pause) { std::this_thread::sleep_for(pause); },
   };
   return calls;
 }
 
-File::File(std::string path, int fd, uint64_t size_bytes, int64_t modified_ns)
-    : path_(std::move(path)), fd_(fd), size_bytes_(size_bytes), modified_ns_(modified_ns) {}
+File::File(std::string path, int fd, uint64_t size_bytes, int64_t modified_ns, const DiskCalls& disk)
+    : path_(std::move(path)), fd_(fd), size_bytes_(size_bytes), modified_ns_(modified_ns), disk_(&disk) {}
 File::~File() {
   if (fd_ >= 0) ::close(fd_);
 }
@@ -61,16 +72,18 @@ File::File(File&& other) noexcept
     : path_(std::move(other.path_)),
       fd_(std::exchange(other.fd_, -1)),
       size_bytes_(other.size_bytes_),
-      modified_ns_(other.modified_ns_) {}
+      modified_ns_(other.modified_ns_),
+      disk_(other.disk_) {}
 File& File::operator=(File&& other) noexcept {
   std::swap(path_, other.path_);
   std::swap(fd_, other.fd_);
   std::swap(size_bytes_, other.size_bytes_);
   std::swap(modified_ns_, other.modified_ns_);
+  std::swap(disk_, other.disk_);
   return *this;
 }
 
-Result<File> File::open(const std::string& path) {
+Result<File> File::open(const std::string& path, const DiskCalls& disk) {
   // O_NONBLOCK: opening a FIFO must not wait for a writer.
   const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
   if (fd < 0) return io_error(path, "open");
@@ -90,21 +103,29 @@ Result<File> File::open(const std::string& path) {
 #else
   const timespec modified = info.st_mtim;
 #endif
-  return File(path, fd, uint64_t(info.st_size), int64_t{modified.tv_sec} * 1'000'000'000 + modified.tv_nsec);
+  return File(path, fd, uint64_t(info.st_size), int64_t{modified.tv_sec} * 1'000'000'000 + modified.tv_nsec, disk);
+}
+
+Result<size_t> File::read_some(uint64_t offset, std::span<std::byte> out) const {
+  while (true) {
+    const int64_t n = disk_->read(fd_, out.data(), out.size(), offset);
+    if (n >= 0) return size_t(n);
+    if (errno != EINTR) return io_error(path_, "read");
+  }
 }
 
 Status File::read_at(uint64_t offset, std::span<std::byte> out) const {
   size_t done = 0;
   while (done < out.size()) {
-    const ssize_t n = ::pread(fd_, out.data() + done, out.size() - done, off_t(offset + done));
-    if (n < 0 && errno == EINTR) continue;
-    if (n < 0) return io_error(path_, "read");
+    const auto read = [&] { return read_some(offset + done, out.subspan(done)); };
+    BN_ASSIGN_OR_RETURN(const size_t n, retry(RetryPolicy(), read, disk_->wait));
     if (n == 0) {
       return invalid_input("{}: ends at byte {}, but {} bytes from offset {} were expected", path_, offset + done,
                            out.size(), offset);
     }
-    done += size_t(n);
+    done += n;
   }
+  count_read(out.size());
   return ok();
 }
 

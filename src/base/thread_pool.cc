@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <utility>
 #ifdef __linux__
 #include <sched.h>
 #endif
@@ -64,8 +65,18 @@ void ThreadPool::run_job(Job job, void* context) {
   n_running_.store(n_threads_ - 1, std::memory_order_relaxed);
   generation_.fetch_add(1, std::memory_order_release);
   generation_.notify_all();
-  job(context, 0);
+  run_member(0);
   for (int32_t n = n_running_.load(std::memory_order_acquire); n != 0;) n = wait_while_equal(n_running_, n, spin_);
+  if (thrown_) std::rethrow_exception(std::exchange(thrown_, nullptr));
+}
+
+void ThreadPool::run_member(int thread) noexcept {
+  try {
+    job_(context_, thread);
+  } catch (...) {
+    const std::lock_guard<std::mutex> lock(thrown_mutex_);
+    if (!thrown_) thrown_ = std::current_exception();
+  }
 }
 
 void ThreadPool::work(int thread) {
@@ -73,7 +84,7 @@ void ThreadPool::work(int thread) {
   while (true) {
     seen = wait_while_equal(generation_, seen, spin_);
     if (stop_.load(std::memory_order_relaxed)) return;
-    job_(context_, thread);
+    run_member(thread);
     if (n_running_.fetch_sub(1, std::memory_order_acq_rel) == 1) n_running_.notify_one();
   }
 }

@@ -2,6 +2,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <exception>
 #include <mutex>
 #include <thread>
 #include <type_traits>
@@ -21,7 +22,8 @@ class ThreadPool {
 
   int n_threads() const { return n_threads_; }
 
-  // Calls fn(thread_index) once on each member and returns when all have returned. fn must not throw.
+  // Calls fn(thread_index) once on each member and returns when all have returned. What fn throws on any member, having
+  // no memory for one, the call throws then (the first that was caught).
   template <class Fn>
   void run(Fn&& fn) {
     run_job([](void* context, int thread) { (*static_cast<std::remove_reference_t<Fn>*>(context))(thread); }, &fn);
@@ -45,6 +47,7 @@ class ThreadPool {
  private:
   using Job = void (*)(void* context, int thread);
   void run_job(Job job, void* context);
+  void run_member(int thread) noexcept;
   void work(int thread);
 
   const int n_threads_;
@@ -52,6 +55,8 @@ class ThreadPool {
   std::mutex caller_;
   Job job_ = nullptr;
   void* context_ = nullptr;
+  std::mutex thrown_mutex_;
+  std::exception_ptr thrown_;
   alignas(64) std::atomic<uint32_t> generation_{0};  // bumped once a job and once to stop
   alignas(64) std::atomic<int32_t> n_running_{0};
   std::atomic<bool> stop_{false};

@@ -1,9 +1,9 @@
 #pragma once
 
-#include "base/buffer.h"
 #include "base/result.h"
 #include "base/thread_pool.h"
 #include "kernels/kv_tiles.h"
+#include "memory/buffer.h"
 #include "quant/ternary.h"
 #include "tensor/dtype.h"
 
@@ -194,7 +194,7 @@ class Backend {
 
   // Memory that the operations work on: views, caches, tables and norms point into it. Only where it is the host's may
   // anyone else read or write it; upload() and fetch() work everywhere.
-  virtual Result<Buffer> allocate(size_t size_bytes) const = 0;
+  virtual Result<Buffer> allocate(size_t size_bytes, CallSite site = CallSite::here()) const = 0;
   virtual bool host_memory() const { return true; }
   virtual Status upload(std::span<const std::byte> from, void* to) const;
   // Waits for what the stream has to do. Operations may fail late: this and wait() say so.

@@ -25,7 +25,9 @@ class ObservingBackend final : public Backend {
   Result<std::unique_ptr<Stream>> new_stream(const StreamOptions& options) const override {
     return inner_->new_stream(options);
   }
-  Result<Buffer> allocate(size_t size_bytes) const override { return inner_->allocate(size_bytes); }
+  Result<Buffer> allocate(size_t size_bytes, CallSite site = CallSite::here()) const override {
+    return inner_->allocate(size_bytes, site);
+  }
   bool host_memory() const override { return inner_->host_memory(); }
   Status upload(std::span<const std::byte> from, void* to) const override { return inner_->upload(from, to); }
   Status fetch(Stream& stream, const void* from, std::span<std::byte> to) const override {

@@ -29,7 +29,7 @@ class TimedBackend final : public Backend {
   std::string_view layout() const override { return inner_->layout(); }
   int layout_version() const override { return inner_->layout_version(); }
   Result<std::unique_ptr<Stream>> new_stream(const StreamOptions& options) const override;
-  Result<Buffer> allocate(size_t size_bytes) const override;
+  Result<Buffer> allocate(size_t size_bytes, CallSite site = CallSite::here()) const override;
   bool host_memory() const override { return inner_->host_memory(); }
   Status upload(std::span<const std::byte> from, void* to) const override { return inner_->upload(from, to); }
   Status fetch(Stream& stream, const void* from, std::span<std::byte> to) const override {

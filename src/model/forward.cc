@@ -1,5 +1,7 @@
 #include "model/forward.h"
 
+#include "base/copied.h"
+
 #include <algorithm>
 #include <bit>
 #include <cmath>
@@ -215,6 +217,9 @@ Status forward(const ModelImpl& model, Stream& stream, Workspace& workspace, std
     pass.attention(model.layers[layer], kv[layer], x);
     pass.feed_forward(model.layers[layer], x);
   }
+  // The rows of the embedding, and keys and values into the cache.
+  const ModelConfig& c = model.config;
+  count_moved(uint64_t(n_tokens * (c.d_model + 2 * c.n_layers * c.n_kv_heads * c.head_dim)) * sizeof(float));
   if (logits.out.n_rows == 0) return ok();
   BN_RETURN_IF_ERROR(pass.head(x, logits));
   return check_logits(model, stream, logits.out, logits.n_best > 0, first_logits);

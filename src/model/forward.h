@@ -1,6 +1,6 @@
 #pragma once
 
-#include "base/buffer.h"
+#include "memory/buffer.h"
 #include "model/model.h"
 
 #include <atomic>
@@ -18,9 +18,9 @@ class Workspace {
 
  private:
   friend class ForwardPass;
-  size_t lay_out(const ModelConfig& config);  // places the arrays in buffer_, if there is one; the bytes they need
   Buffer buffer_;
   int64_t max_tokens_ = 0;
+  // Those that are never wanted together share memory (memory/arena.h).
   // [max_tokens, width]: the residual stream, its normalised copy or a layer's output, q, k, v, attention's output,
   // gate and up, and a linear's own normalised or rounded input.
   float *x_ = nullptr, *h_ = nullptr, *q_ = nullptr, *k_ = nullptr, *v_ = nullptr, *attn_ = nullptr;

@@ -1,9 +1,11 @@
 #include "model/forward.h"
 
-#include "base/checked.h"
+#include "memory/arena.h"
 
 #include <algorithm>
 #include <cmath>
+#include <cstdint>
+#include <functional>
 #include <span>
 #include <vector>
 
@@ -13,54 +15,45 @@ namespace {
 constexpr int64_t kMaxTokens = int64_t{1} << 20;
 constexpr int64_t kMaxLogitRows = 16;
 
-// Places one array after the other, each on cache lines of its own; without memory it only counts.
-class Layout {
- public:
-  explicit Layout(std::byte* base) : base_(base) {}
-  template <class T>
-  void place(T*& array, int64_t n) {
-    array = base_ == nullptr ? nullptr : reinterpret_cast<T*>(base_ + used_bytes_);
-    used_bytes_ += size_t(round_up(n * int64_t(sizeof(T)), 64));
-  }
-  size_t used_bytes() const { return used_bytes_; }
-
- private:
-  std::byte* base_;
-  size_t used_bytes_ = 0;
-};
+// The steps that forward() repeats, as the arena's plan sees them: a layer's two halves and the head.
+constexpr int32_t kAttention = 0, kFeedForward = 1, kHead = 2;
 
 }  // namespace
-
-size_t Workspace::lay_out(const ModelConfig& c) {
-  const int64_t n = max_tokens_, d_q = c.n_heads * c.head_dim, d_kv = c.n_kv_heads * c.head_dim;
-  const int64_t widest = std::max({c.d_model, d_q, c.d_ff});
-  Layout layout(buffer_.data());
-  layout.place(x_, n * c.d_model);
-  layout.place(h_, n * c.d_model);
-  layout.place(q_, n * d_q);
-  layout.place(k_, n * d_kv);
-  layout.place(v_, n * d_kv);
-  layout.place(attn_, n * d_q);
-  layout.place(gate_, n * c.d_ff);
-  layout.place(up_, n * c.d_ff);
-  layout.place(input_, n * widest);  // most models never touch it, and untouched pages cost nothing
-  layout.place(quantized_.codes, n * quantized_stride(widest));
-  layout.place(quantized_.inv_scales, n);
-  layout.place(quantized_.sums, n);
-  layout.place(logits_, logit_rows_ * c.vocab_size);
-  return layout.used_bytes();
-}
 
 Result<Workspace> Workspace::create(const ModelImpl& model, int64_t max_tokens) {
   if (max_tokens < 1 || max_tokens > kMaxTokens) {
     return invalid_argument("{} tokens at once, expected 1 to {}", max_tokens, kMaxTokens);
   }
-  Workspace workspace;
-  workspace.max_tokens_ = max_tokens;
-  workspace.logit_rows_ = model.backend->host_memory() ? 0 : std::min(max_tokens, kMaxLogitRows);
-  BN_ASSIGN_OR_RETURN(workspace.buffer_, model.backend->allocate(workspace.lay_out(model.config)));
-  workspace.lay_out(model.config);
-  return workspace;
+  const ModelConfig& c = model.config;
+  const int64_t n = max_tokens, d_q = c.n_heads * c.head_dim, d_kv = c.n_kv_heads * c.head_dim;
+  const int64_t widest = std::max({c.d_model, d_q, c.d_ff});
+  Workspace w;
+  w.max_tokens_ = max_tokens;
+  w.logit_rows_ = model.backend->host_memory() ? 0 : std::min(max_tokens, kMaxLogitRows);
+
+  std::vector<Lifetime> arrays;
+  std::vector<std::function<void(std::byte*)>> place;
+  const auto want = [&]<class T>(T*& array, int64_t n_values, int32_t first_step, int32_t last_step) {
+    arrays.push_back({size_t(n_values) * sizeof(T), first_step, last_step});
+    place.push_back([&array](std::byte* at) { array = reinterpret_cast<T*>(at); });
+  };
+  want(w.x_, n * c.d_model, kAttention, kHead);
+  want(w.h_, n * c.d_model, kAttention, kHead);
+  want(w.q_, n * d_q, kAttention, kAttention);
+  want(w.k_, n * d_kv, kAttention, kAttention);
+  want(w.v_, n * d_kv, kAttention, kAttention);
+  want(w.attn_, n * d_q, kAttention, kAttention);
+  want(w.gate_, n * c.d_ff, kFeedForward, kFeedForward);
+  want(w.up_, n * c.d_ff, kFeedForward, kFeedForward);
+  want(w.input_, n * widest, kAttention, kFeedForward);  // most models never touch it: its pages cost nothing then
+  want(w.quantized_.codes, n * quantized_stride(widest), kAttention, kHead);
+  want(w.quantized_.inv_scales, n, kAttention, kFeedForward);
+  want(w.quantized_.sums, n, kAttention, kFeedForward);
+  want(w.logits_, w.logit_rows_ * c.vocab_size, kHead, kHead);
+  const ArenaPlan plan = plan_arena(arrays);
+  BN_ASSIGN_OR_RETURN(w.buffer_, model.backend->allocate(plan.size_bytes));
+  for (size_t i = 0; i < place.size(); ++i) place[i](w.buffer_.data() + plan.offsets[i]);
+  return w;
 }
 
 Result<RopeTables> make_rope_tables(const Backend& backend, const ModelConfig& config, int64_t n_positions) {

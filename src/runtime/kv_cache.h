@@ -1,6 +1,6 @@
 #pragma once
 
-#include "base/buffer.h"
+#include "memory/buffer.h"
 #include "bitnet/session.h"
 #include "kernels/backend.h"
 #include "model/config.h"

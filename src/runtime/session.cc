@@ -1,7 +1,7 @@
 #include "bitnet/session.h"
 
-#include "base/buffer.h"
 #include "base/result.h"
+#include "memory/buffer.h"
 #include "model/forward.h"
 #include "model/model.h"
 #include "runtime/kv_cache.h"
@@ -36,6 +36,9 @@ Result<SessionOptions> resolve(const SessionOptions& options, const ModelConfig&
   if (o.n_threads == 0) o.n_threads = std::min(available_cpus(), kMaxThreads);
   if (o.chunk < 1) return invalid_argument("session option chunk is {}, expected 1 or more", o.chunk);
   o.chunk = std::min(o.chunk, o.n_ctx);
+  if (o.min_n_ctx < 0 || o.min_n_ctx > o.n_ctx) {
+    return invalid_argument("session option min_n_ctx is {}, expected 0 (n_ctx) to n_ctx, {}", o.min_n_ctx, o.n_ctx);
+  }
   return o;
 }
 
@@ -183,13 +186,37 @@ void Session::Impl::remember(std::span<const int32_t> new_ids) {
 
 Result<Session> Model::new_session() const { return new_session(SessionOptions()); }
 
+namespace {
+
+// The most positions, halving n_ctx, whose cache the back end can give now; 0: none.
+int64_t fitting_n_ctx(const ModelImpl& model, DType dtype, int64_t n_ctx) {
+  for (n_ctx /= 2; n_ctx > 0; n_ctx /= 2) {
+    if (KvCache::create(*model.backend, model.config, dtype, n_ctx)) return n_ctx;
+  }
+  return 0;
+}
+
+}  // namespace
+
 Result<Session> Model::new_session(const SessionOptions& options) const {
-  BN_ASSIGN_OR_RETURN(const SessionOptions resolved, resolve(options, impl_->config));
+  BN_ASSIGN_OR_RETURN(SessionOptions resolved, resolve(options, impl_->config));
   try {
-    auto session = std::make_unique<Session::Impl>(*this);
-    session->options = resolved;
-    BN_RETURN_IF_ERROR(session->take_memory());
-    return Session(std::move(session));
+    while (true) {
+      auto session = std::make_unique<Session::Impl>(*this);
+      session->options = resolved;
+      Status taken = session->take_memory();
+      if (taken) return Session(std::move(session));
+      session.reset();
+      Error& error = taken.error();
+      if (error.code != ErrorCode::kResource) return error;
+      if (resolved.min_n_ctx == 0 || resolved.n_ctx == resolved.min_n_ctx) {
+        const int64_t fitting = fitting_n_ctx(*impl_, cache_dtype(resolved.kv_type), resolved.n_ctx);
+        if (fitting > 0) error.suggestion = fmt::format("an n_ctx (--ctx) of {}, whose cache fits now", fitting);
+        return error;
+      }
+      resolved.n_ctx = std::max(resolved.n_ctx / 2, resolved.min_n_ctx);
+      resolved.chunk = std::min(resolved.chunk, resolved.n_ctx);
+    }
   } catch (const std::bad_alloc&) {
     return make_error(ErrorCode::kResource, "no memory for a session of {} positions", resolved.n_ctx);
   } catch (const std::system_error& error) {

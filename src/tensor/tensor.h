@@ -1,6 +1,6 @@
 #pragma once
 
-#include "base/buffer.h"
+#include "memory/buffer.h"
 #include "tensor/view.h"
 
 #include <cstddef>

@@ -1,6 +1,7 @@
 #include "train/trainer.h"
 
 #include "bitnet/generate.h"
+#include "memory/pressure.h"
 #include "model/convert.h"
 #include "train/data/prepare.h"
 #include "train/export_model.h"
@@ -10,6 +11,7 @@
 #include <chrono>
 #include <cmath>
 #include <filesystem>
+#include <new>
 #include <system_error>
 
 namespace bitnet {
@@ -47,9 +49,17 @@ Json lasting_options(TrainOptions options) {
   return json;
 }
 
+Error no_memory() {
+  Error error =
+      make_error(ErrorCode::kResource, "there is not enough memory for this training run: {} bytes are available",
+                 read_memory_limits().available_bytes);
+  error.suggestion = "a smaller batch with more accumulation, or recompute = true";
+  return error;
+}
+
 }  // namespace
 
-Result<std::unique_ptr<Trainer>> Trainer::create(const TrainOptions& options) {
+Result<std::unique_ptr<Trainer>> Trainer::create(const TrainOptions& options) try {
   BN_ASSIGN_OR_RETURN(Dataset dataset, open_dataset(options));
   std::unique_ptr<Trainer> trainer(new Trainer(options, std::move(dataset)));
   Trainer& t = *trainer;
@@ -78,6 +88,8 @@ Result<std::unique_ptr<Trainer>> Trainer::create(const TrainOptions& options) {
   }
   if (options.ema > 0) t.average_ = t.parameters_;
   return trainer;
+} catch (const std::bad_alloc&) {
+  return no_memory();
 }
 
 double Trainer::flops_per_token() const {
@@ -118,7 +130,7 @@ Status Trainer::load_sequences(Split split, uint64_t first) {
 }
 
 // `finished`: as the exported model computes, whatever the share of quantisation now.
-Status Trainer::prepare(const std::vector<float>& parameters, bool finished) {
+Status Trainer::prepare(const PoolVector<float>& parameters, bool finished) {
   BN_ASSIGN_OR_RETURN(const QuantizationOptions quantization,
                       quantization_options(options_, finished ? INT64_MAX : step_ + 1));
   ops_->set_quantization(quantization);
@@ -141,7 +153,7 @@ double Trainer::gradient_norm() const {
   return std::sqrt(sum);
 }
 
-Result<StepReport> Trainer::train_step() {
+Result<StepReport> Trainer::train_step() try {
   const Clock::time_point start = Clock::now();
   if (!prepared_ || options_.lambda_warmup > step_) BN_RETURN_IF_ERROR(prepare(parameters_, false));
   std::fill(gradients_.begin(), gradients_.end(), 0.0f);
@@ -184,6 +196,8 @@ Result<StepReport> Trainer::train_step() {
   report.tokens_per_s = n_targets / seconds;
   report.skipped = !finite || spike;
   return report;
+} catch (const std::bad_alloc&) {
+  return no_memory();
 }
 
 void Trainer::average_weights() {
@@ -198,7 +212,7 @@ void Trainer::average_weights() {
   });
 }
 
-Result<double> Trainer::validate() {
+Result<double> Trainer::validate() try {
   const bool own = average_.empty() && prepared_;
   if (!own) BN_RETURN_IF_ERROR(prepare(served(), false));
   prepared_ = own;
@@ -210,9 +224,11 @@ Result<double> Trainer::validate() {
     loss += graph_->evaluate(ids_, targets_);
   }
   return loss / double(n_batches * graph_->n_tokens());
+} catch (const std::bad_alloc&) {
+  return no_memory();
 }
 
-Status Trainer::export_folder(const std::string& folder) {
+Status Trainer::export_folder(const std::string& folder) try {
   prepared_ = false;
   BN_RETURN_IF_ERROR(prepare(served(), true));
   const auto linear = [&](const WeightSpec& spec) -> TernaryLinear {
@@ -220,6 +236,8 @@ Status Trainer::export_folder(const std::string& folder) {
     return {weight.codes, weight.alpha};
   };
   return export_trained_folder({config_, layout_, served().data(), vocabulary_, linear}, folder);
+} catch (const std::bad_alloc&) {
+  return no_memory();
 }
 
 Status Trainer::write_text(const TrainCallbacks& callbacks) {
@@ -247,7 +265,7 @@ void Trainer::count_codes(double* flipped, double* zeros) {
   std::vector<uint8_t> codes;
   for (const ParameterSlice& slice : layout_.slices()) {
     if (slice.spec.kind != WeightKind::kLinear || slice.is_step) continue;
-    const std::vector<uint8_t>& own = graph_->linear(slice.spec.role, slice.spec.layer).codes;
+    const PoolVector<uint8_t>& own = graph_->linear(slice.spec.role, slice.spec.layer).codes;
     codes.insert(codes.end(), own.begin(), own.end());
   }
   int64_t n_flipped = 0;
@@ -338,8 +356,17 @@ Status Trainer::run(const TrainCallbacks& callbacks) {
   BN_RETURN_IF_ERROR(resume(callbacks));
   BN_ASSIGN_OR_RETURN(log_, MetricsLog::open(options_.run, step_ > 0 ? step_ : -1));
   const auto due = [&](int64_t every) { return (every > 0 && step_ % every == 0) || step_ == options_.steps; };
+  // What the pool keeps for the next step goes before the kernel looks for something to end.
+  PressureMonitor pressure([&](Pressure level, const MemoryLimits& limits) {
+    if (level < Pressure::kHigh) return;
+    host_pool().trim();
+    if (!callbacks.on_notice) return;
+    callbacks.on_notice(fmt::format("memory pressure is {}: {} of {} bytes are used", pressure_name(level),
+                                    limits.used_bytes, limits.limit_bytes));
+  });
   while (step_ < options_.steps) {
     BN_ASSIGN_OR_RETURN(StepReport report, train_step());
+    pressure.look();
     const bool logged = due(options_.log_every) || report.skipped;
     if (logged) count_codes(&report.flipped_share, &report.zero_share);
     if (callbacks.on_step) callbacks.on_step(report);

@@ -43,7 +43,7 @@ class Trainer {
 
   const ModelConfig& config() const { return config_; }
   const ParameterLayout& layout() const { return layout_; }
-  const std::vector<float>& parameters() const { return parameters_; }
+  const PoolVector<float>& parameters() const { return parameters_; }
   int64_t step() const { return step_; }
   int64_t n_tokens_per_step() const { return graph_->n_tokens() * options_.accumulation; }
   double flops_per_token() const;
@@ -69,8 +69,8 @@ class Trainer {
   Status load_sequences(Split split, uint64_t first);
   double gradient_norm() const;
   void average_weights();
-  Status prepare(const std::vector<float>& parameters, bool finished);
-  const std::vector<float>& served() const { return average_.empty() ? parameters_ : average_; }
+  Status prepare(const PoolVector<float>& parameters, bool finished);
+  const PoolVector<float>& served() const { return average_.empty() ? parameters_ : average_; }
   void count_codes(double* flipped, double* zeros);
 
   TrainOptions options_;
@@ -85,7 +85,7 @@ class Trainer {
   std::unique_ptr<Optimizer> optimizer_;
   std::optional<CheckpointStore> store_;
   std::optional<MetricsLog> log_;
-  std::vector<float> parameters_, gradients_, average_;
+  PoolVector<float> parameters_, gradients_, average_;
   std::vector<uint8_t> last_codes_;
   std::vector<int32_t> sequence_, ids_, targets_;
 

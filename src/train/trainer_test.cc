@@ -4,6 +4,8 @@
 #include "base/rng.h"
 #include "bitnet/session.h"
 #include "kernels/cpu/dispatch.h"
+#include "memory/pool.h"
+#include "memory/testing.h"
 #include "train/test_folder.h"
 
 #include <gtest/gtest.h>
@@ -208,6 +210,40 @@ TEST_F(Training, StopsWhenNothingIsFinite) {
           ->read("model.embed_tokens.weight", DType::kF32, {256, 64}, std::as_writable_bytes(std::span(embedding)))
           .has_value());
   for (const float value : embedding) ASSERT_TRUE(std::isfinite(value));
+}
+
+// Every request for memory of the first two steps is refused in turn, with all after it.
+TEST_F(Training, RefusedMemoryIsAnErrorOnAnyThread) {
+  Pool& before = host_pool();
+  options_.threads = 2;
+  options_.run = folder_.path() + "/refused";
+  const auto train = [&](Pool& pool) -> Status {
+    host_pool_detail::pool = &pool;
+    const auto result = [&]() -> Status {
+      BN_ASSIGN_OR_RETURN(const std::unique_ptr<Trainer> trainer, Trainer::create(options_));
+      BN_RETURN_IF_ERROR(trainer->train_step());
+      BN_RETURN_IF_ERROR(trainer->train_step());
+      return ok();
+    }();
+    host_pool_detail::pool = &before;
+    return result;
+  };
+  TestSource counting;
+  {
+    Pool pool({.kept_bytes = 0}, counting);
+    ASSERT_TRUE(train(pool));
+  }
+  ASSERT_GT(counting.n_takes, 0);
+  for (int64_t n = 0; n < counting.n_takes; ++n) {
+    TestSource source;
+    source.fails_at = n;
+    source.keeps_failing = true;
+    Pool pool({.kept_bytes = 0}, source);
+    const Status status = train(pool);
+    ASSERT_FALSE(status) << "request " << n;
+    EXPECT_EQ(status.error().code, ErrorCode::kResource);
+    EXPECT_EQ(pool.report().live_bytes(), 0u) << "request " << n;
+  }
 }
 
 }  // namespace

@@ -3,6 +3,8 @@
 
 #include "base/thread_pool.h"
 #include "interrupt.h"
+#include "memory/limits.h"
+#include "memory/pool.h"
 #include "model/convert.h"
 #include "model/model.h"
 #include "options.h"
@@ -66,6 +68,10 @@ std::string temporary_path() {
   return (folder / fmt::format("bitnet-bench-{}.gguf", ::getpid())).string();
 }
 
+OrderedJson to_json(const CopiedBytes& copied) {
+  return {{"read", copied.read}, {"moved", copied.moved}, {"transferred", copied.transferred}};
+}
+
 OrderedJson to_json(const ModelInfo& info, const BenchReport& report, const BenchSizes& sizes) {
   OrderedJson results = OrderedJson::array();
   for (const BenchResult& r : report.results) {
@@ -109,6 +115,7 @@ OrderedJson to_json(const ModelInfo& info, const BenchReport& report, const Benc
                       {"int8_gops_per_s", report.limits[i].int8_gops_per_s},
                       {"copy_gb_per_s", report.limits[i].copy_gb_per_s}});
   }
+  const PoolReport pool = host_pool().report();
   return {
       {"model",
        {{"path", info.path},
@@ -123,6 +130,11 @@ OrderedJson to_json(const ModelInfo& info, const BenchReport& report, const Benc
       {"machine", {{"cpu", cpu_name()}, {"threads", available_cpus()}, {"kernels", info.kernels}, {"limits", limits}}},
       {"results", results},
       {"peak_rss_bytes", report.peak_rss_bytes},
+      {"pool",
+       {{"live_bytes", pool.live_bytes()},
+        {"held_bytes", pool.held_bytes()},
+        {"available_bytes", read_memory_limits().available_bytes}}},
+      {"copied_bytes", {{"load", to_json(report.load_copied)}, {"token", to_json(report.token_copied)}}},
       {"load_s", report.load_s},
       {"first_token_s", report.first_token_s},
       {"logits_hash", report.logits_hash}};
@@ -177,6 +189,13 @@ void print_for_people(const ModelInfo& info, const BenchReport& report, const Be
   }
   print(fmt::format("load {:.2f} s, first token after {:.2f} s, peak memory {}, logits {}\n", report.load_s,
                     report.first_token_s, human_bytes(report.peak_rss_bytes), report.logits_hash));
+  const CopiedBytes &load = report.load_copied, &token = report.token_copied;
+  print(fmt::format("copied: loading read {} and moved {} in memory, a token {}{}\n", human_bytes(load.read),
+                    human_bytes(load.moved), human_bytes(token.read + token.moved),
+                    load.transferred == 0
+                        ? ""
+                        : fmt::format("; to and from the device {} and {}", human_bytes(load.transferred),
+                                      human_bytes(token.transferred))));
 }
 
 Result<int> run(const Invocation& invocation, BenchFlags flags) {
@@ -200,6 +219,7 @@ Result<int> run(const Invocation& invocation, BenchFlags flags) {
   flags.sizes.session.chunk = flags.chunk;
   flags.sizes.session.kv_type = kv_type(flags.kv);
 
+  const CopiedBytes copied_before = copied_bytes();
   const auto start = std::chrono::steady_clock::now();
   const auto elapsed = [&] { return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count(); };
   MeasuringOptions measuring;
@@ -221,15 +241,21 @@ Result<int> run(const Invocation& invocation, BenchFlags flags) {
   BN_ASSIGN_OR_RETURN(const Model model, load_model(invocation, flags.model, Logits::kBest, {}, std::move(measuring)));
   if (flags.sizes.timed != nullptr) name_matrices(*model.impl(), *flags.sizes.timed);
   const double load_s = elapsed();
+  const CopiedBytes load_copied = copied_bytes() - copied_before;
+  CopiedBytes token_copied;
   {
     BN_ASSIGN_OR_RETURN(Session session, model.new_session(flags.sizes.session));
     const int32_t id = 0;
     session.want_logits(1);
+    const CopiedBytes before = copied_bytes();
     BN_RETURN_IF_ERROR(session.append({&id, 1}));
+    token_copied = copied_bytes() - before;
   }
   const double first_token_s = elapsed();
   BN_ASSIGN_OR_RETURN(BenchReport report, run_bench(model, flags.sizes, meter));
   report.load_s = load_s;
+  report.load_copied = load_copied;
+  report.token_copied = token_copied;
   report.first_token_s = first_token_s;
   if (invocation.json) {
     print_json(to_json(model.info(), report, flags.sizes));

@@ -1,5 +1,6 @@
 #pragma once
 
+#include "base/copied.h"
 #include "cli.h"
 #include "machine.h"
 #include "output.h"
@@ -49,6 +50,7 @@ struct BenchReport {
   double first_token_s = 0;  // from the beginning of loading to the first token's logits
   std::string logits_hash;   // of the best token and its logit after the prompt and each generated token
   unsigned long long peak_rss_bytes = 0;
+  CopiedBytes load_copied, token_copied;  // by loading the model, and by one token
 };
 
 double median(std::vector<double> values);

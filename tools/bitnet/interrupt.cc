@@ -41,10 +41,8 @@ extern "C" void on_interrupt(int) {
 }  // namespace
 
 void install_interrupt_handler(const std::string& command, bool json) {
-  const std::string words =
-      json ? "{\"error\": {\"kind\": \"interrupted\", \"code\": 6, \"message\": \"Stopped by Ctrl-C.\", "
-             "\"context\": [], \"suggestion\": \"\"}}\n"
-           : "\n" + command + ": Stopped by Ctrl-C.\n";
+  const Error error = interrupted_error();
+  const std::string words = json ? to_json(error) + "\n" : "\n" + command + ": " + to_text(error);
   last_words_size = std::min(words.size(), last_words.size());
   std::memcpy(last_words.data(), words.data(), last_words_size);
   last_words_fd = json ? STDOUT_FILENO : STDERR_FILENO;

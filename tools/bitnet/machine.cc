@@ -1,6 +1,6 @@
 #include "machine.h"
 
-#include "base/buffer.h"
+#include "memory/buffer.h"
 #include "base/file.h"
 #include "base/thread_pool.h"
 #include "int8_peak.h"

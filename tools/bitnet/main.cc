@@ -1,6 +1,7 @@
 // The bitnet program: parses the command line, runs the subcommand it names, prints errors, gives exit codes.
 #include "cli.h"
 #include "interrupt.h"
+#include "memory/profile.h"
 #include "output.h"
 
 #include "bitnet/version.h"
@@ -119,6 +120,7 @@ int run_program(int argc, char** argv) {
     return int(ErrorCode::kInvalidArgument);
   }
 
+  configure_host_pool(invocation.command.starts_with("bitnet train") ? Profile::kTraining : Profile::kServer);
   install_interrupt_handler(invocation.command, invocation.json);
   Result<int> result = invocation.action(invocation);
   if (!result) {
@@ -142,8 +144,9 @@ int main(int argc, char** argv) {
   } catch (const std::bad_alloc&) {
     std::fputs("bitnet: there is not enough memory\n", stderr);
     return int(bitnet::ErrorCode::kResource);
-  } catch (const std::exception& error) {
-    std::fprintf(stderr, "bitnet: internal error: %s\n", error.what());
-    return int(bitnet::ErrorCode::kInternal);
+  } catch (const std::exception& exception) {
+    const bitnet::Error error{bitnet::ErrorCode::kInternal, std::string("internal error: ") + exception.what()};
+    bitnet::cli::print_error("bitnet", false, error);
+    return int(error.code);
   }
 }

@@ -61,21 +61,9 @@ Status close_stdout() {
 }
 
 void print_error(const std::string& command, bool json, const Error& error) {
-  if (json) {
-    print_json({{"error",
-                 {{"kind", error_kind(error.code)},
-                  {"code", int(error.code)},
-                  {"message", error.message},
-                  {"context", error.context},
-                  {"suggestion", error.suggestion}}}});
-    std::fflush(stdout);
-    return;
-  }
+  if (json) print(to_json(error) + "\n");
   std::fflush(stdout);
-  std::string text = command + ": " + error.message + "\n";
-  for (const std::string& step : error.context) text += "  " + step + "\n";
-  if (!error.suggestion.empty()) text += "Try: " + error.suggestion + "\n";
-  std::fputs(text.c_str(), stderr);
+  if (!json) std::fputs((command + ": " + to_text(error)).c_str(), stderr);
 }
 
 void print_note(const Invocation& invocation, const std::string& message) {

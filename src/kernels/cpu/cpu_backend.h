@@ -18,7 +18,9 @@ class CpuBackend final : public Backend {
   int layout_version() const override { return 1; }  // of Packing, CpuTernaryMatrix and HeadSketch
   Result<std::unique_ptr<Stream>> new_stream(const StreamOptions& options) const override;
   // A session's memory: most of it is a cache that fills up position by position.
-  Result<Buffer> allocate(size_t size_bytes) const override { return Buffer::allocate(size_bytes, false); }
+  Result<Buffer> allocate(size_t size_bytes, CallSite site = CallSite::here()) const override {
+    return Buffer::allocate(size_bytes, false, site);
+  }
 
   Result<std::unique_ptr<Matrix>> prepare(const TernarySource& source, ThreadPool& pool) const override;
   Result<std::unique_ptr<Matrix>> prepare(const FloatSource& source, ThreadPool& pool) const override;

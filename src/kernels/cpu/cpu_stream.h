@@ -1,6 +1,6 @@
 #pragma once
 
-#include "base/buffer.h"
+#include "memory/buffer.h"
 #include "base/thread_pool.h"
 #include "kernels/backend.h"
 #include "kernels/cpu/kernel_table.h"

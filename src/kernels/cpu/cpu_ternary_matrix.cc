@@ -1,5 +1,6 @@
 #include "kernels/cpu/cpu_matrix.h"
 
+#include "base/copied.h"
 #include "base/parallel_status.h"
 #include "kernels/source_checks.h"
 
@@ -167,6 +168,9 @@ Result<std::unique_ptr<Matrix>> prepare_ternary(const TernarySource& given, cons
     });
   }
   BN_RETURN_IF_ERROR(std::move(status));
+  if (!pieces.ready) {  // unpacked to codes, packed for the machine
+    count_moved(uint64_t(source.n_rows * n_cols) + pieces.bytes.size_bytes());
+  }
   return std::unique_ptr<Matrix>(
       std::make_unique<CpuTernaryMatrix>(source, packing, piece_bytes, std::move(pieces.bytes)));
 }

@@ -2,6 +2,7 @@
 
 #include "base/thread_pool.h"
 #include "kernels/cpu/kernel_table.h"
+#include "memory/pool_vector.h"
 
 #include <cstdint>
 #include <vector>
@@ -29,7 +30,7 @@ class DenseProduct {
   static constexpr int64_t kDepth = 512;
   ThreadPool& pool_;
   const TrainingKernels& kernels_;
-  std::vector<float> a_panels_, b_panels_;
+  PoolVector<float> a_panels_, b_panels_;
 };
 
 }  // namespace bitnet

@@ -1,8 +1,10 @@
 #include "kernels/cuda/cuda_backend.h"
 
+#include "base/copied.h"
 #include "kernels/cuda/cuda_error.h"
 #include "kernels/cuda/cuda_fused.h"
 #include "kernels/cuda/cuda_matrix.h"
+#include "kernels/cuda/cuda_memory.h"
 #include "kernels/cuda/cuda_ops.h"
 #include "kernels/cuda/cuda_stream.h"
 #include "kernels/cuda/prompt_ops.h"
@@ -15,10 +17,6 @@ cudaStream_t stream_of(Stream& stream) { return static_cast<CudaStream&>(stream)
 cuda::Rows rows(MatrixView x) { return {x.data, x.n_rows, x.n_cols}; }
 cuda::CodeRows rows(const QuantizedView& x) { return {x.codes, x.inv_scales, x.sums, x.n_rows, x.n_cols, x.stride}; }
 const cuda::FloatTable& table_of(const Matrix& matrix) { return static_cast<const CudaFloatMatrix&>(matrix).table(); }
-
-void free_device(std::byte* data) { (void)cudaFree(data); }
-void free_pinned(std::byte* data) { (void)cudaFreeHost(data); }
-void leave_to_arena(std::byte*) {}
 
 }  // namespace
 
@@ -42,48 +40,33 @@ CudaBackend::CudaBackend(int device, const cudaDeviceProp& properties)
     : device_(device),
       n_multiprocessors_(properties.multiProcessorCount),
       hopper_(properties.major == 9 && cuda::hopper_code()),
-      kernels_(fmt::format("sm_{}{}", properties.major, properties.minor)) {}
+      kernels_(fmt::format("sm_{}{}", properties.major, properties.minor)),
+      staging_(device) {}
 
 Status CudaBackend::enter() const {
   BN_CUDA_RETURN_IF_ERROR(cudaSetDevice(device_), "choosing the device");
   return ok();
 }
 
-Result<Buffer> CudaBackend::allocate(size_t size_bytes) const {
+Result<Buffer> CudaBackend::allocate(size_t size_bytes, CallSite) const {
   if (size_bytes == 0) return Buffer();
   if (arena_ != nullptr) {
-    if (std::byte* const data = arena_->take(size_bytes)) return Buffer::adopt(data, size_bytes, leave_to_arena);
+    if (std::byte* const data = arena_->take(size_bytes)) return Buffer::borrow(data, size_bytes);
   }
   return allocate_alone(size_bytes);
 }
 
 Result<Buffer> CudaBackend::allocate_alone(size_t size_bytes) const {
-  BN_RETURN_IF_ERROR(enter());
-  void* data = nullptr;
-  if (const cudaError_t error = cudaMalloc(&data, size_bytes); error == cudaErrorMemoryAllocation) {
-    (void)cudaGetLastError();
-    size_t free_bytes = 0, total_bytes = 0;
-    (void)cudaMemGetInfo(&free_bytes, &total_bytes);
-    return make_error(ErrorCode::kResource, "cuda:{} cannot give {:.3f} GiB: {:.3f} of its {:.3f} GiB are free",
-                      device_, double(size_bytes) * 0x1p-30, double(free_bytes) * 0x1p-30,
-                      double(total_bytes) * 0x1p-30);
-  } else if (error != cudaSuccess) {
-    return cuda_error(error, "taking memory");
-  }
-  Buffer buffer = Buffer::adopt(static_cast<std::byte*>(data), size_bytes, free_device);
-  BN_CUDA_RETURN_IF_ERROR(cudaMemset(data, 0, size_bytes), "clearing memory");
-  return buffer;
+  return Buffer::allocate_from(device_memory(device_), size_bytes);
 }
 
 Result<Buffer> CudaBackend::allocate_pinned(size_t size_bytes) const {
-  BN_RETURN_IF_ERROR(enter());
-  void* data = nullptr;
-  BN_CUDA_RETURN_IF_ERROR(cudaMallocHost(&data, size_bytes), "taking pinned memory");
-  return Buffer::adopt(static_cast<std::byte*>(data), size_bytes, free_pinned);
+  return Buffer::allocate_from(pinned_memory(device_), size_bytes);
 }
 
 Status CudaBackend::upload(std::span<const std::byte> from, void* to) const {
   if (from.empty()) return ok();
+  count_transferred(from.size());
   BN_RETURN_IF_ERROR(enter());
   BN_CUDA_RETURN_IF_ERROR(cudaMemcpy(to, from.data(), from.size(), cudaMemcpyHostToDevice), "copying to the device");
   // A copy from pageable memory may still be on its way; other streams do not wait for it.
@@ -102,6 +85,7 @@ Status CudaBackend::fetch(Stream& stream, const void* from, std::span<std::byte>
   BN_RETURN_IF_ERROR(enter());
   BN_CUDA_RETURN_IF_ERROR(cudaMemcpyAsync(to.data(), from, to.size(), cudaMemcpyDeviceToHost, stream_of(stream)),
                           "copying from the device");
+  count_transferred(to.size());
   return wait(stream);
 }
 

@@ -1,8 +1,8 @@
 #pragma once
 
 #include "kernels/backend.h"
-#include "kernels/cuda/arena.h"
 #include "kernels/cuda/staging.h"
+#include "memory/arena.h"
 
 #include <cuda_runtime.h>
 
@@ -20,7 +20,7 @@ class CudaBackend final : public Backend {
   std::string_view name() const override { return "cuda"; }
   std::string_view kernels() const override { return kernels_; }
   Result<std::unique_ptr<Stream>> new_stream(const StreamOptions& options) const override;
-  Result<Buffer> allocate(size_t size_bytes) const override;
+  Result<Buffer> allocate(size_t size_bytes, CallSite site = CallSite::here()) const override;
   bool host_memory() const override { return false; }
   Status upload(std::span<const std::byte> from, void* to) const override;
   Status fetch(Stream& stream, const void* from, std::span<std::byte> to) const override;

@@ -1,3 +1,4 @@
+#include "base/copied.h"
 #include "base/parallel_status.h"
 #include "kernels/cuda/cuda_backend.h"
 #include "kernels/cuda/cuda_error.h"
@@ -134,6 +135,7 @@ Result<std::unique_ptr<Matrix>> CudaBackend::prepare(const TernarySource& source
     BN_CUDA_RETURN_IF_ERROR(
         cudaMemcpyAsync(codes, panel, size_t(n * source.n_cols), cudaMemcpyHostToDevice, staging->stream()),
         "copying weights to the device");
+    count_transferred(uint64_t(n * source.n_cols));
     cuda::pack_tiles(staging->stream(), codes, n, source.n_cols,
                      words.as<uint32_t>() + row / cuda::kTileRows * row_tile_words);
     BN_CUDA_RETURN_IF_ERROR(cudaStreamSynchronize(staging->stream()), "packing weights");

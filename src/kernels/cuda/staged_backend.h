@@ -22,7 +22,9 @@ class StagedBackend final : public Backend {
   Result<std::unique_ptr<Stream>> new_stream(const StreamOptions& options) const override {
     return inner_->new_stream(options);
   }
-  Result<Buffer> allocate(size_t size_bytes) const override { return Buffer::allocate(size_bytes); }
+  Result<Buffer> allocate(size_t size_bytes, CallSite site = CallSite::here()) const override {
+    return Buffer::allocate(size_bytes, true, site);
+  }
   Result<std::unique_ptr<Matrix>> prepare(const TernarySource& source, ThreadPool& pool) const override {
     return inner_->prepare(source, pool);
   }

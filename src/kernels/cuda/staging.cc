@@ -1,29 +1,24 @@
 #include "kernels/cuda/staging.h"
 
 #include "kernels/cuda/cuda_error.h"
+#include "kernels/cuda/cuda_memory.h"
 
 #include <utility>
 
 namespace bitnet {
 
-Result<std::unique_ptr<Staging>> Staging::create() {
+Result<std::unique_ptr<Staging>> Staging::create(int device) {
   std::unique_ptr<Staging> staging(new Staging);
-  void* data = nullptr;
-  BN_CUDA_RETURN_IF_ERROR(cudaMallocHost(&data, kSize_bytes), "taking pinned memory");
-  staging->host_ = static_cast<std::byte*>(data);
-  BN_CUDA_RETURN_IF_ERROR(cudaMalloc(&data, kSize_bytes), "taking memory to load weights with");
-  staging->device_ = static_cast<std::byte*>(data);
+  BN_ASSIGN_OR_RETURN(staging->host_, Buffer::allocate_from(pinned_memory(device), kSize_bytes));
+  BN_ASSIGN_OR_RETURN(staging->device_, Buffer::allocate_from(device_memory(device), kSize_bytes));
   BN_CUDA_RETURN_IF_ERROR(cudaStreamCreateWithFlags(&staging->stream_, cudaStreamNonBlocking), "making a stream");
   return staging;
 }
 
 Staging::~Staging() {
-  if (stream_ != nullptr) {
-    (void)cudaStreamSynchronize(stream_);
-    (void)cudaStreamDestroy(stream_);
-  }
-  if (host_ != nullptr) (void)cudaFreeHost(host_);
-  if (device_ != nullptr) (void)cudaFree(device_);
+  if (stream_ == nullptr) return;
+  (void)cudaStreamSynchronize(stream_);
+  (void)cudaStreamDestroy(stream_);
 }
 
 Result<std::unique_ptr<Staging>> StagingPool::take() {
@@ -35,7 +30,7 @@ Result<std::unique_ptr<Staging>> StagingPool::take() {
       return staging;
     }
   }
-  return Staging::create();
+  return Staging::create(device_);
 }
 
 void StagingPool::give_back(std::unique_ptr<Staging> staging) {

@@ -1,6 +1,7 @@
 #pragma once
 
 #include "kernels/backend.h"
+#include "memory/pool_vector.h"
 #include "model/config.h"
 #include "train/core/parameters.h"
 #include "train/core/rows.h"
@@ -107,7 +108,7 @@ class Graph {
   }
 
  private:
-  using Values = std::vector<Real>;
+  using Values = PoolVector<Real>;
   struct LayerWeights {
     typename Ops::Weight q, k, v, o, gate, up, down;
   };

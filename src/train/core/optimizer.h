@@ -3,6 +3,7 @@
 #include "base/result.h"
 #include "base/thread_pool.h"
 #include "kernels/cpu/kernel_table.h"
+#include "memory/pool_vector.h"
 #include "tensor/dtype.h"
 #include "train/core/parameters.h"
 
@@ -67,10 +68,10 @@ class Optimizer {
   OptimizerOptions options_;
   const ParameterLayout& layout_;
   const CpuKernels& kernels_;
-  std::vector<float> first_, second_;  // moments, laid out as the parameters; second_ empty for SGD
-  std::vector<int8_t> first_codes_;    // of the 8-bit kind
-  std::vector<uint8_t> second_codes_;
-  std::vector<float> first_scales_, second_scales_;  // one a block
+  PoolVector<float> first_, second_;  // moments, laid out as the parameters; second_ empty for SGD
+  PoolVector<int8_t> first_codes_;    // of the 8-bit kind
+  PoolVector<uint8_t> second_codes_;
+  PoolVector<float> first_scales_, second_scales_;  // one a block
 };
 
 }  // namespace bitnet

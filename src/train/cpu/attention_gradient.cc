@@ -10,11 +10,11 @@ namespace {
 
 // A head's columns of `from`, rows [first, first + n): as they are or turned.
 void copy_head(Rows<float> from, int64_t first, int64_t n, int64_t column, int64_t head_dim, int64_t width,
-               std::vector<float>& to) {
+               PoolVector<float>& to) {
   for (int64_t t = 0; t < n; ++t) std::copy_n(from.row(first + t) + column, head_dim, to.data() + t * width);
 }
 void turn_head(Rows<float> from, int64_t first, int64_t n, int64_t column, int64_t head_dim, int64_t n_rows,
-               std::vector<float>& to) {
+               PoolVector<float>& to) {
   for (int64_t t = 0; t < n; ++t) {
     const float* const row = from.row(first + t) + column;
     for (int64_t i = 0; i < head_dim; ++i) to[size_t(i * n_rows + t)] = row[i];

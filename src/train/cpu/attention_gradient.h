@@ -2,6 +2,7 @@
 
 #include "base/thread_pool.h"
 #include "kernels/cpu/kernel_table.h"
+#include "memory/pool_vector.h"
 #include "train/core/rows.h"
 
 #include <cstdint>
@@ -24,9 +25,9 @@ class AttentionGradient {
 
   // One head's matrices, padded with zeros to whole tiles: [n_rows, width], and turned [width, n_rows].
   struct Scratch {
-    std::vector<float> q, q_turned, k, k_turned, v_turned, dout, dout_turned, dk, dv;
-    std::vector<float> p, ds;      // [kQueriesAtOnce, n_rows]
-    std::vector<float> ds_turned;  // [n_rows, kQueriesAtOnce]
+    PoolVector<float> q, q_turned, k, k_turned, v_turned, dout, dout_turned, dk, dv;
+    PoolVector<float> p, ds;      // [kQueriesAtOnce, n_rows]
+    PoolVector<float> ds_turned;  // [n_rows, kQueriesAtOnce]
   };
   struct Call;
   void head(const Call& call, int64_t first_token, int64_t query_head, Scratch& s) const;

@@ -160,7 +160,7 @@ void CpuOps::linear_backward(const Input& x, const Weight& weight, R dy, R dx, b
 }
 
 // PlainOps::learned_step_backward, rows first.
-void CpuOps::learned_step_backward(const Weight& weight, std::vector<float>& gradient, float* dstep) {
+void CpuOps::learned_step_backward(const Weight& weight, PoolVector<float>& gradient, float* dstep) {
   const float scale = scale_of(std::max(*weight.step, float(kScaleFloor)));
   const float pass = float(1 - quantization_.lambda);  // of the gradient of a clipped weight
   sums_.assign(size_t(weight.n_out), 0.0);

@@ -1,10 +1,11 @@
 #pragma once
 
-#include "base/buffer.h"
 #include "base/result.h"
 #include "kernels/backend.h"
 #include "kernels/cpu/dense_product.h"
 #include "kernels/cpu/kernel_table.h"
+#include "memory/buffer.h"
+#include "memory/pool_vector.h"
 #include "model/config.h"
 #include "train/core/quantization.h"
 #include "train/core/rows.h"
@@ -32,17 +33,17 @@ class CpuOps {
     const float* step = nullptr;    // where the scale is learned
     int64_t n_out = 0, n_in = 0;
     float alpha = 1;
-    std::vector<uint8_t> codes;      // w + 1, where the products are integers
+    PoolVector<uint8_t> codes;       // w + 1, where the products are integers
     std::unique_ptr<Matrix> matrix;  // the back end's
-    std::vector<int16_t> panels;     // of TernaryGradient
-    std::vector<float> effective;    // where they are not
+    PoolVector<int16_t> panels;      // of TernaryGradient
+    PoolVector<float> effective;     // where they are not
   };
   struct Input {
-    std::vector<int8_t> codes;  // [n_rows, stride]
-    std::vector<float> inv_scales;
-    std::vector<int32_t> sums;
+    PoolVector<int8_t> codes;  // [n_rows, stride]
+    PoolVector<float> inv_scales;
+    PoolVector<int32_t> sums;
     QuantizedView view;
-    std::vector<float> effective;  // where the products are not integers
+    PoolVector<float> effective;  // where the products are not integers
     int64_t n_rows = 0, n_cols = 0;
   };
 
@@ -83,7 +84,7 @@ class CpuOps {
   float absmean(const float* w, int64_t n);
   void make_codes(Weight& weight);
   void make_effective(Weight& weight);
-  void learned_step_backward(const Weight& weight, std::vector<float>& gradient, float* dstep);
+  void learned_step_backward(const Weight& weight, PoolVector<float>& gradient, float* dstep);
   double row_loss(float* logits, int64_t vocab_size, int32_t target, float factor, bool backward) const;
 
   std::unique_ptr<Backend> backend_;
@@ -95,8 +96,8 @@ class CpuOps {
   AttentionGradient attention_;
   QuantizationOptions quantization_;
   std::optional<Error> error_;
-  std::vector<float> partial_, logits_, sines_, gradient_;
-  std::vector<double> sums_;
+  PoolVector<float> partial_, logits_, sines_, gradient_;
+  PoolVector<double> sums_;
 };
 
 }  // namespace bitnet

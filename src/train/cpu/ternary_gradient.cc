@@ -31,7 +31,7 @@ void store_tile(const TrainingKernels& kernels, const int32_t* tile, int64_t n_r
 TernaryGradient::Scratch& TernaryGradient::scratch(int thread) { return scratch_[size_t(thread)]; }
 
 void TernaryGradient::pack_weight(const uint8_t* codes, int64_t n_out, int64_t n_in,
-                                  std::vector<int16_t>& panels) const {
+                                  PoolVector<int16_t>& panels) const {
   const int64_t pairs = n_pairs(n_out);
   panels.resize(size_t(n_columns(n_in) * pairs * kPairCols));
   const std::vector<int8_t> zeros(kProductCols, 1);  // the code of weight 0
@@ -48,7 +48,7 @@ void TernaryGradient::pack_weight(const uint8_t* codes, int64_t n_out, int64_t n
   });
 }
 
-void TernaryGradient::input_gradient(Rows<float> dy, const std::vector<int16_t>& panels, float alpha, bool add,
+void TernaryGradient::input_gradient(Rows<float> dy, const PoolVector<int16_t>& panels, float alpha, bool add,
                                      Rows<float> dx) {
   scratch_.resize(size_t(pool_.n_threads()));
   const int64_t pairs = n_pairs(dy.n_cols), n_in = dx.n_cols;

@@ -1,0 +1,137 @@
+#pragma once
+
+#include "memory/direct_blocks.h"
+#include "memory/span_heap.h"
+#include "memory/thread_cache.h"
+#include "memory/tracker.h"
+
+#include <array>
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <mutex>
+#include <span>
+#include <string>
+#include <vector>
+
+namespace bitnet {
+
+struct PoolOptions {
+  // Of one size that a thread's cache holds at most, about; twice that before half goes back.
+  size_t thread_cache_bytes = 32 << 10;
+  // Of large blocks given back that are kept for the next ones.
+  uint64_t kept_bytes = uint64_t{64} << 20;
+  // Small blocks lie in huge pages: fewer page faults, at the price of up to 4 MiB that nobody asked for.
+  bool huge_pages = false;
+};
+
+struct PoolReport {
+  uint64_t n_small = 0, small_bytes = 0;    // live blocks of up to kSmallLimit_bytes, in the sizes of their classes
+  uint64_t cached_bytes = 0;                // free ones in threads' caches
+  uint64_t span_bytes = 0;                  // pages cut into small blocks, live or not
+  uint64_t segment_bytes = 0;               // taken from the source for small blocks
+  uint64_t n_direct = 0, direct_bytes = 0;  // live blocks beyond
+  uint64_t mapped_bytes = 0;                // for those, in whole pages and more
+  uint64_t kept_bytes = 0;                  // such blocks given back and not yet to the source
+  Tracking tracking = Tracking::kOff;
+  std::vector<SiteUse> sites;  // of the live blocks that were noted
+
+  uint64_t live_bytes() const { return small_bytes + direct_bytes; }
+  // What nobody else can have: pages behind a live or a cached block.
+  uint64_t held_bytes() const { return span_bytes + mapped_bytes + kept_bytes; }
+};
+// Lines for people, the `n_sites` largest sites among them.
+std::string describe(const PoolReport& report, size_t n_sites = 10);
+
+// What an allocation or a release was, for those who record them.
+struct PoolEvent {
+  const void* data;
+  size_t size_bytes;
+  bool released;
+};
+
+// Blocks of any size out of one source of the host's memory: small ones by size class, through a cache a thread; larger
+// ones mapped directly, without a ceiling. Blocks lie on multiples of 16 bytes, sizes that are multiples of 64 on whole
+// cache lines, large ones on pages. Their size is given again when they go back, and any thread may give them back; one
+// that ends leaves its cache to the others. Thread-safe.
+class Pool {
+ public:
+  // The source outlives the pool, the pool its blocks.
+  explicit Pool(const PoolOptions& options = {}, const MemorySource& source = host_source());
+  ~Pool();
+  Pool(const Pool&) = delete;
+  Pool& operator=(const Pool&) = delete;
+
+  // At least `size_bytes`, not cleared. Null where the source has no more.
+  void* allocate(size_t size_bytes) noexcept;
+  // `size_bytes` as asked for. Null is fine.
+  void release(void* data, size_t size_bytes) noexcept;
+
+  // The same, cleared. `huge_pages`: false for memory that fills up slowly; it is then fresh from the source, and
+  // pages that nobody touches cost nothing.
+  std::byte* allocate_zeroed(size_t size_bytes, bool huge_pages, CallSite site = CallSite::here()) noexcept;
+  void release_zeroed(void* data, size_t size_bytes, bool huge_pages) noexcept;
+
+  // Caches that threads have already keep their sizes.
+  void configure(const PoolOptions& options);
+  // From now on; notes of live blocks stay.
+  void set_tracking(Tracking level) { set_watching(level, observer_.load(std::memory_order_relaxed)); }
+  // Called for each allocation and release, in the thread that does it, until it is set to null.
+  using Observer = void (*)(const PoolEvent& event);
+  void set_observer(Observer observer) { set_watching(tracker_.level(), observer); }
+
+  // Gives back to the source what is free; other threads keep their caches.
+  void trim() noexcept;
+  PoolReport report() const;
+
+  // For threads' caches: a new one, and one whose thread ends.
+  void adopt(ThreadCache& cache) noexcept;
+  void retire(ThreadCache& cache) noexcept;
+
+ private:
+  // The blocks of one class that no thread's cache has.
+  struct alignas(64) Central {
+    mutable std::mutex mutex;
+    SpanList spans;  // with blocks to give
+    uint64_t n_out = 0;
+  };
+
+  ThreadCache* my_cache() noexcept {
+    return recent_cache.pool_id == id_ ? recent_cache.cache : find_thread_cache(*this, id_);
+  }
+  [[gnu::noinline]] void* refill_unwatched(ThreadCache& cache, int size_class, size_t size_bytes) noexcept;
+  [[gnu::noinline]] void* allocate_watched(size_t size_bytes, const void* address) noexcept;
+  std::byte* allocate_block(size_t size_bytes, bool zeroed, bool huge_pages, const CallSite& site) noexcept;
+  [[gnu::noinline]] void release_watched(void* data, size_t size_bytes, bool keep) noexcept;
+  void release_block(void* data, size_t size_bytes, bool keep) noexcept;
+  void* refill(ThreadCache* cache, int size_class) noexcept;
+  FreeBlock* take_central(int size_class, uint32_t n_wanted, uint32_t& n_taken) noexcept;
+  void give_central(int size_class, FreeBlock* blocks) noexcept;
+  [[gnu::noinline]] void flush(ThreadCache::List& list, int size_class, uint32_t n_left) noexcept;
+  void set_watching(Tracking level, Observer observer);
+
+  const uint64_t id_;  // of no other pool, ever
+  SpanHeap heap_;
+  DirectBlocks direct_;
+  std::array<Central, kSizeClasses> central_;
+  Tracker tracker_;
+  std::atomic<Observer> observer_{nullptr};
+  std::atomic<Tracking> watching_{Tracking::kOff};  // the tracker's level; kFull with an observer
+  std::atomic<size_t> thread_cache_bytes_;
+  std::atomic<bool> huge_pages_;
+  mutable std::mutex caches_mutex_;
+  ThreadCache* caches_ = nullptr;
+};
+
+namespace host_pool_detail {
+extern constinit std::atomic<Pool*> pool;
+Pool& make();
+}  // namespace host_pool_detail
+
+// The pool of the process, for Buffer and PoolVector. It is never destroyed.
+inline Pool& host_pool() {
+  Pool* const pool = host_pool_detail::pool.load(std::memory_order_acquire);
+  return pool != nullptr ? *pool : host_pool_detail::make();
+}
+
+}  // namespace bitnet
