@@ -37,15 +37,16 @@ p { margin: 6px 0 12px; max-width: 72ch; }
 .charts.small { grid-template-columns: repeat(3, minmax(0, 1fr)); }
 @media (max-width: 1000px) { .charts.small { grid-template-columns: repeat(2, minmax(0, 1fr)); } }
 @media (max-width: 760px) { .charts, .charts.small { grid-template-columns: minmax(0, 1fr); } }
+.charts.flow { display: block; columns: 3 300px; column-gap: 14px; }
 figure { margin: 0; padding: 14px 16px 8px; }
 figcaption { font-size: 14px; margin-bottom: 6px; }
+.flow figure { break-inside: avoid; margin-bottom: 14px; }
 .key { margin-left: 14px; white-space: nowrap; } .key i { display: inline-block; width: 14px; height: 3px;
   border-radius: 2px; margin-right: 6px; vertical-align: middle; }
 .ramp { display: inline-block; width: 90px; height: 6px; border-radius: 3px; margin: 0 6px; vertical-align: middle; }
 .sample { padding: 12px 16px; margin-bottom: 10px; }
 .sample p { margin: 4px 0 0; white-space: pre-wrap; overflow-wrap: anywhere; font-family: Georgia, "Times New Roman", serif; }
-.card { padding: 8px 16px; margin: 12px 0; overflow-x: auto; }
-.good { color: var(--line-3); } .poor { color: var(--bad); }
+.card { padding: 8px 16px; margin: 12px 0; overflow-x: auto; width: fit-content; max-width: 100%; }
 details { padding: 10px 16px; margin-top: 14px; overflow-x: auto; } summary { cursor: pointer; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; margin: 8px 0; font-size: 14px; }
 th, td { text-align: right; padding: 3px 18px 3px 0; border-bottom: 1px solid var(--edge); white-space: nowrap; }

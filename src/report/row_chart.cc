@@ -11,7 +11,7 @@
 namespace bitnet {
 namespace {
 
-constexpr double kRowHeight = 38, kTop = 4, kBottom = 24, kSide = 8;
+constexpr double kRowHeight = 40, kTop = 4, kBottom = 24, kSide = 8;
 constexpr double kBar = 9;  // thickness
 
 struct Scale {
@@ -36,7 +36,7 @@ Scale scale_of(const RowChart& chart) {
 }
 
 std::string row_svg(const ChartRow& row, const Scale& x, double top, bool percent) {
-  const double middle = top + 24;
+  const double middle = top + 26;
   std::string svg = fmt::format(
       "<text class=\"row\" x=\"{:.1f}\" y=\"{:.1f}\">{}</text>"
       "<text class=\"row value\" x=\"{:.1f}\" y=\"{:.1f}\" text-anchor=\"end\">{}</text>\n",
@@ -62,7 +62,7 @@ std::string row_svg(const ChartRow& row, const Scale& x, double top, bool percen
                        row.color, begin, middle - kBar / 2, std::max(1.0, end - begin), kBar);
   }
   if (row.mark) {
-    svg += fmt::format("<path class=\"mark\" d=\"M{:.1f} {:.1f}V{:.1f}\"/>\n", x(*row.mark), middle - 8, middle + 8);
+    svg += fmt::format("<path class=\"mark\" d=\"M{:.1f} {:.1f}V{:.1f}\"/>\n", x(*row.mark), middle - 7, middle + 7);
   }
   return svg;
 }
