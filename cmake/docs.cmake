@@ -1,5 +1,7 @@
 # The code blocks of README.md and docs/guide/*.md, as tests: scripts/check_docs.py.
 function(bitnet_check_docs)
+  add_library(bitnet_docs_options INTERFACE)  # behind the others: a block may name what it does not use
+  target_compile_options(bitnet_docs_options INTERFACE -Wno-unused -Wno-shadow)
   file(GLOB pages CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/docs/guide/*.md)
   foreach(page IN LISTS pages ITEMS ${PROJECT_SOURCE_DIR}/README.md)
     get_filename_component(name ${page} NAME_WE)
@@ -15,9 +17,7 @@ function(bitnet_check_docs)
                          COMMAND ${PYTHON3} ${PROJECT_SOURCE_DIR}/scripts/check_docs.py extract ${page} ${source})
       add_executable(docs_${name} ${source})
       target_include_directories(docs_${name} PRIVATE ${PROJECT_SOURCE_DIR}/src)
-      target_link_libraries(docs_${name} PRIVATE bitnet::bitnet bitnet_options bitnet_headers)
-      # A block may name what it does not use, and names again what another block named.
-      target_compile_options(docs_${name} PRIVATE -Wno-unused -Wno-shadow)
+      target_link_libraries(docs_${name} PRIVATE bitnet::bitnet bitnet_options bitnet_headers bitnet_docs_options)
       list(APPEND command --program $<TARGET_FILE:docs_${name}>)
     endif()
     add_test(NAME docs.${name} COMMAND ${command})

@@ -74,6 +74,8 @@ def extract(page, out):
         if whole:
             has_arguments = re.search(r"\bint main\s*\(\s*\)", block.text) is None
             name = f"program_{block.line}"
+            end = max(i for i, line in enumerate(lines) if line == "}")  # of main, the last function
+            body = "\n".join(lines[:end] + ["return 0; }"] + lines[end + 1:]) + "\n"
             functions.append([f"namespace {name} {{\n#define main page_main\n{where}{body}#undef main\n}}\n"])
             call = f"{name}::page_main({'1, arguments' if has_arguments else ''})"
             statement = f"if (const int code = {call}; code != 0) return code;"
