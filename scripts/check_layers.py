@@ -4,7 +4,8 @@ import pathlib
 import re
 import sys
 
-ROOMS = ["base", "memory", "tensor", "quant", "kernels", "format", "tokenizer", "model", "runtime", "train"]  # lowest first
+ROOMS = ["base", "memory", "tensor", "quant", "kernels", "format", "tokenizer", "model", "runtime", "report",
+         "train"]  # lowest first
 # Rooms that know nothing of each other although one is listed above the other.
 FORBIDDEN = {("format", "kernels"), ("tokenizer", "kernels")}
 

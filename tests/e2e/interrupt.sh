@@ -29,4 +29,9 @@ check "an interrupted synth leaves nothing behind" bash -c "! ls | grep -q stopp
 interrupt_after 0.3 convert big.gguf -o stopped.gguf --type tq2_0
 check "Ctrl-C ends convert with 6" [ "$code" -eq 6 ]
 check "an interrupted convert leaves nothing behind" bash -c "! ls | grep -q stopped"
+interrupt_after 1.5 bench report -m big.gguf -o stopped.html --save stopped.json
+check "Ctrl-C ends bench report with 6" [ "$code" -eq 6 ]
+interrupt_after 3 bench report -m big.gguf -r 0 --pairs 20 --against "$bitnet" -o stopped.html
+check "Ctrl-C ends bench report --against with 6" [ "$code" -eq 6 ]
+check "an interrupted report leaves nothing behind" bash -c "! ls | grep -q stopped"
 rm -f big.gguf

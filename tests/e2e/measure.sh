@@ -14,6 +14,35 @@ check "bench --depth is in the test's name" json '[r["test"] for r in d["results
 check "bench --depth: a prompt longer than the depth" call 0 bench -m tiny.gguf -p 64 -n 4 -d 40 -r 1 -t 1 --kv q8_0
 check "bench --depth beyond the training context" call 2 bench -m tiny.gguf -p 8 -n 4 -d 4000 -r 1 -t 1
 
+# The report, its baseline, and a verdict on another binary.
+check "bench report" call 0 bench report -m tiny.gguf -r 2 -n 4 -p 8 -d 1,9 -t 1,2 -o speed.html --save speed.json --json
+check "bench report --json: the shape" json 'd["format"] == "bitnet-bench-report" and [(m["test"], m["threads"]) for m in d["models"][0]["measurements"]][:6] == [("pp8", 1), ("tg4", 1), ("tg4 @ d9", 1), ("pp8", 2), ("tg4", 2), ("tg4 @ d9", 2)]'
+check "bench report --json: percentiles and intervals" json 'all(m["tokens_per_s"]["n"] == 2 and m["tokens_per_s"]["p5"] <= m["tokens_per_s"]["p50"] <= m["tokens_per_s"]["p95"] and m["tokens_per_s"]["median_interval"][0] <= m["tokens_per_s"]["p50"] <= m["tokens_per_s"]["median_interval"][1] for m in d["models"][0]["measurements"])'
+check "bench report --json: machine, build, phases" json 'len(d["machine"]["ceilings"]) == 2 and d["machine"]["ceilings"][0]["read_gb_per_s"]["p50"] > 0 and d["machine"]["energy"] and d["build"]["compiler"] and any(p["name"] == "attention" for p in d["models"][0]["generation_phases"])'
+check "bench report: one page that fetches nothing" bash -c "grep -q prefers-color-scheme speed.html && ! grep -q '://' speed.html"
+check "bench report: Markdown beside it" grep -q '^| tg4 @ d9 |' speed.md
+check "bench report: the saved file is the document" cmp -s <(tr -d ' \n' <out) <(tr -d ' \n' <speed.json)
+check "bench report --baseline" call 0 bench report -m tiny.gguf -r 2 -n 4 -p 8 -t 1 -o speed.html --baseline speed.json --no-phases --json
+check "bench report --baseline: ratios" json 'len(d["baseline"]) >= 2 and all(c["ratio"] > 0 and c["ratio_interval"][0] <= c["ratio_interval"][1] for c in d["baseline"])'
+echo '{"format": "bitnet-bench-report", "models": 5}' >bad.json
+check "bench report --baseline of something else" call 3 bench report -m tiny.gguf -r 1 -n 1 -p 1 -t 1 -o speed.html --no-phases --baseline bad.json
+check "bench report into a folder that is not there" call 3 bench report -m tiny.gguf -o absent/speed.html
+check "bench report: nothing to measure" call 2 bench report -m tiny.gguf -r 0
+check "bench report --isa that is not there" call 4 bench report -m tiny.gguf --isa sse9
+check "bench report --against with too few pairs" call 2 bench report -m tiny.gguf -r 0 --against "$bitnet" --pairs 3
+check "bench report --against no program" call 2 bench report -m tiny.gguf -r 0 --quick --against ./absent
+printf '#!/bin/sh\nexec env -u BITNET_CPU_ISA "%s" "$@"\n' "$bitnet" >fast
+chmod +x fast
+# A 29M model on one thread: tiny ones measure the machine's moods.
+if [ -e "$story" ] && [ "$("$bitnet" devices --json | grep -c '"chosen": "generic"')" -eq 0 ]; then
+  export BITNET_CPU_ISA=generic
+  check "bench report --against a faster binary exits with 7" call 7 bench report -m "$story" -r 0 --quick --pairs 7 -t 1 -p 16 -n 16 -o pairs.html --against ./fast --json
+  unset BITNET_CPU_ISA
+  check "bench report --against a faster binary: slower" json 'all(c["verdict"] == "slower" and c["severity"] != "slight" and c["pairs"] == 7 and c["same_logits"] for c in d["against"])'
+else
+  skip "bench report --against" "no model with a vocabulary, or generic kernels only"
+fi
+
 if [ ! -e "$story" ]; then
   skip "perplexity" "no model with a vocabulary"
   return 0

@@ -10,6 +10,7 @@
 #include "options.h"
 #include "output.h"
 #include "progress.h"
+#include "report/statistics.h"
 
 #include <CLI/CLI.hpp>
 
@@ -32,19 +33,6 @@ struct BenchFlags {
   bool phases = false;
   BenchSizes sizes;
 };
-
-// Names the products after the matrices that they begin with.
-void name_matrices(const ModelImpl& model, TimedBackend& timed) {
-  timed.name_matrix(*model.token_embedding, "head");
-  if (model.output) timed.name_matrix(*model.output, "head");
-  for (const LayerWeights& layer : model.layers) {
-    timed.name_matrix(*layer.q.weight, "q, k, v");
-    timed.name_matrix(*layer.o.weight, "o");
-    timed.name_matrix(*layer.gate.weight, "gate");
-    timed.name_matrix(*layer.up.weight, "up");
-    timed.name_matrix(*layer.down.weight, "down");
-  }
-}
 
 // A model of this shape in a file that goes away with us.
 Status make_synthetic(const BenchFlags& flags, const std::string& path) {
@@ -321,6 +309,7 @@ void add_bench(CLI::App& app, Invocation& invocation) {
       ->delimiter(',')
       ->check(CLI::Range(1e-3, 1.0).description(""));
   add_bench_ops(*command, invocation);
+  add_bench_report(*command, invocation);
   define(*command, invocation, "bitnet bench -m models/storyteller-29m.gguf -p 256 -n 64 -t 1,2 -r 5",
          [flags](const Invocation& self) { return run(self, *flags); });
 }

@@ -2,6 +2,7 @@
 
 #include "base/copied.h"
 #include "cli.h"
+#include "hash.h"
 #include "machine.h"
 #include "output.h"
 
@@ -9,9 +10,11 @@
 #include "bitnet/session.h"
 #include "kernels/fused_model.h"
 #include "kernels/timed_backend.h"
+#include "report/energy.h"
 #include "runtime/sampler.h"
 
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -28,6 +31,7 @@ struct BenchSizes {
   SessionOptions session;         // n_threads and n_ctx are set for each test
   TimedBackend* timed = nullptr;  // the model's, if its operations are to be told apart
   bool step_phases = false;       // or the kernels of its whole steps
+  const EnergyMeter* energy = nullptr;
 };
 
 // One test, "pp512" or "tg64", on one number of threads.
@@ -53,9 +57,21 @@ struct BenchReport {
   CopiedBytes load_copied, token_copied;  // by loading the model, and by one token
 };
 
-double median(std::vector<double> values);
-double mean(const std::vector<double>& values);
-double standard_deviation(const std::vector<double>& values);
+// What a prompt and then generation took once, on a session of their own.
+struct BenchRun {
+  double prompt = 0, generate = 0;                                  // tokens/s; 0: not measured
+  double bytes_per_token = 0;                                       // of weights, generating
+  std::vector<TimedBackend::Phase> prompt_phases, generate_phases;  // a token, if sizes.timed is set
+  std::optional<double> prompt_joules, generate_joules;             // a token, if sizes.energy is set and knows
+  std::vector<Sampler::Candidate> best;                             // after the prompt and after each generated token
+};
+// `ids`: the prompt, and what fills the cache; as many as the longest of these.
+Result<BenchRun> run_bench_once(const Model& model, const BenchSizes& sizes, int n_threads,
+                                std::span<const int32_t> ids);
+std::vector<int32_t> bench_ids(const Model& model, const BenchSizes& sizes);
+void add_to(LogitsHash& hash, std::span<const Sampler::Candidate> best);
+// Names the products after the matrices that they begin with.
+void name_matrices(const ModelImpl& model, TimedBackend& timed);
 
 // Runs every test `repetitions` times, in turn, the machine's limits measured in between.
 Result<BenchReport> run_bench(const Model& model, const BenchSizes& sizes, MachineMeter& meter);
@@ -71,5 +87,6 @@ OrderedJson to_json(std::span<const StepPhase> phases, const MachineLimits& limi
 void print_step_phases(const std::string& test, std::span<const StepPhase> phases, const MachineLimits& limits);
 
 void add_bench_ops(CLI::App& bench, Invocation& invocation);
+void add_bench_report(CLI::App& bench, Invocation& invocation);
 
 }  // namespace bitnet::cli

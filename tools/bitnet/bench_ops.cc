@@ -7,6 +7,7 @@
 #include "output.h"
 #include "progress.h"
 #include "quant/activations.h"
+#include "report/statistics.h"
 
 #include <CLI/CLI.hpp>
 

@@ -4,27 +4,116 @@
 #include "interrupt.h"
 #include "model/model.h"
 #include "progress.h"
+#include "report/statistics.h"
 #include "runtime/sampler.h"
 #include "verify_checks.h"
 
 #include <algorithm>
 #include <chrono>
-#include <cmath>
 #include <map>
+#include <optional>
 
 namespace bitnet::cli {
 namespace {
 
 using Clock = std::chrono::steady_clock;
-double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
+
+// Time and energy from here on.
+class Stopwatch {
+ public:
+  explicit Stopwatch(const EnergyMeter* energy)
+      : energy_(energy), reading_(energy != nullptr ? energy->read() : std::nullopt), start_(Clock::now()) {}
+  void stop(int64_t n_tokens, double& tokens_per_s, std::optional<double>& joules_per_token) const {
+    tokens_per_s = double(n_tokens) / std::chrono::duration<double>(Clock::now() - start_).count();
+    if (!reading_) return;
+    if (const std::optional<double> joules = energy_->joules_since(*reading_)) {
+      joules_per_token = *joules / double(n_tokens);
+    }
+  }
+
+ private:
+  const EnergyMeter* energy_;
+  std::optional<EnergyMeter::Reading> reading_;
+  Clock::time_point start_;
+};
+
+// A session per run: two thread teams at once would share the processors.
+class Run {
+ public:
+  Run(const Model& model, const BenchSizes& sizes, std::span<const int32_t> ids)
+      : model_(model), sizes_(sizes), ids_(ids) {}
+
+  Result<BenchRun> run(int n_threads) {
+    SessionOptions options = sizes_.session;
+    options.n_threads = n_threads;
+    options.n_ctx = std::max<int64_t>({2, sizes_.n_prompt, sizes_.n_generate + sizes_.depth});
+    BN_ASSIGN_OR_RETURN(Session session, model_.new_session(options));
+    const InterruptScope scope(&session);
+    session.want_logits(1);
+    BN_RETURN_IF_ERROR(time_prompt(session));
+    done_.prompt_phases = take_phases(sizes_.n_prompt);
+    BN_RETURN_IF_ERROR(time_generation(session));
+    done_.generate_phases = take_phases(sizes_.n_generate);
+    return std::move(done_);
+  }
+
+ private:
+  Status time_prompt(Session& session) {
+    session.reset();
+    const auto prompt = ids_.first(size_t(std::max<int64_t>(sizes_.n_prompt, 1)));
+    const Stopwatch watch(sizes_.energy);
+    BN_RETURN_IF_ERROR(session.append(prompt));
+    watch.stop(int64_t(prompt.size()), done_.prompt, done_.prompt_joules);
+    done_.best.push_back(Sampler::largest(session.logits()));
+    return ok();
+  }
+
+  // Per token, and forgotten by the back end.
+  std::vector<TimedBackend::Phase> take_phases(int64_t n_tokens) {
+    if (sizes_.timed == nullptr || n_tokens == 0) return {};
+    std::vector<TimedBackend::Phase> phases = sizes_.timed->phases();
+    sizes_.timed->reset();
+    for (TimedBackend::Phase& phase : phases) {
+      phase.seconds /= double(n_tokens);
+      phase.weight_bytes /= uint64_t(n_tokens);
+    }
+    return phases;
+  }
+
+  // Greedy text after `depth` tokens: what the model's own words make it compute. What the prompt test left in the
+  // cache need not be computed again.
+  Status time_generation(Session& session) {
+    if (sizes_.n_generate == 0) return ok();
+    if (sizes_.batch > 1) {
+      BN_ASSIGN_OR_RETURN(done_.generate, time_batch(model_, sizes_, ids_, done_.best));
+      done_.bytes_per_token = double(model_.info().bytes_per_token) / double(sizes_.batch);
+      return ok();
+    }
+    const int64_t n_there = std::min(session.n_past(), sizes_.depth);
+    BN_RETURN_IF_ERROR(session.truncate(n_there));
+    BN_RETURN_IF_ERROR(session.append(ids_.subspan(size_t(n_there), size_t(sizes_.depth - n_there))));
+    if (sizes_.timed != nullptr) sizes_.timed->reset();
+    const uint64_t bytes_before = session.weight_bytes_read();
+    const Stopwatch watch(sizes_.energy);
+    for (int64_t i = 0; i < sizes_.n_generate; ++i) {
+      done_.best.push_back(Sampler::largest(session.logits()));
+      BN_RETURN_IF_ERROR(session.append({&done_.best.back().id, 1}));
+    }
+    watch.stop(sizes_.n_generate, done_.generate, done_.generate_joules);
+    done_.bytes_per_token = double(session.weight_bytes_read() - bytes_before) / double(sizes_.n_generate);
+    return ok();
+  }
+
+  const Model& model_;
+  const BenchSizes& sizes_;
+  const std::span<const int32_t> ids_;
+  BenchRun done_;
+};
 
 class Bench {
  public:
   Bench(const Model& model, const BenchSizes& sizes, MachineMeter& meter)
-      : model_(model),
-        sizes_(sizes),
-        meter_(meter),
-        ids_(fixed_ids(std::max({sizes.n_prompt, sizes.depth, int64_t{1}}), model.info().vocab_size)) {}
+      : model_(model), sizes_(sizes), meter_(meter), ids_(bench_ids(model, sizes)) {}
 
   // What the last test of each kind spends where, if whole steps are to be told apart.
   Status add_step_phases(BenchReport& report) {
@@ -63,31 +152,18 @@ class Bench {
     Phases prompt_phases, generate_phases;
   };
 
-  // A session per run: two thread teams at once would share the processors.
   Status run_once(int n_threads, bool count) {
-    SessionOptions options = sizes_.session;
-    options.n_threads = n_threads;
-    options.n_ctx = std::max<int64_t>({2, sizes_.n_prompt, sizes_.n_generate + sizes_.depth});
-    BN_ASSIGN_OR_RETURN(Session session, model_.new_session(options));
-    const InterruptScope scope(&session);
-    session.want_logits(1);
-    double prompt = 0, generate = 0;
-    std::vector<Sampler::Candidate> best;
-    BN_RETURN_IF_ERROR(time_prompt(session, prompt, best));
-    const Phases prompt_phases = take_phases(sizes_.n_prompt);
-    double bytes_per_token = 0;
-    BN_RETURN_IF_ERROR(time_generation(session, generate, bytes_per_token, best));
-    const Phases generate_phases = take_phases(sizes_.n_generate);
-    BN_RETURN_IF_ERROR(check_hash(best));
+    BN_ASSIGN_OR_RETURN(const BenchRun run, run_bench_once(model_, sizes_, n_threads, ids_));
+    BN_RETURN_IF_ERROR(check_hash(run.best));
     peak_rss_bytes_ = peak_rss_bytes();
     BN_ASSIGN_OR_RETURN(const MachineLimits limits, measure_limits(n_threads));
     if (!count) return ok();
     Samples& samples = samples_[n_threads];
-    samples.prompt_phases = prompt_phases;
-    samples.generate_phases = generate_phases;
-    samples.bytes_per_token = bytes_per_token > 0 ? bytes_per_token : double(model_.info().bytes_per_token);
-    samples.prompt.push_back(prompt);
-    samples.generate.push_back(generate);
+    samples.prompt_phases = run.prompt_phases;
+    samples.generate_phases = run.generate_phases;
+    samples.bytes_per_token = run.bytes_per_token > 0 ? run.bytes_per_token : double(model_.info().bytes_per_token);
+    samples.prompt.push_back(run.prompt);
+    samples.generate.push_back(run.generate);
     samples.read.push_back(limits.read_gb_per_s);
     samples.int8.push_back(limits.int8_gops_per_s);
     samples.copy.push_back(limits.copy_gb_per_s);
@@ -101,63 +177,13 @@ class Bench {
     return MachineLimits{device.read_gb_per_s, device.int8_gops_per_s, device.copy_gb_per_s};
   }
 
-  Status time_prompt(Session& session, double& tokens_per_s, std::vector<Sampler::Candidate>& best) {
-    session.reset();
-    const auto prompt = std::span(ids_).first(size_t(std::max<int64_t>(sizes_.n_prompt, 1)));
-    const Clock::time_point start = Clock::now();
-    BN_RETURN_IF_ERROR(session.append(prompt));
-    tokens_per_s = double(prompt.size()) / seconds_since(start);
-    best.push_back(Sampler::largest(session.logits()));
-    return ok();
-  }
-
-  // Per token, and forgotten by the back end.
-  Phases take_phases(int64_t n_tokens) {
-    if (sizes_.timed == nullptr || n_tokens == 0) return {};
-    Phases phases = sizes_.timed->phases();
-    sizes_.timed->reset();
-    for (TimedBackend::Phase& phase : phases) {
-      phase.seconds /= double(n_tokens);
-      phase.weight_bytes /= uint64_t(n_tokens);
-    }
-    return phases;
-  }
-
   Status check_hash(const std::vector<Sampler::Candidate>& best) {
     LogitsHash hash;
-    for (const Sampler::Candidate& b : best) {
-      const float values[2] = {float(b.id), b.logit};
-      hash.add(values);
-    }
+    add_to(hash, best);
     if (!hash_.empty() && hash.hex() != hash_) {
       return make_error(ErrorCode::kInternal, "The same tokens gave other logits: hash {} and {}.", hash_, hash.hex());
     }
     hash_ = hash.hex();
-    return ok();
-  }
-
-  // Greedy text after `depth` tokens: what the model's own words make it compute. What the prompt test left in the
-  // cache need not be computed again.
-  Status time_generation(Session& session, double& tokens_per_s, double& bytes_per_token,
-                         std::vector<Sampler::Candidate>& best) {
-    if (sizes_.n_generate == 0) return ok();
-    if (sizes_.batch > 1) {
-      BN_ASSIGN_OR_RETURN(tokens_per_s, time_batch(model_, sizes_, ids_, best));
-      bytes_per_token = double(model_.info().bytes_per_token) / double(sizes_.batch);
-      return ok();
-    }
-    const int64_t n_there = std::min(session.n_past(), sizes_.depth);
-    BN_RETURN_IF_ERROR(session.truncate(n_there));
-    BN_RETURN_IF_ERROR(session.append(std::span(ids_).subspan(size_t(n_there), size_t(sizes_.depth - n_there))));
-    if (sizes_.timed != nullptr) sizes_.timed->reset();
-    const uint64_t bytes_before = session.weight_bytes_read();
-    const Clock::time_point start = Clock::now();
-    for (int64_t i = 0; i < sizes_.n_generate; ++i) {
-      best.push_back(Sampler::largest(session.logits()));
-      BN_RETURN_IF_ERROR(session.append({&best.back().id, 1}));
-    }
-    tokens_per_s = double(sizes_.n_generate) / seconds_since(start);
-    bytes_per_token = double(session.weight_bytes_read() - bytes_before) / double(sizes_.n_generate);
     return ok();
   }
 
@@ -217,25 +243,32 @@ class Bench {
 
 }  // namespace
 
-double median(std::vector<double> values) {
-  if (values.empty()) return 0;
-  std::sort(values.begin(), values.end());
-  const size_t half = values.size() / 2;
-  return values.size() % 2 == 1 ? values[half] : (values[half - 1] + values[half]) / 2;
+void name_matrices(const ModelImpl& model, TimedBackend& timed) {
+  timed.name_matrix(*model.token_embedding, "head");
+  if (model.output) timed.name_matrix(*model.output, "head");
+  for (const LayerWeights& layer : model.layers) {
+    timed.name_matrix(*layer.q.weight, "q, k, v");
+    timed.name_matrix(*layer.o.weight, "o");
+    timed.name_matrix(*layer.gate.weight, "gate");
+    timed.name_matrix(*layer.up.weight, "up");
+    timed.name_matrix(*layer.down.weight, "down");
+  }
 }
 
-double mean(const std::vector<double>& values) {
-  double sum = 0;
-  for (const double value : values) sum += value;
-  return values.empty() ? 0 : sum / double(values.size());
+std::vector<int32_t> bench_ids(const Model& model, const BenchSizes& sizes) {
+  return fixed_ids(std::max({sizes.n_prompt, sizes.depth, int64_t{1}}), model.info().vocab_size);
 }
 
-double standard_deviation(const std::vector<double>& values) {
-  if (values.size() < 2) return 0;
-  const double average = mean(values);
-  double sum = 0;
-  for (const double value : values) sum += (value - average) * (value - average);
-  return std::sqrt(sum / double(values.size() - 1));
+void add_to(LogitsHash& hash, std::span<const Sampler::Candidate> best) {
+  for (const Sampler::Candidate& b : best) {
+    const float values[2] = {float(b.id), b.logit};
+    hash.add(values);
+  }
+}
+
+Result<BenchRun> run_bench_once(const Model& model, const BenchSizes& sizes, int n_threads,
+                                std::span<const int32_t> ids) {
+  return Run(model, sizes, ids).run(n_threads);
 }
 
 Result<BenchReport> run_bench(const Model& model, const BenchSizes& sizes, MachineMeter& meter) {

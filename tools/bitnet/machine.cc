@@ -4,13 +4,13 @@
 #include "base/file.h"
 #include "base/thread_pool.h"
 #include "int8_peak.h"
+#include "report/statistics.h"
 
 #include <signal.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <atomic>
 #include <cerrno>
 #include <chrono>
@@ -27,11 +27,6 @@ constexpr int kPasses = 5;
 
 double seconds_since(std::chrono::steady_clock::time_point start) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-}
-
-double median(std::vector<double> values) {
-  std::sort(values.begin(), values.end());
-  return values[values.size() / 2];
 }
 
 using Lanes = uint64_t __attribute__((vector_size(32)));

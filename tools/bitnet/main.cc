@@ -83,7 +83,8 @@ int run_program(int argc, char** argv) {
   app.footer(
       "Example:\n  bitnet run -m models/storyteller-29m.gguf -p \"Once upon a time\"\n\n"
       "'bitnet COMMAND --help' explains a command. Exit codes: 0 ok, 1 internal error, 2 wrong usage,\n"
-      "3 input file missing or invalid, 4 not supported, 5 memory, disk or device missing, 6 interrupted.");
+      "3 input file missing or invalid, 4 not supported, 5 memory, disk or device missing, 6 interrupted,\n"
+      "7 slower (bench report --against).");
   Invocation invocation;
   add_run(app, invocation);
   add_chat(app, invocation);

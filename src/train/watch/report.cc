@@ -1,8 +1,9 @@
 #include "train/watch/report.h"
 
-#include "train/watch/chart.h"
+#include "report/chart.h"
+#include "report/page.h"
+#include "report/statistics.h"
 #include "train/watch/metrics_log.h"
-#include "train/watch/report_style.h"
 
 #include <algorithm>
 #include <cmath>
@@ -49,47 +50,39 @@ std::string duration(double seconds) {
   return fmt::format("{} h {} min", s / 3600, s / 60 % 60);
 }
 
-std::string tile(const std::string& value, const std::string& label, const std::string& note = {}) {
-  return fmt::format("<div class=\"tile\"><small>{}</small><b>{}</b><small>{}</small></div>\n", escaped_html(label),
-                     escaped_html(value), escaped_html(note));
-}
-
 // A step's own loss says little: the mean of the last few.
 std::string training_loss_tile(const Series& series) {
   const std::vector<double> values = finite_values(series);
-  if (values.empty()) return tile("none", "Training loss", "no value is finite");
+  if (values.empty()) return tile_html("none", "Training loss", "no value is finite");
   const size_t n = std::max<size_t>(1, values.size() / 50);
   const double sum = std::accumulate(values.end() - ptrdiff_t(n), values.end(), 0.0);
-  return tile(fmt::format("{:.4f}", sum / double(n)), "Training loss",
-              n == 1 ? std::string("at the end") : fmt::format("mean of the last {}", n));
+  return tile_html(fmt::format("{:.4f}", sum / double(n)), "Training loss",
+                   n == 1 ? std::string("at the end") : fmt::format("mean of the last {}", n));
 }
 
 std::string validation_loss_tile(const Series& series) {
   const std::vector<double> values = finite_values(series);
-  if (values.empty()) return tile("none", "Validation loss", "no value is finite");
+  if (values.empty()) return tile_html("none", "Validation loss", "no value is finite");
   size_t best = 0;
   for (size_t i = 0; i < series.values.size(); ++i) {
     if (!std::isfinite(series.values[best]) || series.values[i] < series.values[best]) best = i;
   }
-  return tile(fmt::format("{:.4f}", values.back()), "Validation loss",
-              fmt::format("best {:.4f} at step {:.0f}", series.values[best], series.steps[best]));
+  return tile_html(fmt::format("{:.4f}", values.back()), "Validation loss",
+                   fmt::format("best {:.4f} at step {:.0f}", series.values[best], series.steps[best]));
 }
 
 std::string tiles_html(const RunHistory& history) {
-  std::string html =
-      tile(fmt::format("{}", history.last_step), "Steps", "in " + duration(history.last_time_s - history.first_time_s));
+  std::string html = tile_html(fmt::format("{}", history.last_step), "Steps",
+                               "in " + duration(history.last_time_s - history.first_time_s));
   if (const Series* loss = find(history, metric::kLoss)) html += training_loss_tile(*loss);
   if (const Series* loss = find(history, metric::kValidLoss)) html += validation_loss_tile(*loss);
   if (const Series* speed = find(history, metric::kTokensPerSecond)) {
-    std::vector<double> values = finite_values(*speed);
-    if (!values.empty()) {
-      std::nth_element(values.begin(), values.begin() + ptrdiff_t(values.size() / 2), values.end());
-      html += tile(short_number(values[values.size() / 2]), "Tokens a second", "median");
-    }
+    const std::vector<double> values = finite_values(*speed);
+    if (!values.empty()) html += tile_html(short_number(median(values)), "Tokens a second", "median");
   }
   if (const Series* zeros = find(history, metric::kZeroShare)) {
     const std::vector<double> values = finite_values(*zeros);
-    if (!values.empty()) html += tile(short_number(values.back(), true), "Codes that are zero", "at the end");
+    if (!values.empty()) html += tile_html(short_number(values.back(), true), "Codes that are zero", "at the end");
   }
   return "<div class=\"tiles\">\n" + html + "</div>\n";
 }
@@ -243,19 +236,14 @@ std::string run_report_html(const RunHistory& history, const std::string& title,
       charts += plain_chart(*series, known.title, known.note, known.percent);
     }
   }
-  std::string html = fmt::format(
-      "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\n"
-      "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n"
-      "<title>{0}</title>\n<style>{1}</style></head>\n<body><main>\n<h1>{0}</h1>\n<div class=\"soft\">A training "
-      "run</div>\n",
-      escaped_html(title), kReportStyle);
+  std::string html = "<div class=\"soft\">A training run</div>\n";
   html += tiles_html(history);
   html += "<div class=\"charts\">\n" + charts + "</div>\n";
   html += loss_table(history) + scale_charts(history) + other_charts(history) + samples_html(history);
   if (!config.empty()) {
     html += "<details><summary>Configuration</summary><pre>" + escaped_html(config) + "</pre></details>\n";
   }
-  return html + "</main></body></html>\n";
+  return page_html(title, html);
 }
 
 }  // namespace bitnet

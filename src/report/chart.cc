@@ -1,4 +1,7 @@
-#include "train/watch/chart.h"
+#include "report/chart.h"
+
+#include "report/page.h"
+#include "report/ticks.h"
 
 #include <fmt/format.h>
 
@@ -33,16 +36,9 @@ struct Axis {
   }
 };
 
-// 1, 2 or 5 times a power of ten, so that about `n` of them fill the range.
-double tick_step(double range, int n) {
-  const double raw = range / n, power = std::pow(10, std::floor(std::log10(raw)));
-  const double digit = raw / power;
-  return power * (digit < 1.5 ? 1 : digit < 3.5 ? 2 : digit < 7.5 ? 5 : 10);
-}
-
 std::vector<double> ticks(const Axis& axis, int n) {
-  std::vector<double> values;
   if (axis.logarithmic) {
+    std::vector<double> values;
     const bool few = axis.high - axis.low < 2.5;  // powers of ten alone would be too few
     const double stride = std::max(1.0, std::ceil((axis.high - axis.low) / 6));
     for (double power = std::floor(axis.low); power <= axis.high; power += stride) {
@@ -54,11 +50,7 @@ std::vector<double> ticks(const Axis& axis, int n) {
     }
     return values;
   }
-  const double step = tick_step(axis.high - axis.low, n);
-  for (double i = std::ceil(axis.low / step - 1e-9); i * step <= axis.high + 1e-9 * step; ++i) {
-    values.push_back(std::abs(i) < 0.5 ? 0 : i * step);
-  }
-  return values;
+  return round_ticks(axis.low, axis.high, n);
 }
 
 // The points that fall on one column of the drawing.
@@ -136,6 +128,7 @@ std::string grid(const Chart& chart, const Axis& x, const Axis& y) {
         x.begin, y(value), x.end, x.begin - 7, y(value) + 4, short_number(value, chart.percent));
   }
   for (const double value : ticks(x, chart.width > 700 ? 8 : 5)) {
+    if (chart.whole_x && value != std::round(value)) continue;
     svg += fmt::format("<text class=\"tick\" x=\"{:.1f}\" y=\"{:.1f}\" text-anchor=\"middle\">{}</text>\n", x(value),
                        y.begin + 19, short_number(value));
   }
@@ -198,31 +191,7 @@ Range y_range(const Chart& chart, const std::vector<Drawn>& drawn, double first_
 
 }  // namespace
 
-std::string escaped_html(std::string_view text) {
-  std::string out;
-  for (const char c : text) {
-    switch (c) {
-      case '&': out += "&amp;"; break;
-      case '<': out += "&lt;"; break;
-      case '>': out += "&gt;"; break;
-      case '"': out += "&quot;"; break;
-      default: out += c;
-    }
-  }
-  return out;
-}
-
-std::string short_number(double value, bool percent) {
-  if (percent)
-    return std::abs(value) < 0.01 ? fmt::format("{:.2g}%", 100 * value) : fmt::format("{:.3g}%", 100 * value);
-  const double size = std::abs(value);
-  if (size >= 1e6) return fmt::format("{:.4g}M", value / 1e6);
-  if (size >= 1e4) return fmt::format("{:.4g}k", value / 1e3);
-  if (size < 1e-4) return fmt::format("{:.2g}", value);
-  return fmt::format("{:.4g}", value);
-}
-
-std::string chart_html(const Chart& chart) {
+std::string chart_svg(const Chart& chart) {
   Range steps;
   for (const ChartLine& line : chart.lines) {
     for (const double x : line.x) steps.add(x);
@@ -258,11 +227,11 @@ std::string chart_html(const Chart& chart) {
     }
   }
   if (chart.lines.size() <= 3) svg += end_labels(chart, drawn, x, y);
-  return fmt::format(
-      "<figure><figcaption><b>{0}</b> <span>{1}</span>{2}</figcaption>\n"
-      "<svg viewBox=\"0 0 {3:.0f} {4:.0f}\" role=\"img\" aria-label=\"{0}\">\n{5}</svg></figure>\n",
-      escaped_html(chart.title), escaped_html(chart.note), chart.legend ? legend_html(chart) : "", chart.width,
-      chart.height, svg);
+  return svg_element(chart.title, chart.width, chart.height, svg);
+}
+
+std::string chart_html(const Chart& chart) {
+  return figure_html(chart.title, chart.note, chart.legend ? legend_html(chart) : "", chart_svg(chart));
 }
 
 }  // namespace bitnet

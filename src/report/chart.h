@@ -1,8 +1,6 @@
 #pragma once
 
-#include <cstdint>
 #include <string>
-#include <string_view>
 #include <vector>
 
 namespace bitnet {
@@ -23,14 +21,12 @@ struct Chart {
   bool percent = false;              // values are shares
   bool log_scale = false;            // where all values are positive and far apart
   bool legend = false;
+  bool whole_x = false;     // no marks between whole numbers
   double hidden_start = 0;  // the values of this first share of the steps may lie outside the picture
 };
 
-// <figure> with an SVG that takes its colours from the page's CSS variables.
+// The drawing alone, and in a <figure> with its title; both take their colours from the page's CSS variables (page.h).
+std::string chart_svg(const Chart& chart);
 std::string chart_html(const Chart& chart);
-
-std::string escaped_html(std::string_view text);
-// "1.203", "1.5e-04", "12,345", "33.1%": about four digits.
-std::string short_number(double value, bool percent = false);
 
 }  // namespace bitnet
