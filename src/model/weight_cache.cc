@@ -67,7 +67,7 @@ Result<LayoutMemory> WeightCache::take(const std::string& name, size_t size_byte
     }
     // Nobody writes to what is ready; the mapping is read-only.
     auto* const data = const_cast<std::byte*>(found->data());
-    return LayoutMemory{Buffer::adopt(data, size_bytes, [](std::byte*) {}), true};
+    return LayoutMemory{Buffer::borrow(data, size_bytes), true};
   }
   BN_ASSIGN_OR_RETURN(Buffer fresh, Buffer::allocate(size_bytes));
   if (mode_ == CacheMode::kWrite) {

@@ -5,24 +5,10 @@
 #include "tensor/elementwise.h"
 
 #include <cmath>
-#include <cstdlib>
 #include <cstring>
 
 namespace bitnet {
 namespace {
-
-constexpr size_t kAlignment_bytes = 64;
-// Above this a mapping of its own costs little beside writing it, and its zeros are free.
-constexpr size_t kMapped_bytes = size_t{1} << 20;
-
-Result<Buffer> zeroed_buffer(size_t size_bytes) {
-  if (size_bytes >= kMapped_bytes || size_bytes == 0) return Buffer::allocate(size_bytes);
-  const size_t padded = (size_bytes + kAlignment_bytes - 1) / kAlignment_bytes * kAlignment_bytes;
-  auto* const data = static_cast<std::byte*>(std::aligned_alloc(kAlignment_bytes, padded));
-  if (data == nullptr) return make_error(ErrorCode::kResource, "cannot allocate {} bytes of memory", size_bytes);
-  std::memset(data, 0, padded);
-  return Buffer::adopt(data, size_bytes, [](std::byte* bytes) { std::free(bytes); });
-}
 
 // value(i) for each value in order, as doubles.
 template <class Value>
@@ -75,7 +61,7 @@ void append_text(const TensorView& view, int64_t limit, std::string& out) {
 
 Result<Tensor> Tensor::zeros(DType dtype, Shape shape) {
   BN_ASSIGN_OR_RETURN(const uint64_t size_bytes, tensor_bytes(dtype, shape));
-  BN_ASSIGN_OR_RETURN(Buffer buffer, zeroed_buffer(size_t(size_bytes)));
+  BN_ASSIGN_OR_RETURN(Buffer buffer, Buffer::allocate(size_t(size_bytes)));
   return Tensor(dtype, std::move(shape), std::move(buffer));
 }
 

@@ -78,9 +78,9 @@ class BasicTensorView {
   template <class T>
   auto values() const {
     using Value = std::conditional_t<std::is_const_v<Byte>, const T, T>;
-    using Span = std::span<Value>;
-    if (dtype_ != dtype_of<T>() || !contiguous()) return Result<Span>(values_error(dtype_of<T>()));
-    return Result<Span>(Span(reinterpret_cast<Value*>(data_), size_t(n_values())));
+    using Values = std::span<Value>;
+    if (dtype_ != dtype_of<T>() || !contiguous()) return Result<Values>(values_error(dtype_of<T>()));
+    return Result<Values>(Values(reinterpret_cast<Value*>(data_), size_t(n_values())));
   }
 
  private:

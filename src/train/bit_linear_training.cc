@@ -63,7 +63,7 @@ Result<BitLinear> BitLinearTraining::inference(const BitLinearOptions& options) 
   if (weight_.codes.empty()) return invalid_argument("the weights have not been prepared");
   TernaryScales scales;
   scales.tensor = weight_.alpha;
-  return BitLinear::create(d_out_, d_in_, weight_.codes, scales, options);
+  return BitLinear::create(d_out_, d_in_, {weight_.codes.begin(), weight_.codes.end()}, scales, options);
 }
 
 }  // namespace bitnet
