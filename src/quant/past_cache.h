@@ -49,7 +49,7 @@ class PastCache {
     // The line in which the memory begins holds other bytes too.
     if (begin > 0) std::memcpy(to_ + first_, stage_ + first_, size_t(kLineBytes - first_));
     codecs_.store_lines(stage_ + begin, (end - begin) / kLineBytes, to_ + begin);
-    std::memcpy(stage_, stage_ + end, size_t(held_ - end));
+    std::memcpy(stage_, stage_ + end, size_t{kLineBytes});  // what is left is less than a line
     to_ += end;
     held_ -= end;
     first_ = 0;
@@ -60,7 +60,7 @@ class PastCache {
   uint8_t* to_;  // staged: of the line that stage_ begins with
   bool staged_ = false;
   int64_t held_ = 0, first_ = 0;  // stage_[first_, held_) has not been written
-  alignas(kLineBytes) uint8_t stage_[kChunkBytes + kLineBytes];
+  alignas(kLineBytes) uint8_t stage_[kChunkBytes + 2 * kLineBytes];
 };
 
 }  // namespace bitnet

@@ -77,10 +77,8 @@ Result<uint16_t> half_scale(const Source& source, int64_t row, float scale) {
                      ternary_layout_name(source.layout));
 }
 
-Status check_no_zeros(const Source& source) {
-  const void* const zero = std::memchr(source.codes, 1, size_t(source.count()));
-  if (zero == nullptr) return ok();
-  const int64_t at = static_cast<const uint8_t*>(zero) - source.codes;
+Error zero_in_q1_0(const Source& source) {
+  const int64_t at = std::find(source.codes, source.codes + source.count(), uint8_t{1}) - source.codes;
   return unsupported("row {}, column {} is 0: Q1_0 holds -d and +d only", at / source.n_cols, at % source.n_cols);
 }
 
@@ -99,10 +97,6 @@ Status encode_scaled(const Source& source, const BlockCodec& codec, uint8_t* out
     return invalid_argument("{} group scales for {} rows of {} groups", scales.groups.size(), source.n_rows,
                             groups_per_row);
   }
-  if (source.layout == TernaryLayout::kQ1_0) {
-    BN_RETURN_IF_ERROR(check_all_codes(source));
-    BN_RETURN_IF_ERROR(check_no_zeros(source));
-  }
   const int64_t n_blocks = source.count() / Block::kValues, group_blocks = group_cols / Block::kValues;
   PastCache packed(source.codecs, out, n_blocks * Block::kBytes);
   uint16_t bits = 0;
@@ -110,7 +104,11 @@ Status encode_scaled(const Source& source, const BlockCodec& codec, uint8_t* out
   for (int64_t at = 0, n; at < n_blocks; at += n) {
     n = std::min(packed.blocks_at_once(Block::kBytes), n_blocks - at);
     uint8_t* block = packed.room();
-    if (!codec.encode(source.codes + at * Block::kValues, n, block)) return check_all_codes(source);
+    const uint8_t* const codes = source.codes + at * Block::kValues;
+    if (!codec.encode(codes, n, block)) return check_all_codes(source);
+    if (source.layout == TernaryLayout::kQ1_0 && std::memchr(codes, 1, size_t(n * Block::kValues)) != nullptr) {
+      return zero_in_q1_0(source);
+    }
     for (int64_t i = at; i < at + n; ++i, block += Block::kBytes) {
       const float scale = scales.groups.empty() ? scales.tensor : scales.groups[size_t(i / group_blocks)];
       if (scale != last) {

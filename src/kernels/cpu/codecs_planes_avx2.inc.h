@@ -305,10 +305,4 @@ void round_to_codes(const float* x, int64_t n, float scale, uint8_t* codes) {
   }
 }
 
-void store_lines(const uint8_t* from, int64_t n_lines, uint8_t* to) {
-  for (int64_t i = 0; i < n_lines; ++i, from += kLineBytes, to += kLineBytes) {
-    _mm256_stream_si256(reinterpret_cast<__m256i*>(to), load(from));
-    _mm256_stream_si256(reinterpret_cast<__m256i*>(to + 32), load(from + 32));
-  }
-}
 void fence() { _mm_sfence(); }

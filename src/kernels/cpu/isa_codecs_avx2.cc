@@ -193,6 +193,13 @@ bool encode_base3(const uint8_t* codes, int64_t n, uint8_t* out) {
 
 #include "kernels/cpu/codecs_bits_avx2.inc.h"
 
+void store_lines(const uint8_t* from, int64_t n_lines, uint8_t* to) {
+  for (int64_t i = 0; i < n_lines; ++i, from += kLineBytes, to += kLineBytes) {
+    _mm256_stream_si256(reinterpret_cast<__m256i*>(to), load(from));
+    _mm256_stream_si256(reinterpret_cast<__m256i*>(to + 32), load(from + 32));
+  }
+}
+
 }  // namespace
 
 const TernaryCodecs kAvx2Codecs = {

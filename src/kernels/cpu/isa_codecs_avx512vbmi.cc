@@ -191,6 +191,12 @@ bool encode_base3(const uint8_t* codes, int64_t n, uint8_t* out) {
   return largest.at_most(2);
 }
 
+void store_lines(const uint8_t* from, int64_t n_lines, uint8_t* to) {
+  for (int64_t i = 0; i < n_lines; ++i, from += kLineBytes, to += kLineBytes) {
+    _mm512_stream_si512(reinterpret_cast<__m512i*>(to), _mm512_load_si512(from));
+  }
+}
+
 }  // namespace
 
 const TernaryCodecs kAvx512VbmiCodecs = {
