@@ -7,7 +7,7 @@ help:
 	@echo "make demo    install what is missing, build, and let the shipped model tell a story"
 	@echo "make test    install what is missing, build with g++ and run all tests"
 	@echo "make lint    formatting, include directions, clang-tidy"
-	@echo "make bench   micro-benchmarks of the kernels"
+	@echo "make bench   all micro-benchmarks; BENCH=--benchmark_filter=NAME runs some; the JSON lies in build/bench/results"
 
 deps:
 	@scripts/install_deps.sh build
@@ -39,8 +39,8 @@ format:
 bench: | build-dir
 	@scripts/install_deps.sh test
 	cmake --preset release -B build/bench -DBITNET_BENCH=ON
-	cmake --build build/bench -j $(JOBS) --target ops_bench
-	build/bench/bin/ops_bench
+	cmake --build build/bench -j $(JOBS) --target benches
+	scripts/run_benches.sh build/bench $(BENCH)
 
 clean:
 	rm -rf build

@@ -12,7 +12,7 @@ models/ and a text in book.txt. A comment in the line before a block changes tha
     <!-- check: compile -->         is compiled only (cpp)
     <!-- check: continues -->       goes on in the function of the block before (cpp)
 
-A cpp block with a main() is a whole program. Others are the body of a function that returns a bitnet::Status, with the
+A cpp block with a main() is a whole program, one that defines other functions is compiled only. Others are the body of a function that returns a bitnet::Status, with the
 block's #include lines in front, so `return model.error();` is allowed; an error fails the page.
 """
 import argparse
@@ -25,6 +25,8 @@ import tempfile
 import time
 
 BLOCK_LIMIT_S = 240
+# The first line of a function at the left margin: a type, a name, parameters.
+FUNCTION = re.compile(r"^(?!else\b)[\w:<>&*, ]+[ &*](?!(?:if|for|while|switch)\b)\w+\([^;]*\) \{$", re.MULTILINE)
 BOOK = ("Once upon a time there was a little girl who lived in a small house at the edge of the forest. Every morning "
         "she went to the well, and every evening she sat by the fire and listened to the stories of her grandmother.\n")
 
@@ -61,7 +63,7 @@ def blocks_of(page):
 
 
 def extract(page, out):
-    includes, functions, calls, last = [], [], [], -1
+    includes, definitions, functions, calls, last = [], [], [], [], -1
     for block in (b for b in blocks_of(page) if b.language == "cpp" and b.skip is None):
         lines = block.text.splitlines()
         for i, line in enumerate(lines):
@@ -79,6 +81,9 @@ def extract(page, out):
             functions.append([f"namespace {name} {{\n#define main page_main\n{where}{body}#undef main\n}}\n"])
             call = f"{name}::page_main({'1, arguments' if has_arguments else ''})"
             statement = f"if (const int code = {call}; code != 0) return code;"
+        elif FUNCTION.search(block.text):
+            definitions.append(f"namespace block_{block.line} {{\n{where}{body}}}\n")
+            continue
         elif block.continues:
             functions[last][1] += where + body
             continue
@@ -90,7 +95,7 @@ def extract(page, out):
         if not block.compile_only:
             calls.append(f"  std::printf(\"line {block.line}\\n\");\n  {statement}\n")
     source = "#include <bitnet/bitnet.h>\n#include <cstdio>\n" + "\n".join(dict.fromkeys(includes)) + "\n"
-    source += "namespace {\n" + "".join("".join(parts) for parts in functions)
+    source += "".join(definitions) + "namespace {\n" + "".join("".join(parts) for parts in functions)
     source += ("[[maybe_unused]] int failed(int line, const bitnet::Error& error) {\n"
                "  return std::printf(\"line %d: %s\\n\", line, error.message.c_str()), 1;\n}\n}\n")
     source += "int main(int, char** arguments) {\n  (void)arguments;\n" + "".join(calls) + "}\n"
