@@ -39,7 +39,12 @@ class Quantizer {
   template <class Fn>
   void for_each(int64_t group, const Fn& fn) const {
     const int64_t begin = group * groups_.strides()[0], stride = groups_.strides()[1];
-    for (int64_t i = 0; i < groups_.shape()[1]; ++i) fn(size_t(begin + i * stride));
+    const int64_t n = groups_.shape()[1];
+    if (stride == 1) {  // a loop of its own, for the compiler to vectorise
+      for (int64_t i = begin; i < begin + n; ++i) fn(size_t(i));
+    } else {
+      for (int64_t i = 0; i < n; ++i) fn(size_t(begin + i * stride));
+    }
   }
 
   int top() const { return options_.symmetric ? (1 << (options_.bits - 1)) - 1 : (1 << options_.bits) - 1; }
