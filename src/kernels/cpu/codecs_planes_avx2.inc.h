@@ -147,31 +147,32 @@ inline __m256i digits(__m256i fractions) {
 }
 inline __m256i triple(__m256i x) { return _mm256_add_epi8(_mm256_add_epi8(x, x), x); }
 
-// Bytes 48 to 51 of a block of TQ1_0 stand in each dword of the upper half of `short_fractions`, bytes 32 to 47 in the
-// lower. An encoder's bytes leave a fraction of at most 242 behind five digits; with a fifth digit of 0 at most 80
-// behind four.
-bool decode_tq1_0(const uint8_t* in, int64_t n, uint8_t* codes) {
-  __m256i left = _mm256_setzero_si256(), left_short = left, left_of_four = left;
-  for (int64_t i = 0; i < n; ++i, in += 54, codes += 256) {
-    ask(in);
-    __m256i fractions = load(in);
-    __m256i short_fractions =
-        _mm256_inserti128_si256(_mm256_castsi128_si256(load_half(in + 32)), _mm_set1_epi32(load_dword(in + 48)), 1);
-    BN_UNROLL for (int g = 0; g < 5; ++g) {
-      if (g == 4) left_of_four = _mm256_max_epu8(left_of_four, short_fractions);
-      store(codes + 32 * g, digits(fractions));
-      const __m256i some = digits(short_fractions);
-      store_half(codes + 160 + 16 * g, _mm256_castsi256_si128(some));
-      if (g < 4) store_dword(codes + 240 + 4 * g, _mm_cvtsi128_si32(_mm256_extracti128_si256(some, 1)));
-      fractions = triple(fractions);
-      short_fractions = triple(short_fractions);
-    }
-    left = _mm256_max_epu8(left, fractions);
-    left_short = _mm256_max_epu8(left_short, short_fractions);
+// The three parts of TQ1_0's blocks: 32 bytes of five digits, 16 bytes of five, 4 bytes of four. An encoder's bytes
+// leave a fraction of at most 242 behind five digits; with a fifth digit of 0 at most 80 behind four.
+struct Tq1Left {
+  __m256i of_five = _mm256_setzero_si256(), of_four = _mm256_setzero_si256();
+  inline bool good() const { return at_most(of_five, bytes(242)) && at_most(of_four, bytes(80)); }
+};
+// Bytes 32 to 51 of two blocks.
+inline void unpack_tq1_ends(const uint8_t* first, const uint8_t* second, uint8_t* first_codes, uint8_t* second_codes,
+                            Tq1Left& left) {
+  __m256i fractions = load_halves(first + 32, second + 32);
+  BN_UNROLL for (int g = 0; g < 5; ++g) {
+    const __m256i some = digits(fractions);
+    store_half(first_codes + 160 + 16 * g, _mm256_castsi256_si128(some));
+    store_half(second_codes + 160 + 16 * g, _mm256_extracti128_si256(some, 1));
+    fractions = triple(fractions);
   }
-  const __m256i most = bytes(242);
-  return at_most(left, most) && at_most(_mm256_inserti128_si256(left_short, _mm256_castsi256_si128(most), 1), most) &&
-         at_most(_mm256_inserti128_si256(left_of_four, _mm_setzero_si128(), 0), bytes(80));
+  left.of_five = _mm256_max_epu8(left.of_five, fractions);
+  // Four bytes in four copies, each tripled once more than the last: all their digits at once.
+  const __m256i once = _mm256_inserti128_si256(_mm256_castsi128_si256(_mm_set1_epi32(load_dword(first + 48))),
+                                               _mm_set1_epi32(load_dword(second + 48)), 1);
+  const __m256i twice = triple(once), thrice = triple(twice), last = triple(thrice);
+  const __m256i four =
+      digits(_mm256_blend_epi32(_mm256_blend_epi32(once, twice, 0x22), _mm256_blend_epi32(thrice, last, 0x88), 0xcc));
+  store_half(first_codes + 240, _mm256_castsi256_si128(four));
+  store_half(second_codes + 240, _mm256_extracti128_si256(four, 1));
+  left.of_four = _mm256_max_epu8(left.of_four, triple(last));
 }
 
 // base3_byte: (256 q + 242) / 243, by a multiplication that is exact below 2^16.

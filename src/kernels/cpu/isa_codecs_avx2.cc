@@ -10,6 +10,28 @@ namespace {
 
 #include "kernels/cpu/codecs_planes_avx2.inc.h"
 
+// Two blocks at once, the last one twice where they are odd.
+bool decode_tq1_0(const uint8_t* in, int64_t n, uint8_t* codes) {
+  Tq1Left left;
+  for (int64_t i = 0; i < n; i += 2) {
+    const int64_t second = i + 1 < n ? 1 : 0;
+    const uint8_t *const a = in + 54 * i, *const b = a + 54 * second;
+    uint8_t *const a_codes = codes + 256 * i, *const b_codes = a_codes + 256 * second;
+    ask(a);
+    ask(b);
+    __m256i x = load(a), y = load(b);
+    BN_UNROLL for (int g = 0; g < 5; ++g) {
+      store(a_codes + 32 * g, digits(x));
+      store(b_codes + 32 * g, digits(y));
+      x = triple(x);
+      y = triple(y);
+    }
+    left.of_five = _mm256_max_epu8(left.of_five, _mm256_max_epu8(x, y));
+    unpack_tq1_ends(a, b, a_codes, b_codes, left);
+  }
+  return left.good();
+}
+
 // Four neighbours a byte: dwords of a byte each spread its fields over their bytes.
 inline __m256i spread_fields(const uint8_t* in) {
   const __m256i x = _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(in)));

@@ -16,6 +16,31 @@ namespace {
 inline void store_wide(uint8_t* p, __m512i x) { _mm512_storeu_si512(p, x); }
 inline __mmask64 first_bytes(int64_t n) { return n < 64 ? (uint64_t{1} << n) - 1 : ~uint64_t{0}; }
 
+// Two blocks at once, the last one twice where they are odd.
+bool decode_tq1_0(const uint8_t* in, int64_t n, uint8_t* codes) {
+  const __m512i one = _mm512_set1_epi8(1), low = _mm512_set1_epi8(85), high = _mm512_set1_epi8(int8_t(170));
+  Tq1Left left;
+  for (int64_t i = 0; i < n; i += 2) {
+    const int64_t second = i + 1 < n ? 1 : 0;
+    const uint8_t *const a = in + 54 * i, *const b = a + 54 * second;
+    uint8_t *const a_codes = codes + 256 * i, *const b_codes = a_codes + 256 * second;
+    ask(a);
+    ask(b);
+    __m512i x = _mm512_inserti64x4(_mm512_castsi256_si512(load(a)), load(b), 1);
+    BN_UNROLL for (int g = 0; g < 5; ++g) {
+      const __m512i some = _mm512_add_epi8(_mm512_min_epu8(_mm512_subs_epu8(x, low), one),
+                                           _mm512_min_epu8(_mm512_subs_epu8(x, high), one));
+      store(a_codes + 32 * g, _mm512_castsi512_si256(some));
+      store(b_codes + 32 * g, _mm512_extracti64x4_epi64(some, 1));
+      x = _mm512_add_epi8(_mm512_add_epi8(x, x), x);
+    }
+    left.of_five =
+        _mm256_max_epu8(left.of_five, _mm256_max_epu8(_mm512_castsi512_si256(x), _mm512_extracti64x4_epi64(x, 1)));
+    unpack_tq1_ends(a, b, a_codes, b_codes, left);
+  }
+  return left.good();
+}
+
 // 16 bytes of four fields to 64 codes: qwords of two bytes, a field for each of their bytes.
 inline __m512i spread_fields(__m128i in) {
   const __m512i shifts = _mm512_set1_epi64(0x0e0c0a0806040200);
