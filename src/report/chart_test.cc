@@ -24,6 +24,7 @@ TEST(ShortNumber, HasAboutFourDigits) {
   EXPECT_EQ(short_number(1.5e-5), "1.5e-05");
   EXPECT_EQ(short_number(0.331, true), "33.1%");
   EXPECT_EQ(short_number(0.00072, true), "0.072%");
+  EXPECT_EQ(short_number(51.2, true), "5120%");
 }
 
 TEST(Chart, ShowsTheExtremesOfManyPoints) {

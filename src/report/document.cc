@@ -11,11 +11,14 @@ namespace {
 
 std::string table_html(const ReportTable& table) {
   std::string html = "<div class=\"card\"><table>\n";
-  for (size_t r = 0; r < table.rows.size(); ++r) {
+  const std::vector<std::string>& heading = table.rows.front();
+  const bool headed =
+      std::any_of(heading.begin(), heading.end(), [](const std::string& word) { return !word.empty(); });
+  for (size_t r = headed ? 0 : 1; r < table.rows.size(); ++r) {
     html += "<tr>";
     for (size_t c = 0; c < table.rows[r].size(); ++c) {
       // A table of words alone is one of facts: its last column may be long.
-      const bool long_text = r > 0 && c > 0 && c + 1 == table.n_words && table.n_words == table.rows[0].size();
+      const bool long_text = r > 0 && c > 0 && c + 1 == table.n_words && table.n_words == heading.size();
       html += fmt::format("<{0}{1}>{2}</{0}>", r == 0 ? "th" : "td",
                           long_text           ? " class=\"text\""
                           : c < table.n_words ? " class=\"word\""

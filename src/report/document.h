@@ -8,7 +8,7 @@ namespace bitnet {
 // A report as what it says, apart from how it is written down. All text is plain text; drawings come from chart_svg()
 // and row_chart_svg().
 struct ReportTable {
-  std::vector<std::vector<std::string>> rows;  // the first one is the heading
+  std::vector<std::vector<std::string>> rows;  // the first one is the heading; of empty words: none
   size_t n_words = 1;                          // columns of words, in front; the others are numbers
   bool empty() const { return rows.size() < 2; }
 };

@@ -38,8 +38,12 @@ std::string escaped_html(std::string_view text) {
 }
 
 std::string short_number(double value, bool percent) {
-  if (percent)
-    return std::abs(value) < 0.01 ? fmt::format("{:.2g}%", 100 * value) : fmt::format("{:.3g}%", 100 * value);
+  if (percent) {
+    const double hundredths = 100 * value, size = std::abs(hundredths);
+    return size < 1     ? fmt::format("{:.2g}%", hundredths)
+           : size < 999 ? fmt::format("{:.3g}%", hundredths)
+                        : fmt::format("{:.0f}%", hundredths);
+  }
   const double size = std::abs(value);
   if (size >= 1e6) return fmt::format("{:.4g}M", value / 1e6);
   if (size >= 1e4) return fmt::format("{:.4g}k", value / 1e3);

@@ -12,6 +12,7 @@
 #include <algorithm>
 #include <filesystem>
 #include <memory>
+#include <set>
 
 namespace bitnet::cli {
 namespace {
@@ -61,6 +62,12 @@ Status check(const ReportFlags& flags) {
   if (markdown_path(flags.output) == flags.output) {
     return invalid_argument("-o {}: the name of the HTML file, beside which the Markdown gets the ending .md",
                             flags.output);
+  }
+  std::set<std::string> names;  // by which measurements are told apart, also from a baseline's
+  for (const std::string& model : options.models) {
+    if (!names.insert(model_name(model)).second) {
+      return invalid_argument("-m {}: another model here is called {}, too", model, model_name(model));
+    }
   }
   // A folder that is not there is better found now than after the measurements.
   for (const std::string& path : {flags.output, markdown_path(flags.output), flags.save}) {

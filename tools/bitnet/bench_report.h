@@ -26,6 +26,8 @@ struct SpeedReportOptions {
   int n_pairs = 12;
 };
 
+std::string model_name(const std::string& path);  // its file's without .gguf, or its folder's
+
 // One test on one number of threads with one instruction set; samples in the order of the rounds.
 struct Measurement {
   std::string test;  // "pp512", "tg64 @ d448"

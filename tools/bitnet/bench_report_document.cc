@@ -5,11 +5,13 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdlib>
 
 namespace bitnet::cli {
 namespace {
 
 constexpr double kSmallPhase = 0.015;  // of the time: drawn together
+constexpr double kFarApart = 5;        // values further apart than this are drawn on a logarithmic scale
 
 std::string threads_text(int n) { return fmt::format("{} thread{}", n, n == 1 ? "" : "s"); }
 std::string percent(double share) { return fmt::format("{:.0f}%", 100 * share); }
@@ -119,6 +121,7 @@ ReportFigure rounds_figure(const ModelSpeed& model) {
   chart.height = 210;
   chart.percent = true;
   chart.whole_x = true;
+  double least = 1, most = 1;  // of the shares
   for (const Measurement& m : model.measurements) {
     if (m.kernels != model.info.kernels) continue;
     ChartLine line;
@@ -127,9 +130,12 @@ ReportFigure rounds_figure(const ModelSpeed& model) {
     for (size_t i = 0; i < m.speeds.size(); ++i) {
       line.x.push_back(double(i + 1));
       line.y.push_back(m.speeds[i] / middle);
+      least = std::min(least, line.y.back());
+      most = std::max(most, line.y.back());
     }
     chart.lines.push_back(std::move(line));
   }
+  chart.log_scale = most > kFarApart * least;
   return {chart.title, chart.note, chart_svg(chart)};
 }
 
@@ -148,6 +154,16 @@ ReportTable measurement_table(const ModelSpeed& model, bool energy) {
   return table;
 }
 
+// Figures of a machine that works for others too mean less than they look.
+std::string busy_text(const SpeedReport& report) {
+  const double load = std::atof(report.machine.load.c_str());
+  if (report.machine.n_processors == 0 || load < 0.5 * report.machine.n_processors) return {};
+  return fmt::format(
+      "This machine was busy: when it began, {:.1f} other processes wanted its {} processors. The "
+      "intervals are wide, and what runs on all processors is much slower than on an idle machine.",
+      load, report.machine.n_processors);
+}
+
 ReportSection model_section(const ModelSpeed& model, const SpeedReport& report) {
   ReportSection section;
   section.title = model.name;
@@ -156,6 +172,7 @@ ReportSection model_section(const ModelSpeed& model, const SpeedReport& report) 
       "the round, the threads and the instructions.",
       model.info.architecture, human_count(uint64_t(model.info.n_parameters)), human_bytes(model.info.file_bytes),
       human_bytes(model.info.memory_bytes), model.info.weight_types));
+  if (const std::string busy = busy_text(report); !busy.empty()) section.paragraphs.push_back(busy);
   for (const bool prompt : {false, true}) section.figures.push_back(figure_of(speed_chart(model, prompt)));
   for (const bool prompt : {false, true}) {
     if (const RowChart chart = isa_chart(model, prompt); !chart.rows.empty())
@@ -296,7 +313,7 @@ ReportSection baseline_section(const SpeedReport& report) {
 std::string caches_text(const MachineFacts& machine) {
   std::string text;
   for (const MachineFacts::Cache& cache : machine.caches) {
-    text += fmt::format("{}L{} {} {} KiB", text.empty() ? "" : ", ", cache.level,
+    text += fmt::format("{}L{} {}{} KiB", text.empty() ? "" : ", ", cache.level,
                         cache.type == "Data"          ? "data"
                         : cache.type == "Instruction" ? "code"
                                                       : "both",

@@ -98,7 +98,7 @@ class PairedBench {
   }
 
   PairedRuns& find(const Call& call, const std::string& test) {
-    const std::string name = std::filesystem::path(call.model).filename().replace_extension().string();
+    const std::string name = model_name(call.model);
     for (PairedRuns& runs : runs_) {
       if (runs.model == name && runs.test == test) return runs;
     }

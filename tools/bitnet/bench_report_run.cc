@@ -116,7 +116,7 @@ class SpeedRun {
     ModelSpeed& speed = report_.models[index];
     BN_ASSIGN_OR_RETURN(const Model model, load(path, std::make_unique<CpuBackend>(*chosen_)));
     speed.info = model.info();
-    speed.name = std::filesystem::path(speed.info.path).filename().replace_extension().string();
+    speed.name = model_name(path);
     const int64_t n_ctx = std::max<int64_t>(speed.info.n_ctx_train, 2), room = n_ctx - options_.n_generate;
     prompts_ = options_.prompts;
     if (prompts_.empty()) prompts_ = {std::min<int64_t>(64, n_ctx), std::min<int64_t>(512, n_ctx)};
@@ -252,6 +252,12 @@ class SpeedRun {
 };
 
 }  // namespace
+
+std::string model_name(const std::string& path) {
+  const std::filesystem::path normal = std::filesystem::path(path).lexically_normal();
+  const std::filesystem::path last = normal.has_filename() ? normal.filename() : normal.parent_path().filename();
+  return last.extension() == ".gguf" ? last.stem().string() : last.string();
+}
 
 Result<SpeedReport> measure_speed(const Invocation& invocation, const SpeedReportOptions& options) {
   return SpeedRun(invocation, options).run();
