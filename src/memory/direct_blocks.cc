@@ -7,7 +7,7 @@
 namespace bitnet {
 namespace {
 
-constexpr size_t kMostKept = 64;  // blocks; few enough to look through
+constexpr size_t kMostKept = 256;  // blocks; few enough to look through
 
 }  // namespace
 
