@@ -58,7 +58,7 @@ TEST(ThreadPool, ThrowsWhatAMemberThrewAndGoesOn) {
     ThreadPool pool(n_threads);
     for (int culprit = 0; culprit < n_threads; ++culprit) {
       std::atomic<int> n_returned{0};
-      const auto job = [&](int thread) {
+      auto job = [&](int thread) {
         if (thread == culprit) throw std::bad_alloc();
         ++n_returned;
       };
