@@ -5,6 +5,7 @@
 #include "base/file.h"
 #include "base/rng.h"
 #include "memory/pool.h"
+#include "memory/profile.h"
 #include "memory/trace.h"
 
 #include <benchmark/benchmark.h>
@@ -163,8 +164,12 @@ void small_blocks(benchmark::State& state, const Allocator& allocator) {
   state.counters["free_p99_ns"] = ns(releases, 0.99);
 }
 
+// The profile that the program would choose for it.
+Profile profile_of(const std::string& trace) { return trace == "training" ? Profile::kTraining : Profile::kServer; }
+
 // Each thread replays the whole trace; what it allocates it also touches, a byte a page.
-void replay(benchmark::State& state, const Allocator& allocator, const AllocationTrace& trace) {
+void replay(benchmark::State& state, const Allocator& allocator, const AllocationTrace& trace, Profile profile) {
+  if (state.thread_index() == 0) configure_host_pool(profile);
   struct Block {
     void* data = nullptr;
     size_t size_bytes = 0;
@@ -191,7 +196,7 @@ void replay(benchmark::State& state, const Allocator& allocator, const Allocatio
 
 // What the pool alone holds at the end of a trace beside what was asked for.
 void print_fragmentation(const std::string& name, const AllocationTrace& trace) {
-  Pool pool;
+  Pool pool(pool_options(profile_of(name), read_memory_limits()));
   std::vector<std::pair<void*, size_t>> blocks(trace.n_blocks);
   uint64_t live_bytes = 0, peak_bytes = 0, small_bytes = 0;
   for (const AllocationTrace::Event& event : trace.events) {
@@ -238,17 +243,20 @@ int run(int argc, char** argv) {
     }
     traces.push_back(*std::move(trace));
     const AllocationTrace& t = traces.back();
+    const Profile profile = profile_of(name);
     print_fragmentation(name, t);
     for (const Allocator& a : allocators) {
-      benchmark::RegisterBenchmark((name + "/" + a.name).c_str(), [&a, &t](benchmark::State& s) { replay(s, a, t); })
+      benchmark::RegisterBenchmark((name + "/" + a.name).c_str(),
+                                   [&a, &t, profile](benchmark::State& s) { replay(s, a, t, profile); })
           ->Threads(1)
           ->Threads(2)
           ->UseRealTime();
     }
     for (const auto& [level, label] : {std::pair{Tracking::kSampled, "sampled"}, std::pair{Tracking::kFull, "full"}}) {
-      benchmark::RegisterBenchmark((name + "/pool_" + label).c_str(), [&t, level = level](benchmark::State& s) {
+      benchmark::RegisterBenchmark((name + "/pool_" + label).c_str(), [&t, profile,
+                                                                       level = level](benchmark::State& s) {
         host_pool().set_tracking(level);
-        replay(s, allocators[0], t);
+        replay(s, allocators[0], t, profile);
         host_pool().set_tracking(Tracking::kOff);
       })->UseRealTime();
     }

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Installs the Debian/Ubuntu packages that are missing for a purpose: build, test, lint, ci (all of them and the
+# Installs the Debian/Ubuntu packages that are missing for a purpose: build, test, bench, lint, ci (all of them and the
 # cross-compiler). With --check it installs nothing and says what is missing.
 set -eu
 check=0
@@ -8,14 +8,16 @@ purpose=${1:-build}
 
 build="g++ cmake ninja-build nlohmann-json3-dev libcli11-dev libfmt-dev libxxhash-dev libtomlplusplus-dev libeigen3-dev libedit-dev"
 test="$build libgtest-dev libbenchmark-dev python3"
+bench="$test libjemalloc2 libmimalloc2.0 libtcmalloc-minimal4"
 lint="clang-format clang-tidy python3"
 ci="$test $lint clang libclang-rt-14-dev g++-aarch64-linux-gnu qemu-user googletest"
 case $purpose in
   build) packages=$build ;;
   test) packages=$test ;;
+  bench) packages=$bench ;;
   lint) packages=$lint ;;
   ci) packages=$ci ;;
-  *) echo "usage: install_deps.sh [--check] build|test|lint|ci" >&2; exit 2 ;;
+  *) echo "usage: install_deps.sh [--check] build|test|bench|lint|ci" >&2; exit 2 ;;
 esac
 
 # A tool that is already on the path needs no package, wherever it came from.

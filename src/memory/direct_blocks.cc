@@ -2,26 +2,18 @@
 
 #include "memory/poison.h"
 
-#include <algorithm>
+#include <new>
 
 namespace bitnet {
-namespace {
-
-constexpr size_t kMostKept = 64;  // blocks; few enough to look through
-
-}  // namespace
 
 DirectBlocks::Block DirectBlocks::take(size_t size_bytes, bool huge_pages, bool fresh) {
   const size_t mapped = mapped_bytes(size_bytes);
   if (!fresh) {
     const std::lock_guard<std::mutex> lock(mutex_);
-    // The one that was given back last is the likeliest to be in a cache.
-    const auto found =
-        std::find_if(kept_.rbegin(), kept_.rend(), [&](const Kept& kept) { return kept.mapped_bytes == mapped; });
-    if (found != kept_.rend()) {
-      std::byte* const data = found->data;
-      kept_.erase(std::next(found).base());
-      use_.kept_bytes -= mapped;
+    // The one that was given back last is the likeliest to be in a processor's cache.
+    if (Kept* const kept = bins_[bin_of(mapped)]) {
+      unlink(kept);
+      auto* const data = reinterpret_cast<std::byte*>(kept);
       count_live(1, size_bytes);
       unpoison(data, size_bytes);
       return {data, false};
@@ -49,10 +41,24 @@ void DirectBlocks::release(std::byte* data, size_t size_bytes, bool keep) {
     source_.give_back(source_, data, mapped);
     return;
   }
-  while (use_.kept_bytes + mapped > limit_bytes_ || kept_.size() >= kMostKept) drop_oldest();
-  poison(data, mapped);
-  kept_.push_back({data, mapped});
+  while (use_.kept_bytes + mapped > limit_bytes_) drop_oldest();
+  poison(data + sizeof(Kept), mapped - sizeof(Kept));
+  unpoison(data, sizeof(Kept));
+  Kept*& bin = bins_[bin_of(mapped)];
+  auto* const kept = new (data) Kept{mapped, bin, nullptr, newest_, nullptr};
+  if (bin != nullptr) bin->previous = kept;
+  bin = kept;
+  (newest_ != nullptr ? newest_->newer : oldest_) = kept;
+  newest_ = kept;
   use_.kept_bytes += mapped;
+}
+
+void DirectBlocks::unlink(Kept* kept) {
+  if (kept->next != nullptr) kept->next->previous = kept->previous;
+  (kept->previous != nullptr ? kept->previous->next : bins_[bin_of(kept->mapped_bytes)]) = kept->next;
+  (kept->newer != nullptr ? kept->newer->older : newest_) = kept->older;
+  (kept->older != nullptr ? kept->older->newer : oldest_) = kept->newer;
+  use_.kept_bytes -= kept->mapped_bytes;
 }
 
 // `n`: 1 or -1.
@@ -63,22 +69,21 @@ void DirectBlocks::count_live(int n, size_t size_bytes) {
 }
 
 void DirectBlocks::drop_oldest() {
-  const Kept oldest = kept_.front();
-  kept_.erase(kept_.begin());
-  use_.kept_bytes -= oldest.mapped_bytes;
-  unpoison(oldest.data, oldest.mapped_bytes);
-  source_.give_back(source_, oldest.data, oldest.mapped_bytes);
+  auto* const data = reinterpret_cast<std::byte*>(oldest_);
+  const size_t mapped = oldest_->mapped_bytes;
+  unlink(oldest_);
+  unpoison(data, mapped);
+  source_.give_back(source_, data, mapped);
 }
 
 void DirectBlocks::trim() {
   const std::lock_guard<std::mutex> lock(mutex_);
-  while (!kept_.empty()) drop_oldest();
+  while (oldest_ != nullptr) drop_oldest();
 }
 
 void DirectBlocks::set_limit(uint64_t limit_bytes) {
   const std::lock_guard<std::mutex> lock(mutex_);
   limit_bytes_ = limit_bytes;
-  kept_.reserve(kMostKept + 1);  // so that giving back takes no memory
   while (use_.kept_bytes > limit_bytes_) drop_oldest();
 }
 

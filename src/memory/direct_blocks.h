@@ -3,10 +3,10 @@
 #include "memory/source.h"
 
 #include <algorithm>
+#include <array>
 #include <bit>
 #include <cstdint>
 #include <mutex>
-#include <vector>
 
 namespace bitnet {
 
@@ -43,16 +43,25 @@ class DirectBlocks {
   Use use() const;
 
  private:
+  // Stands at the beginning of a kept block.
   struct Kept {
-    std::byte* data;
     size_t mapped_bytes;
+    Kept *next, *previous;  // of the same size
+    Kept *older, *newer;    // of all
   };
+  static constexpr size_t kBins = 64 * 16;
+  static size_t bin_of(size_t mapped_bytes) {
+    const int log = 63 - std::countl_zero(uint64_t(mapped_bytes));
+    return size_t(log) * 16 + (mapped_bytes >> (log - 4)) % 16;
+  }
+  void unlink(Kept* kept);
   void count_live(int n, size_t size_bytes);
   void drop_oldest();
 
   const MemorySource& source_;
   mutable std::mutex mutex_;
-  std::vector<Kept> kept_;  // oldest first
+  std::array<Kept*, kBins> bins_{};  // the newest first
+  Kept *oldest_ = nullptr, *newest_ = nullptr;
   uint64_t limit_bytes_ = 0;
   Use use_;
 };

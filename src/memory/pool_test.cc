@@ -223,9 +223,9 @@ TEST(Pool, FreeNeighboursBecomeOneAndFreePagesAreForgotten) {
   EXPECT_LE(pool.report().span_bytes, 64u << 10) << "one span holds the block that is left";
   // What was freed serves another class.
   const int64_t n_takes = source.n_takes;
-  void* const other = pool.allocate(200000);
+  void* const other = pool.allocate(30000);
   EXPECT_EQ(source.n_takes, n_takes);
-  pool.release(other, 200000);
+  pool.release(other, 30000);
   pool.release(kept, 1000);
 }
 

@@ -40,7 +40,7 @@ PoolOptions pool_options(Profile profile, const MemoryLimits& limits) {
   PoolOptions options;
   switch (profile) {
     case Profile::kSmall: options = {kLeastCache_bytes, 0, false}; break;
-    case Profile::kServer: options = {32 << 10, 64 * kMiB, false}; break;
+    case Profile::kServer: options = {32 << 10, 128 * kMiB, false}; break;
     case Profile::kTraining: options = {64 << 10, 512 * kMiB, true}; break;
   }
   options.kept_bytes = std::min(options.kept_bytes, most_kept_bytes(limits));

@@ -50,7 +50,7 @@ if [ -w /dev/full ]; then
 fi
 
 check "errors as JSON: a missing file" call 3 run -m nothing.gguf -p x --json
-check "errors as JSON: the shape" json 'd["error"]["code"] == 3 and d["error"]["kind"] == "invalid_input" and "nothing.gguf" in d["error"]["message"] and isinstance(d["error"]["context"], list) and isinstance(d["error"]["suggestion"], str)'
+check "errors as JSON: the shape" json 'd["error"]["code"] == 3 and d["error"]["kind"] == "invalid_input" and "nothing.gguf" in d["error"]["message"] and isinstance(d["error"]["context"], list) and isinstance(d["error"]["suggestion"], str) and d["error"]["severity"] == "error" and d["error"]["transient"] is False'
 check "errors as JSON: wrong usage" call 2 run --json --frobnicate
 check "errors as JSON: wrong usage: the shape" json 'd["error"]["code"] == 2 and d["error"]["kind"] == "invalid_argument"'
 check "errors as JSON: unsupported" call 4 logits -m tiny.gguf --ids 1 --device tpu --json

@@ -4,6 +4,7 @@ check "bench: both tests" bash -c "grep -q pp32 out && grep -q tg8 out"
 check "bench --json" call 0 bench -m tiny.gguf -p 32 -n 8 -r 2 -t 1,2 --json
 check "bench --json: the shape" json '[(r["test"], r["threads"]) for r in d["results"]] == [("pp32", 1), ("tg8", 1), ("pp32", 2), ("tg8", 2)] and all(r["tokens_per_s"] > 0 and r["device"] == "cpu" and r["stddev"] >= 0 and r["gb_per_s"] > 0 for r in d["results"])'
 check "bench --json: memory, times, hash" json 'd["peak_rss_bytes"] > 1e6 and d["load_s"] > 0 and d["first_token_s"] >= d["load_s"] and len(d["logits_hash"]) == 16'
+check "bench --json: what was copied" json 'd["copied_bytes"]["load"]["read"] >= d["model"]["file_bytes"] / 2 and d["copied_bytes"]["token"]["moved"] > 0 and d["copied_bytes"]["load"]["transferred"] == 0 and d["pool"]["held_bytes"] >= d["pool"]["live_bytes"] > 0'
 check "bench --json: the machine" json 'd["machine"]["limits"][0]["read_gb_per_s"] > 0 and d["machine"]["kernels"]'
 check "bench --synthetic" call 0 bench --synthetic tiny -p 16 -n 4 -r 1 -t 1 --json
 check "bench --synthetic leaves no file" bash -c "! ls \${TMPDIR:-/tmp}/bitnet-bench-*.gguf >/dev/null 2>&1"
