@@ -92,8 +92,9 @@ def message_of(command, code, out, err):
     """The one message that tells why, or an exception saying what is wrong with it."""
     if command == "logits":
         error = json.loads(out)["error"]
-        if (error["code"], error["kind"]) != (code, KINDS[code]) or set(error) != {
-                "kind", "code", "message", "context", "suggestion"}:
+        if (error["code"], error["kind"], error["severity"], error["transient"]) != (
+                code, KINDS[code], "error", False) or set(error) != {
+                "kind", "code", "severity", "message", "context", "suggestion", "transient"}:
             raise ValueError(f"error document {error}")
         return error["message"] + error["suggestion"]
     if command == "verify":
