@@ -1,7 +1,7 @@
 #pragma once
 
-#include "memory/buffer.h"
 #include "kernels/backend.h"
+#include "memory/buffer.h"
 #include "tensor/tensor.h"
 
 namespace bitnet {

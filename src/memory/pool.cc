@@ -161,7 +161,7 @@ FreeBlock* Pool::take_central(int index, uint32_t n_wanted, uint32_t& n_taken) n
   for (n_taken = 0; n_taken < n_wanted;) {
     Span* span = central.spans.front();
     if (span == nullptr) {
-      if (n_taken > 0) break;  // enough for now
+      if (n_taken > 0) break;  // a part of what is wanted will do
       span = heap_.take(index, huge_pages_.load(std::memory_order_relaxed));
       if (span == nullptr) return nullptr;
       central.spans.push(span);
