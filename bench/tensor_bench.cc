@@ -1,6 +1,7 @@
-// Tensors on one thread (products on all): tensor_bench [--benchmark_filter=sum]. "of_copy" is the rate of bytes read
-// and written beside memcpy's on as many bytes, which alternates with the measurement; "of_eigen" the speed beside
-// Eigen called directly on the same matrices, in turns too. 1 means as fast as that.
+// Tensors on one thread (products on all that the process may use): [taskset -c 0] tensor_bench
+// [--benchmark_filter=sum]. "of_copy" is the rate of bytes read and written beside memcpy's on as many bytes, which
+// alternates with the measurement; "of_eigen" the speed beside Eigen called directly on the same matrices, in turns
+// too. 1 means as fast as that.
 #include "base/thread_pool.h"
 #include "kernels/matmul.h"
 #include "tensor/activation.h"

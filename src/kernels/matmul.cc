@@ -11,6 +11,9 @@
 namespace bitnet {
 namespace {
 
+// Multiplications of a product that one thread has done before others have woken up.
+constexpr int64_t kAlone = int64_t{1} << 18;
+
 // A stack of products [..., m, n] = [..., m, k] [..., k, n], both factors repeated to the same axes in front.
 struct Products {
   TensorView a, b;
@@ -90,7 +93,8 @@ Status multiply_floats(ThreadPool& pool, const Products& products, Tensor& c) {
     BN_ASSIGN_OR_RETURN(b_floats, cast(b, DType::kF32));
     b = b_floats.view();
   }
-  DenseProduct product(pool, *kernels);
+  ThreadPool alone(1);
+  DenseProduct product(products.m * products.n * products.k <= kAlone ? alone : pool, *kernels);
   products.for_each(a, b, c.mutable_view(), [&](const TensorView& x, const TensorView& y, const MutableTensorView& z) {
     const DenseFactor left{reinterpret_cast<const float*>(x.data()), products.m, x.strides()[0], x.strides()[1]};
     const DenseFactor right{reinterpret_cast<const float*>(y.data()), products.n, y.strides()[1], y.strides()[0]};

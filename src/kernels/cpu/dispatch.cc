@@ -16,7 +16,8 @@ CpuKernels with_matmul(const char* name, const CpuKernels& kernels, const Matmul
 
 std::vector<const CpuKernels*> usable_cpu_kernels() {
   std::vector<const CpuKernels*> usable;
-  [[maybe_unused]] const CpuFeatures features = detect_cpu_features();
+  // Once: a virtual machine takes tens of microseconds to answer cpuid.
+  [[maybe_unused]] static const CpuFeatures features = detect_cpu_features();
 #if defined(__x86_64__)
   static const CpuKernels avx512vbmi = [] {
     CpuKernels kernels = kAvx512VnniKernels;
