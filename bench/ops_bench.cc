@@ -68,7 +68,10 @@ std::unique_ptr<Matrix> float_matrix(const Backend& backend, ThreadPool& pool, D
 // Everything that a measurement needs around the operation.
 struct Bench {
   Bench(const CpuKernels& kernels, int64_t n_tokens, int64_t n_ctx = 1)
-      : backend(kernels), codes(size_t(n_tokens * kFeed)), inv_scales(size_t(n_tokens), 0.01f), sums(size_t(n_tokens)) {
+      : backend(kernels),
+        codes(size_t(n_tokens * quantized_stride(kFeed))),
+        inv_scales(size_t(n_tokens), 0.01f),
+        sums(size_t(n_tokens)) {
     StreamOptions options;
     options.n_threads = n_threads();
     options.max_tokens = n_tokens;
