@@ -313,11 +313,8 @@ ReportSection baseline_section(const SpeedReport& report) {
 std::string caches_text(const MachineFacts& machine) {
   std::string text;
   for (const MachineFacts::Cache& cache : machine.caches) {
-    text += fmt::format("{}L{} {}{} KiB", text.empty() ? "" : ", ", cache.level,
-                        cache.type == "Data"          ? "data"
-                        : cache.type == "Instruction" ? "code"
-                                                      : "both",
-                        cache.size_bytes >> 10);
+    const char* const type = cache.type == "Data" ? "data " : cache.type == "Instruction" ? "code " : "";
+    text += fmt::format("{}L{} {}{} KiB", text.empty() ? "" : ", ", cache.level, type, cache.size_bytes >> 10);
     if (!cache.shared_by.empty()) text += " (processors " + cache.shared_by + ")";
   }
   return text;
