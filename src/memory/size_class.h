@@ -37,14 +37,14 @@ constexpr size_t class_bytes(int size_class) {
 }
 static_assert(size_class(kSmallLimit_bytes) == kSizeClasses - 1 && class_bytes(kSizeClasses - 1) == kSmallLimit_bytes);
 
-// Pages of a span of this class: at least four blocks and 32 KiB, and as little left over as there is up to twice that.
+// Pages of a span of this class: at least four blocks and 32 KiB, and as little left over as there is below three times that.
 constexpr size_t span_pages(int size_class) {
   const size_t size_bytes = class_bytes(size_class);
   size_t least = 4 * size_bytes / kPoolPage_bytes;
   if (least * kPoolPage_bytes < 4 * size_bytes) ++least;
   if (least < 2) least = 2;
   size_t best = least;
-  for (size_t pages = least; pages < 2 * least && pages * kPoolPage_bytes <= (size_t{1} << 20); ++pages) {
+  for (size_t pages = least; pages < 3 * least && pages * kPoolPage_bytes <= (size_t{1} << 20); ++pages) {
     const size_t rest = pages * kPoolPage_bytes % size_bytes, best_rest = best * kPoolPage_bytes % size_bytes;
     if (rest * best < best_rest * pages) best = pages;
   }
