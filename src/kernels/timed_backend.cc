@@ -47,7 +47,9 @@ std::string_view TimedBackend::name_of(const Matrix& matrix) const {
 Result<std::unique_ptr<Stream>> TimedBackend::new_stream(const StreamOptions& options) const {
   return inner_->new_stream(options);
 }
-Result<Buffer> TimedBackend::allocate(size_t size_bytes, CallSite site) const { return inner_->allocate(size_bytes, site); }
+Result<Buffer> TimedBackend::allocate(size_t size_bytes, CallSite site) const {
+  return inner_->allocate(size_bytes, site);
+}
 Result<std::unique_ptr<Matrix>> TimedBackend::prepare(const TernarySource& source, ThreadPool& pool) const {
   return inner_->prepare(source, pool);
 }

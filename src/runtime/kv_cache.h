@@ -1,8 +1,8 @@
 #pragma once
 
-#include "memory/buffer.h"
 #include "bitnet/session.h"
 #include "kernels/backend.h"
+#include "memory/buffer.h"
 #include "model/config.h"
 
 #include <cstdint>

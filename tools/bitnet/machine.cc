@@ -1,9 +1,9 @@
 #include "machine.h"
 
-#include "memory/buffer.h"
 #include "base/file.h"
 #include "base/thread_pool.h"
 #include "int8_peak.h"
+#include "memory/buffer.h"
 
 #include <signal.h>
 #include <sys/resource.h>

@@ -1,10 +1,10 @@
 #pragma once
 
-#include "memory/buffer.h"
 #include "kernels/backend.h"
 #include "kernels/cpu/head_sketch.h"
 #include "kernels/cpu/kernel_table.h"
 #include "kernels/cpu/packing.h"
+#include "memory/buffer.h"
 
 #include <algorithm>
 #include <atomic>

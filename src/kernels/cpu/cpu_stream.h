@@ -1,9 +1,9 @@
 #pragma once
 
-#include "memory/buffer.h"
 #include "base/thread_pool.h"
 #include "kernels/backend.h"
 #include "kernels/cpu/kernel_table.h"
+#include "memory/buffer.h"
 
 #include <algorithm>
 #include <atomic>

@@ -1,9 +1,9 @@
 #pragma once
 
-#include "memory/buffer.h"
 #include "kernels/backend.h"
 #include "kernels/cpu/kernel_table.h"
 #include "kernels/cpu/packing.h"
+#include "memory/buffer.h"
 
 #include <array>
 #include <cstdint>

@@ -14,7 +14,9 @@ class ReferenceBackend final : public Backend {
   std::string_view name() const override { return "reference"; }
   std::string_view kernels() const override { return "scalar"; }
   Result<std::unique_ptr<Stream>> new_stream(const StreamOptions& options) const override;
-  Result<Buffer> allocate(size_t size_bytes, CallSite site = CallSite::here()) const override { return Buffer::allocate(size_bytes, true, site); }
+  Result<Buffer> allocate(size_t size_bytes, CallSite site = CallSite::here()) const override {
+    return Buffer::allocate(size_bytes, true, site);
+  }
 
   Result<std::unique_ptr<Matrix>> prepare(const TernarySource& source, ThreadPool& pool) const override;
   Result<std::unique_ptr<Matrix>> prepare(const FloatSource& source, ThreadPool& pool) const override;
