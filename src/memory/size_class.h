@@ -37,7 +37,8 @@ constexpr size_t class_bytes(int size_class) {
 }
 static_assert(size_class(kSmallLimit_bytes) == kSizeClasses - 1 && class_bytes(kSizeClasses - 1) == kSmallLimit_bytes);
 
-// Pages of a span of this class: at least four blocks and 32 KiB, and as little left over as there is below three times that.
+// Pages of a span of this class: at least four blocks and 32 KiB, and as little left over as there is below three times
+// that.
 constexpr size_t span_pages(int size_class) {
   const size_t size_bytes = class_bytes(size_class);
   size_t least = 4 * size_bytes / kPoolPage_bytes;
