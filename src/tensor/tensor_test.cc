@@ -179,6 +179,8 @@ TEST(Reduce, SumsHaveOneOrder) {
     total += ((lanes[0] + lanes[1]) + (lanes[2] + lanes[3])) + ((lanes[4] + lanes[5]) + (lanes[6] + lanes[7]));
   }
   EXPECT_EQ((*across.values<double>())[5], total);
+  // Far from zero, where the mean of squares less the square of the mean has no digit left.
+  EXPECT_DOUBLE_EQ(*item(*variance(*Tensor::from<double>({1e9, 1e9 + 1, 1e9 + 2}, {3}))), 2.0 / 3);
   // A million tenths: each rounding error of a plain loop would be half a unit of the sum.
   const Tensor tenths = *Tensor::full(DType::kF32, {1000000}, 0.1);
   EXPECT_EQ(float(*item(*sum(tenths))), float(1000000 * double(0.1f)));

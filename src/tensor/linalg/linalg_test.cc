@@ -160,6 +160,10 @@ TEST(Linalg, SvdOfEveryShape) {
 
 TEST(Linalg, CholeskyAndLdlt) {
   for (const int64_t n : {1, 4, 10}) {
+    const Tensor upside_down = *Tensor::copy_of(*hilbert(n).view().slice(0, {{}, {}, -1})->slice(1, {{}, {}, -1}));
+    const auto pivoted = *ldlt(upside_down);  // its largest diagonal value is the last
+    const Tensor in_order = rows_of(turned(rows_of(upside_down, pivoted.rows)), pivoted.rows);
+    EXPECT_LT(error_units(in_order, times(times(pivoted.l, diagonal(pivoted.d)), turned(pivoted.l))), 10) << n;
     const Tensor a = hilbert(n);
     const Tensor l = *cholesky(a);
     EXPECT_LT(error_units(a, times(l, turned(l))), 10) << n;
