@@ -130,23 +130,12 @@ Status File::read_at(uint64_t offset, std::span<std::byte> out) const {
 }
 
 Result<MappedFile> MappedFile::map(const File& file) {
-  constexpr size_t kHugePage_bytes = size_t{1} << 21;
   MappedFile mapped;
   const size_t size_bytes = size_t(file.size_bytes());
   if (size_bytes == 0) return mapped;
-  // Room for an aligned start; the file then takes the place of a part of it.
-  const size_t room_bytes = size_bytes + kHugePage_bytes;
-  void* const room = ::mmap(nullptr, room_bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  if (room == MAP_FAILED) return io_error(file.path(), "map");
-  auto* const begin = static_cast<std::byte*>(room);
-  auto* const start = begin + (kHugePage_bytes - reinterpret_cast<uintptr_t>(begin) % kHugePage_bytes);
-  if (::mmap(start, size_bytes, PROT_READ, MAP_SHARED | MAP_FIXED, file.fd_, 0) == MAP_FAILED) {
-    const Error error = io_error(file.path(), "map");
-    ::munmap(room, room_bytes);
-    return error;
-  }
-  ::munmap(begin, size_t(start - begin));
-  mapped.bytes_ = {start, size_bytes};
+  void* const data = ::mmap(nullptr, size_bytes, PROT_READ, MAP_SHARED, file.fd_, 0);
+  if (data == MAP_FAILED) return io_error(file.path(), "map");
+  mapped.bytes_ = {static_cast<const std::byte*>(data), size_bytes};
   return mapped;
 }
 MappedFile::~MappedFile() {

@@ -56,8 +56,9 @@ class File {
   const DiskCalls* disk_;
 };
 
-// A whole file as memory to read, aligned for huge pages, which the system takes where it can. For files of our own
-// only: reading what another process has cut off since ends this one.
+// A whole file as memory to read, which all processes that map it share. For files of our own only: reading what
+// another process has cut off since ends this one.
+// Thread-safe; movable.
 class MappedFile {
  public:
   static Result<MappedFile> map(const File& file);

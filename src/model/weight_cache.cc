@@ -27,15 +27,15 @@ Result<std::unique_ptr<WeightCache>> WeightCache::open(const Checkpoint& checkpo
                                                        const LoadOptions& options) {
   auto cache = std::make_unique<WeightCache>();
   if (options.cache == CacheMode::kOff || backend.layout().empty()) return cache;
-  cache->mode_ = options.cache;
   std::string path = checkpoint.path();
   while (path.size() > 1 && path.back() == '/') path.pop_back();
   cache->path_ = fmt::format("{}.{}.cache", path, backend.layout());
   cache->identity_ =
       fmt::format("{} {}{}", backend.layout_version(), checkpoint.identity(), options.i2s_arm64 ? ", I2_S of ARM" : "");
   cache->verify_ = options.verify_checksums;
+  cache->write_ = options.cache == CacheMode::kWrite;
   std::error_code error;
-  if (cache->mode_ == CacheMode::kWrite || !std::filesystem::exists(cache->path_, error)) return cache;
+  if (cache->write_ || !std::filesystem::exists(cache->path_, error)) return cache;
 
   BN_ASSIGN_OR_RETURN(GgufFile file, GgufFile::open(cache->path_));
   BN_ASSIGN_OR_RETURN(const std::string identity, file.metadata().get_string(kIdentityKey, ""));
@@ -70,7 +70,7 @@ Result<LayoutMemory> WeightCache::take(const std::string& name, size_t size_byte
     return LayoutMemory{Buffer::borrow(data, size_bytes), true};
   }
   BN_ASSIGN_OR_RETURN(Buffer fresh, Buffer::allocate(size_bytes));
-  if (mode_ == CacheMode::kWrite) {
+  if (write_) {
     const std::lock_guard<std::mutex> lock(taking_);
     taken_.push_back({name, fresh.bytes()});
   }
@@ -78,7 +78,7 @@ Result<LayoutMemory> WeightCache::take(const std::string& name, size_t size_byte
 }
 
 TakeMemory WeightCache::memory_of(const WeightSpec& spec, TernaryUse use) {
-  if (mode_ == CacheMode::kOff) return {};
+  if (!write_ && !file_) return {};
   return [this, spec, use](std::string_view part, size_t size_bytes) {
     return take(part_name(spec, use, part), size_bytes);
   };
@@ -122,12 +122,12 @@ bool WeightCache::has_table(const WeightSpec& spec) const {
 
 Status WeightCache::attach(const WeightSpec& spec, LinearSource& source) {
   auto* const weight = std::get_if<TernarySource>(&source.weight);
-  if (mode_ == CacheMode::kOff || weight == nullptr) return ok();
+  if (!write_ || weight == nullptr) return ok();
   weight->take = memory_of(spec, weight->use);
   std::vector<float> values = {source.quantize_input ? 1.0f : 0.0f, weight->scales.tensor};
   values.insert(values.end(), weight->scales.groups.begin(), weight->scales.groups.end());
   BN_ASSIGN_OR_RETURN(LayoutMemory memory, weight->take(kScales, values.size() * sizeof(float)));
-  if (!memory.ready) std::memcpy(memory.bytes.data(), values.data(), memory.bytes.size_bytes());
+  std::memcpy(memory.bytes.data(), values.data(), memory.bytes.size_bytes());
   const std::lock_guard<std::mutex> lock(taking_);
   scales_.push_back(std::move(memory.bytes));
   return ok();
@@ -138,7 +138,7 @@ void WeightCache::attach(const WeightSpec& spec, FloatSource& source) {
 }
 
 Status WeightCache::save() {
-  if (mode_ != CacheMode::kWrite) return ok();
+  if (!write_) return ok();
   std::sort(taken_.begin(), taken_.end(), [](const Part& a, const Part& b) { return a.name < b.name; });
   BN_ASSIGN_OR_RETURN(GgufWriter file, GgufWriter::create(path_, kAlignment_bytes));
   BN_RETURN_IF_ERROR(file.add_metadata("general.architecture", GgufValue(std::string(kArchitecture))));

@@ -35,8 +35,9 @@ class WeightCache {
   // A ternary layer as the file has it, laid out for `use`: it reads no codes. Nothing where it is not there.
   Result<std::optional<LinearSource>> find_linear(const WeightSpec& spec, TernaryUse use);
   bool has_table(const WeightSpec& spec) const;
-  // Lets what is laid out from the source come from the file, or be kept for save().
+  // Has what is laid out from a layer that is not in the file kept for save().
   Status attach(const WeightSpec& spec, LinearSource& source);
+  // Has what is laid out from a table come from the file, or kept for save().
   void attach(const WeightSpec& spec, FloatSource& source);
 
   // CacheMode::kWrite: writes what was taken, atomically; otherwise nothing. When all weights are laid out.
@@ -52,7 +53,7 @@ class WeightCache {
   Result<LayoutMemory> take(const std::string& name, size_t size_bytes);
   TakeMemory memory_of(const WeightSpec& spec, TernaryUse use);
 
-  CacheMode mode_ = CacheMode::kOff;
+  bool write_ = false;
   std::string path_, identity_, notice_;
   bool verify_ = true;
   std::optional<GgufFile> file_;

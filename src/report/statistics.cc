@@ -52,6 +52,13 @@ std::vector<double> rank_sum_shares(int64_t n) {
   return shares;
 }
 
+// P(T <= t).
+double up_to(const std::vector<double>& shares, int64_t t) {
+  double sum = 0;
+  for (int64_t i = 0; i <= std::min(t, int64_t(shares.size()) - 1); ++i) sum += shares[size_t(i)];
+  return std::min(1.0, sum);
+}
+
 // The largest t with P(T <= t) <= tail, or -1.
 int64_t critical_rank_sum(const std::vector<double>& shares, double tail) {
   double sum = 0;
@@ -119,12 +126,7 @@ Interval bootstrap_median_ratio(std::span<const double> a, std::span<const doubl
   return percentiles(std::move(draws), confidence);
 }
 
-double signed_rank_probability(int64_t n, int64_t t) {
-  const std::vector<double> shares = rank_sum_shares(n);
-  double sum = 0;
-  for (int64_t i = 0; i <= std::min(t, int64_t(shares.size()) - 1); ++i) sum += shares[size_t(i)];
-  return std::min(1.0, sum);
-}
+double signed_rank_probability(int64_t n, int64_t t) { return up_to(rank_sum_shares(n), t); }
 
 const char* verdict_name(Verdict verdict) {
   switch (verdict) {
@@ -155,9 +157,7 @@ PairedComparison compare_paired(std::span<const double> base, std::span<const do
   const auto above = averages.end() - std::upper_bound(averages.begin(), averages.end(), 0.0);
   const auto ties = ptrdiff_t(averages.size()) - below - above;
   const std::vector<double> shares = rank_sum_shares(int64_t(n));
-  double tail = 0;
-  for (ptrdiff_t t = 0; t <= std::min(below, above) + ties / 2; ++t) tail += shares[size_t(t)];
-  result.signed_rank_p = std::min(1.0, 2 * tail);
+  result.signed_rank_p = std::min(1.0, 2 * up_to(shares, std::min(below, above) + ties / 2));
   // Pairs without a difference say nothing about its sign.
   const int64_t n_less = std::count_if(d.begin(), d.end(), [](double value) { return value < 0; });
   const int64_t n_more = std::count_if(d.begin(), d.end(), [](double value) { return value > 0; });

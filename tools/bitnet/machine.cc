@@ -4,6 +4,7 @@
 #include "base/thread_pool.h"
 #include "int8_peak.h"
 #include "memory/buffer.h"
+#include "report/machine_facts.h"
 #include "report/statistics.h"
 
 #include <signal.h>
@@ -16,7 +17,6 @@
 #include <chrono>
 #include <cstdint>
 #include <cstring>
-#include <fstream>
 #include <vector>
 
 namespace bitnet::cli {
@@ -149,12 +149,8 @@ MachineLimits MachineMeter::measure(int n_threads) {
 }
 
 std::string cpu_name() {
-  std::ifstream file("/proc/cpuinfo");
-  for (std::string line; std::getline(file, line);) {
-    if (line.rfind("model name", 0) == 0 && line.find(": ") != std::string::npos)
-      return line.substr(line.find(": ") + 2);
-  }
-  return "unknown processor";
+  const std::string name = read_machine_facts().cpu;
+  return name.empty() ? "unknown processor" : name;
 }
 
 unsigned long long peak_rss_bytes() {

@@ -234,15 +234,7 @@ bool decode_quarters(const uint8_t* in, int64_t n, uint8_t* const codes[4]) {
     if (c != nullptr) store(c + i, field<4>(x));
     if (d != nullptr) store(d + i, field<6>(x));
   }
-  uint8_t bad = 0;
-  for (; i < n; ++i) {
-    for (int k = 0; k < 4; ++k) {
-      if (codes[k] == nullptr) continue;
-      codes[k][i] = in[i] >> (2 * k) & 3;
-      bad |= uint8_t(codes[k][i] & codes[k][i] >> 1);
-    }
-  }
-  return bad == 0 && threes.none();
+  return decode_left_quarters(in, i, n, codes) && threes.none();
 }
 bool encode_quarters(const uint8_t* const codes[4], int64_t n, uint8_t* out) {
   Largest largest;
@@ -255,17 +247,7 @@ bool encode_quarters(const uint8_t* const codes[4], int64_t n, uint8_t* out) {
   for (; i + 32 <= n; i += 32) {
     store(out + i, join_planes<false>(quarter(0, i), quarter(1, i), quarter(2, i), quarter(3, i)));
   }
-  uint8_t most = 0;
-  for (; i < n; ++i) {
-    int byte = 0;
-    for (int k = 0; k < 4; ++k) {
-      const uint8_t code = codes[k] == nullptr ? uint8_t{0} : codes[k][i];
-      most = code > most ? code : most;
-      byte |= code << (2 * k);
-    }
-    out[i] = uint8_t(byte);
-  }
-  return most <= 2 && largest.good();
+  return encode_left_quarters(codes, i, n, out) && largest.good();
 }
 
 // Eight lanes, each in order.
@@ -300,10 +282,7 @@ void round_to_codes(const float* x, int64_t n, float scale, uint8_t* codes) {
     const __m256i all = _mm256_permutevar8x32_epi32(_mm256_packs_epi16(low, high), order);
     store(codes + i, _mm256_add_epi8(all, bytes(1)));
   }
-  for (; i < n; ++i) {
-    const float v = x[i] * scale;
-    codes[i] = uint8_t(1 + (v > 0.5f) - (v < -0.5f));
-  }
+  round_left(x, i, n, scale, codes);
 }
 
 void fence() { _mm_sfence(); }

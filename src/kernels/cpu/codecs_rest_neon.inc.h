@@ -102,15 +102,7 @@ bool decode_quarters(const uint8_t* in, int64_t n, uint8_t* const codes[4]) {
     if (c != nullptr) vst1q_u8(c + i, field<4>(x));
     if (d != nullptr) vst1q_u8(d + i, field<6>(x));
   }
-  uint8_t bad = 0;
-  for (; i < n; ++i) {
-    for (int k = 0; k < 4; ++k) {
-      if (codes[k] == nullptr) continue;
-      codes[k][i] = in[i] >> (2 * k) & 3;
-      bad |= uint8_t(codes[k][i] & codes[k][i] >> 1);
-    }
-  }
-  return bad == 0 && threes.none();
+  return decode_left_quarters(in, i, n, codes) && threes.none();
 }
 bool encode_quarters(const uint8_t* const codes[4], int64_t n, uint8_t* out) {
   Largest largest;
@@ -121,17 +113,7 @@ bool encode_quarters(const uint8_t* const codes[4], int64_t n, uint8_t* out) {
   for (; i + 16 <= n; i += 16) {
     vst1q_u8(out + i, join_fields(quarter(0, i), quarter(1, i), quarter(2, i), quarter(3, i)));
   }
-  uint8_t most = 0;
-  for (; i < n; ++i) {
-    int byte = 0;
-    for (int k = 0; k < 4; ++k) {
-      const uint8_t code = codes[k] == nullptr ? uint8_t{0} : codes[k][i];
-      most = code > most ? code : most;
-      byte |= code << (2 * k);
-    }
-    out[i] = uint8_t(byte);
-  }
-  return most <= 2 && largest.at_most(2);
+  return encode_left_quarters(codes, i, n, out) && largest.at_most(2);
 }
 
 // Eight lanes, each in order.
@@ -160,8 +142,5 @@ void round_to_codes(const float* x, int64_t n, float scale, uint8_t* codes) {
     const uint16x8_t high = vcombine_u16(round_four(x + i + 8, scale), round_four(x + i + 12, scale));
     vst1q_u8(codes + i, vaddq_u8(vcombine_u8(vmovn_u16(low), vmovn_u16(high)), vdupq_n_u8(1)));
   }
-  for (; i < n; ++i) {
-    const float v = x[i] * scale;
-    codes[i] = uint8_t(1 + (v > 0.5f) - (v < -0.5f));
-  }
+  round_left(x, i, n, scale, codes);
 }

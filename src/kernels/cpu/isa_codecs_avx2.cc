@@ -8,6 +8,8 @@ namespace {
 
 #include "kernels/cpu/isa_prologue.inc.h"
 
+#include "kernels/cpu/codecs_tail.inc.h"
+
 #include "kernels/cpu/codecs_planes_avx2.inc.h"
 
 // Two blocks at once, the last one twice where they are odd.

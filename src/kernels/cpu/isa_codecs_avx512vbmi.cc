@@ -9,6 +9,8 @@ namespace {
 
 #include "kernels/cpu/isa_prologue.inc.h"
 
+#include "kernels/cpu/codecs_tail.inc.h"
+
 #include "kernels/cpu/codecs_planes_avx2.inc.h"
 
 #include "kernels/cpu/codecs_bits_avx2.inc.h"

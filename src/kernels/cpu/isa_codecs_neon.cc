@@ -289,6 +289,8 @@ bool encode_base3(const uint8_t* codes, int64_t n, uint8_t* out) {
   return largest.at_most(2);
 }
 
+#include "kernels/cpu/codecs_tail.inc.h"
+
 #include "kernels/cpu/codecs_rest_neon.inc.h"
 
 }  // namespace
