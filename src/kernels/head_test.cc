@@ -4,6 +4,7 @@
 
 #include <atomic>
 #include <cmath>
+#include <cstring>
 #include <limits>
 #include <numeric>
 
@@ -45,11 +46,19 @@ std::vector<float> all_logits(const Backend& backend, const Table& table, Floats
   return out.values;
 }
 
-std::unique_ptr<Matrix> prepare_head(const Backend& backend, Table& table) {
+std::unique_ptr<Matrix> prepare_unsearched(const Backend& backend, Table& table) {
   ThreadPool pool(2);
   FloatSource source = table.source;
   source.use = TableUse::kHead;
-  auto matrix = *backend.prepare(source, pool);
+  return *backend.prepare(source, pool);
+}
+// As it is from the second search on.
+std::unique_ptr<Matrix> prepare_head(const CpuBackend& cpu, Table& table) {
+  auto matrix = prepare_unsearched(cpu, table);
+  for (int i = 0; i < 2; ++i) {
+    Floats x(1, table.source.n_cols), out(1, table.source.n_rows);
+    EXPECT_TRUE(cpu.best_logits(*make_stream(cpu, 2, 1, x.view().n_cols), *matrix, x.view(), 1, out.view()));
+  }
   table.n_read = 0;
   return matrix;
 }
@@ -182,15 +191,44 @@ TEST_P(Head, FewRowsAreRead) {
   EXPECT_GE(n_read(0.0), 1);
 }
 
+// The first search reads the table once and exactly, the second makes the sketch; several rows make it at once.
+TEST_P(Head, TheSketchIsMadeForASecondSearch) {
+  constexpr int64_t kRows = 3000, kCols = 96;
+  const std::vector<float> values = random_floats(kRows * kCols, 3, 0.02);
+  Table table(DType::kBF16, kRows, kCols, values);
+  for (const bool several : {false, true}) {
+    const auto matrix = prepare_unsearched(cpu_, table);
+    const size_t size_bytes = matrix->size_bytes();
+    EXPECT_EQ(table.n_read.exchange(0), 0);
+    if (several) {
+      Floats x(2, kCols, 1), out(2, kRows);
+      ASSERT_TRUE(cpu_.best_logits(*make_stream(cpu_, 2, 2, kCols), *matrix, x.view(), 1, out.view()));
+    } else {
+      Floats x(1, kCols, 1), out(1, kRows);
+      ASSERT_TRUE(cpu_.best_logits(*make_stream(cpu_, 2, 1, kCols), *matrix, x.view(), 1, out.view()));
+      EXPECT_EQ(table.n_read.exchange(0), kRows);
+      EXPECT_EQ(std::memcmp(out.values.data(), all_logits(reference_, table, x).data(), kRows * sizeof(float)), 0);
+      table.n_read = 0;
+      ASSERT_TRUE(cpu_.best_logits(*make_stream(cpu_, 1, 1, kCols), *matrix, x.view(), 1, out.view()));
+    }
+    EXPECT_GE(table.n_read.exchange(0), kRows);
+    Floats x(1, kCols, 1), out(1, kRows);
+    ASSERT_TRUE(cpu_.best_logits(*make_stream(cpu_, 2, 1, kCols), *matrix, x.view(), 1, out.view()));
+    EXPECT_LT(table.n_read.exchange(0), kRows / 2);
+    EXPECT_EQ(matrix->size_bytes(), size_bytes) << "all memory is taken beforehand";
+  }
+}
+
 TEST_P(Head, AFileThatCannotBeReadIsAnError) {
   Table table(DType::kF16, 100, 64, random_floats(6400, 1));
-  const auto matrix = prepare_head(cpu_, table);
+  const auto matrix = prepare_unsearched(cpu_, table);
   Floats x(1, 64, 2), out(1, 100);
   const auto stream = make_stream(cpu_, 2, 1, 64);
   const int32_t id = 7;
   EXPECT_TRUE(cpu_.embed(*stream, *matrix, {&id, 1}, x.view()));
   table.fails = true;
-  EXPECT_FALSE(cpu_.best_logits(*stream, *matrix, x.view(), 1, out.view()));
+  EXPECT_FALSE(cpu_.best_logits(*stream, *matrix, x.view(), 1, out.view()));  // the table
+  EXPECT_FALSE(cpu_.best_logits(*stream, *matrix, x.view(), 1, out.view()));  // for the sketch
   EXPECT_FALSE(cpu_.embed(*stream, *matrix, {&id, 1}, x.view()));
   EXPECT_FALSE(matrix->load_rows(stream->pool()));
   table.fails = false;

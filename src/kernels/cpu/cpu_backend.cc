@@ -43,7 +43,7 @@ Status CpuBackend::embed(Stream& stream, const Matrix& table, std::span<const in
   }
   uint8_t* const scratch = static_cast<CpuStream&>(stream).codes(0);
   for (size_t t = 0; t < ids.size(); ++t) {
-    BN_ASSIGN_OR_RETURN(const uint8_t* row, weights.read_row(ids[t], scratch));
+    BN_ASSIGN_OR_RETURN(const uint8_t* row, weights.read_rows(ids[t], 1, scratch));
     widen(row, out.n_cols, out.row(int64_t(t)));
   }
   return ok();

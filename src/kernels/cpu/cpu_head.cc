@@ -1,3 +1,4 @@
+#include "base/parallel_status.h"
 #include "kernels/cpu/cpu_backend.h"
 #include "kernels/cpu/cpu_matrix.h"
 #include "kernels/cpu/shares.h"
@@ -16,7 +17,24 @@ namespace bitnet {
 namespace {
 
 constexpr int64_t kMaxBest = 256;
+constexpr int64_t kReadPiece_bytes = int64_t{1} << 17;
 constexpr float kLowest = -std::numeric_limits<float>::infinity();
+
+// Exact logits out [n_rows] of x [1, n_cols], of rows that are in memory or read into `scratch` [n_rows, row_bytes].
+Status read_logits(const CpuKernels& kernels, const CpuFloatMatrix& table, int64_t first_row, int64_t n_rows,
+                   MatrixView x, uint8_t* scratch, float* out) {
+  BN_ASSIGN_OR_RETURN(const uint8_t* rows, table.read_rows(first_row, n_rows, scratch));
+  kernels.dot[table.type_index()]({.rows = rows,
+                                   .row_bytes = table.row_bytes(),
+                                   .n_rows = n_rows,
+                                   .x = x.data,
+                                   .x_stride = x.n_cols,
+                                   .n_x = 1,
+                                   .n_cols = x.n_cols,
+                                   .out = out,
+                                   .out_stride = n_rows});
+  return ok();
+}
 
 // The n_best rows with the largest logits so far.
 class Likeliest {
@@ -332,17 +350,8 @@ class HeadSearch {
   }
 
   Result<float> exact(int64_t i, int64_t row, int thread) const {
-    BN_ASSIGN_OR_RETURN(const uint8_t* weights, table_.read_row(row, stream_.codes(thread)));
     float logit = 0;
-    kernels_.dot[table_.type_index()]({.rows = weights,
-                                       .row_bytes = table_.row_bytes(),
-                                       .n_rows = 1,
-                                       .x = x_.row(i),
-                                       .x_stride = x_.n_cols,
-                                       .n_x = 1,
-                                       .n_cols = x_.n_cols,
-                                       .out = &logit,
-                                       .out_stride = 1});
+    BN_RETURN_IF_ERROR(read_logits(kernels_, table_, row, 1, {x_.row(i), 1, x_.n_cols}, stream_.codes(thread), &logit));
     return logit;
   }
 
@@ -353,6 +362,24 @@ class HeadSearch {
   MatrixView x_, out_;
   std::array<Input, kInputsAtOnce> inputs_;
 };
+
+// All logits of x [1, n_cols], exactly. Its reading of the whole table is a fifth of the work of making the sketch: a
+// first token, often the only one, does not wait for that.
+Status read_all_logits(const CpuKernels& kernels, CpuStream& stream, const CpuFloatMatrix& table, MatrixView x,
+                       MatrixView out) {
+  const int64_t step = std::max(int64_t{1}, kReadPiece_bytes / table.row_bytes());
+  const auto read = [&](int64_t begin, int64_t end) -> Status {
+    std::vector<uint8_t> scratch(size_t(std::min(step, end - begin) * table.row_bytes()));
+    for (int64_t row = begin; row < end; row += step) {
+      const int64_t n = std::min(step, end - row);
+      BN_RETURN_IF_ERROR(read_logits(kernels, table, row, n, x, scratch.data(), out.data + row));
+    }
+    return ok();
+  };
+  BN_RETURN_IF_ERROR(parallel_status(stream.pool(), table.n_rows(), read));
+  stream.count_weight_bytes(table.n_rows() * table.row_bytes());
+  return ok();
+}
 
 }  // namespace
 
@@ -365,6 +392,11 @@ Status CpuBackend::best_logits(Stream& stream, const Matrix& table, MatrixView x
     linear(stream, {&call, 1}, x);
     return ok();
   }
+  const bool first_search = weights.begin_first_search();
+  if (first_search && x.n_rows == 1 && !weights.sketch()->ready()) {
+    return read_all_logits(kernels_, static_cast<CpuStream&>(stream), weights, x, out);
+  }
+  BN_RETURN_IF_ERROR(weights.fill_sketch(kernels_, stream.pool()));
   for (int64_t first = 0; first < x.n_rows; first += kInputsAtOnce) {
     const int64_t n = std::min(kInputsAtOnce, x.n_rows - first);
     HeadSearch search(kernels_, static_cast<CpuStream&>(stream), weights, {x.row(first), n, x.n_cols},

@@ -25,11 +25,13 @@ WeightType weight_type(DType dtype) {
 Result<std::unique_ptr<Matrix>> prepare_float(const FloatSource& source, const CpuKernels& kernels, ThreadPool& pool) {
   BN_ASSIGN_OR_RETURN(const int64_t row_bytes, check_source(source));
   const WeightType type = weight_type(source.dtype);
-  std::unique_ptr<const HeadSketch> sketch;
+  std::unique_ptr<HeadSketch> sketch;
   if (source.use == TableUse::kHead && source.n_cols <= HeadSketch::kMaxCols) {
-    BN_ASSIGN_OR_RETURN(sketch, HeadSketch::build(source, row_bytes, type, kernels, pool));
+    BN_ASSIGN_OR_RETURN(sketch, HeadSketch::reserve(source, kernels));
   }
   auto matrix = std::make_unique<CpuFloatMatrix>(type, source, row_bytes, std::move(sketch));
+  // Whoever hands out the memory keeps what is laid out; for searches alone it can wait.
+  if (source.take && matrix->sketch() != nullptr) BN_RETURN_IF_ERROR(matrix->fill_sketch(kernels, pool));
   if (source.use == TableUse::kProducts) BN_RETURN_IF_ERROR(matrix->load_rows(pool));
   return std::unique_ptr<Matrix>(std::move(matrix));
 }
@@ -51,9 +53,17 @@ Status CpuFloatMatrix::load_rows(ThreadPool& pool) const {
   return ok();
 }
 
-Result<const uint8_t*> CpuFloatMatrix::read_row(int64_t i, uint8_t* scratch) const {
-  if (loaded()) return row(i);
-  BN_RETURN_IF_ERROR(source_.read_rows(i, 1, reinterpret_cast<std::byte*>(scratch)));
+Status CpuFloatMatrix::fill_sketch(const CpuKernels& kernels, ThreadPool& pool) const {
+  if (sketch_->ready()) return ok();
+  const std::lock_guard<std::mutex> lock(loading_);
+  if (sketch_->ready()) return ok();
+  const auto rows = [&](int64_t first, int64_t n, uint8_t* scratch) { return read_rows(first, n, scratch); };
+  return sketch_->fill(rows, row_bytes_, n_cols(), type_, kernels, pool);
+}
+
+Result<const uint8_t*> CpuFloatMatrix::read_rows(int64_t first, int64_t n_rows, uint8_t* scratch) const {
+  if (loaded()) return row(first);
+  BN_RETURN_IF_ERROR(source_.read_rows(first, n_rows, reinterpret_cast<std::byte*>(scratch)));
   return scratch;
 }
 

@@ -57,7 +57,7 @@ class CpuTernaryMatrix final : public Matrix {
 // Float weights as the file stores them, row after row: in memory, or left in the file until load_rows().
 class CpuFloatMatrix final : public Matrix {
  public:
-  CpuFloatMatrix(WeightType type, FloatSource source, int64_t row_bytes, std::unique_ptr<const HeadSketch> sketch)
+  CpuFloatMatrix(WeightType type, FloatSource source, int64_t row_bytes, std::unique_ptr<HeadSketch> sketch)
       : Matrix(source.n_rows, source.n_cols, false),
         type_(type),
         source_(std::move(source)),
@@ -72,20 +72,25 @@ class CpuFloatMatrix final : public Matrix {
 
   size_t type_index() const { return size_t(type_); }
   int64_t row_bytes() const { return row_bytes_; }
+  // Of a table for best_logits(), otherwise null. To be read once it is ready.
   const HeadSketch* sketch() const { return sketch_.get(); }
+  // Makes the sketch ready if it is not. Thread-safe.
+  Status fill_sketch(const CpuKernels& kernels, ThreadPool& pool) const;
+  // Whether nobody has searched the table before. Thread-safe.
+  bool begin_first_search() const { return !searched_.exchange(true, std::memory_order_relaxed); }
   bool loaded() const { return loaded_.load(std::memory_order_acquire); }
   const uint8_t* row(int64_t i) const { return rows_.as<uint8_t>() + i * row_bytes_; }  // wants loaded()
-  // The row in memory, or read into `scratch` [row_bytes].
-  Result<const uint8_t*> read_row(int64_t i, uint8_t* scratch) const;
+  // The rows in memory, or read into `scratch` [n_rows, row_bytes].
+  Result<const uint8_t*> read_rows(int64_t first, int64_t n_rows, uint8_t* scratch) const;
 
  private:
   WeightType type_;
   FloatSource source_;
   int64_t row_bytes_;
-  std::unique_ptr<const HeadSketch> sketch_;
+  std::unique_ptr<HeadSketch> sketch_;
   mutable std::mutex loading_;
   mutable Buffer rows_;
-  mutable std::atomic<bool> loaded_{false};
+  mutable std::atomic<bool> loaded_{false}, searched_{false};
 };
 
 // How kernels read a stored type; kF32 for those that no product takes.

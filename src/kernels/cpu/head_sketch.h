@@ -5,7 +5,9 @@
 #include "kernels/cpu/packing.h"
 #include "memory/buffer.h"
 
+#include <atomic>
 #include <cstdint>
+#include <functional>
 #include <memory>
 
 namespace bitnet {
@@ -32,8 +34,14 @@ class HeadSketch {
   static constexpr int64_t kMaxCols = int64_t{1} << 16;
   static constexpr int kMaxLevels = 4;
 
-  static Result<std::unique_ptr<const HeadSketch>> build(const FloatSource& source, int64_t row_bytes, WeightType type,
-                                                         const CpuKernels& kernels, ThreadPool& pool);
+  // Takes the sketch's memory; it is ready at once where `source.take` has it from an earlier load.
+  static Result<std::unique_ptr<HeadSketch>> reserve(const FloatSource& source, const CpuKernels& kernels);
+  // Rows of a table [n_rows, row_bytes] in memory, or read into `scratch`.
+  using Rows = std::function<Result<const uint8_t*>(int64_t first, int64_t n_rows, uint8_t* scratch)>;
+  // Makes it ready from the rows of the table, in columns of `type`. By one caller at a time.
+  Status fill(const Rows& rows, int64_t row_bytes, int64_t n_cols, WeightType type, const CpuKernels& kernels,
+              ThreadPool& pool);
+  bool ready() const { return ready_.load(std::memory_order_acquire); }
 
   size_t size_bytes() const { return tiles_.size_bytes() + rows_.size_bytes() + bounds_.size_bytes(); }
   Packing packing() const { return packing_; }  // of each plane
@@ -64,6 +72,7 @@ class HeadSketch {
   uint8_t* rows_at(int level) const { return rows_.as<uint8_t>() + (level - 1) * n_rows_ * row_bytes_; }
   float* bounds_at(int64_t i) const { return bounds_.as<float>() + i * n_rows_; }
 
+  std::atomic<bool> ready_{false};
   Packing packing_;
   int64_t n_rows_ = 0;
   int64_t n_tiles_ = 0;
