@@ -211,10 +211,9 @@ Result<GgufMetadata> read_gguf_metadata(ByteReader& in, uint64_t n_keys, const G
       value.error().message += fmt::format(" (metadata key {})", quote_name(key));
       return std::move(value.error());
     }
-    if (metadata.contains(key)) {
+    if (!metadata.add(key, *std::move(value))) {
       return invalid_input("{}: byte {}: the metadata key {} appears twice", in.name(), offset, quote_name(key));
     }
-    metadata.add(std::move(key), *std::move(value));
   }
   return metadata;
 }

@@ -1,7 +1,9 @@
 #include "format/gguf.h"
 #include "format/text.h"
 
+#include <xxhash.h>
 #include <cmath>
+#include <random>
 #include <type_traits>
 
 namespace bitnet {
@@ -40,6 +42,14 @@ Error wrong_type(const std::string& file, std::string_view key, const GgufValue&
 }
 
 }  // namespace
+
+size_t GgufMetadata::KeyHash::operator()(std::string_view key) const {
+  static const uint64_t seed = [] {
+    std::random_device device;
+    return uint64_t(device()) << 32 | device();
+  }();
+  return size_t(XXH3_64bits_withSeed(key.data(), key.size(), seed));
+}
 
 const GgufValue* GgufMetadata::find(std::string_view key) const {
   const auto place = index_.find(key);
