@@ -37,7 +37,7 @@ class WeightCacheTest : public testing::Test {
     options.head = head;
     return Model::load(path_, options);
   }
-  // Every logit, and the best ones of some input, which the certified head finds.
+  // Every logit, and the best ones of some input, which the certified head finds from a second search on.
   std::vector<float> logits(const Model& model) const {
     std::vector<float> all = all_logits(model, kIds);
     const ModelImpl& impl = *model.impl();
@@ -45,8 +45,10 @@ class WeightCacheTest : public testing::Test {
     std::vector<float> x = tiny_floats(3, impl.config.d_model, 0, 1);
     std::vector<float> best(size_t(impl.config.vocab_size));
     const Matrix& head = impl.output ? *impl.output : *impl.token_embedding;
-    EXPECT_TRUE(impl.backend->best_logits(**stream, head, {x.data(), 1, impl.config.d_model}, 3,
-                                          {best.data(), 1, impl.config.vocab_size}));
+    for (int i = 0; i < 2; ++i) {
+      EXPECT_TRUE(impl.backend->best_logits(**stream, head, {x.data(), 1, impl.config.d_model}, 3,
+                                            {best.data(), 1, impl.config.vocab_size}));
+    }
     all.insert(all.end(), best.begin(), best.end());
     return all;
   }

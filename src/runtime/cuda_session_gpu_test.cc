@@ -1,7 +1,9 @@
 #include "bitnet/generate.h"
+#include "model/convert.h"
 #include "runtime/test_gpu.h"
 
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cmath>
@@ -42,6 +44,33 @@ TEST_F(CudaSession, AnyWalkGivesTheLogitsOfTheCpu) {
         const int64_t n_past = a.n_past() / 2;
         ASSERT_TRUE(a.truncate(n_past));
         ASSERT_TRUE(b.truncate(n_past));
+      }
+    }
+  }
+}
+
+// BitNet 2B4T's shape, over the position from which on a token's layers are no longer one kernel.
+TEST_F(CudaSession, ALargeModelsTokensAreTheCpusInLongContextsToo) {
+  const std::string path = testing::TempDir() + "bitnet_2b4t_" + std::to_string(::getpid()) + ".gguf";
+  ASSERT_TRUE(synthesize(path, {}));
+  const auto cpu = load_on(path, "cpu"), gpu = load_on(path, "cuda");
+  ASSERT_EQ(::unlink(path.c_str()), 0);
+  ASSERT_TRUE(cpu && gpu);
+  for (const KvType kv_type : {KvType::kF16, KvType::kF32}) {
+    const int64_t n_tokens = kv_type == KvType::kF16 ? 1040 : 540;
+    Session a = new_session(*cpu, 256, 8, kv_type, 1200), b = new_session(*gpu, 256, 1, kv_type, 1200);
+    const auto ids = random_ids(n_tokens, cpu->info().vocab_size, 9);
+    for (int64_t i = 0; i < n_tokens; ++i) {
+      const bool all = i % 256 == 255;
+      a.want_logits(all ? 0 : 1);
+      b.want_logits(all ? 0 : 1);
+      ASSERT_TRUE(a.append({&ids[size_t(i)], 1}));
+      ASSERT_TRUE(b.append({&ids[size_t(i)], 1}));
+      const auto best = size_t(argmax(a.logits()));
+      ASSERT_EQ(argmax(b.logits()), int32_t(best)) << "position " << i;
+      ASSERT_EQ(b.logits()[best], a.logits()[best]) << "position " << i;
+      if (all) {
+        ASSERT_EQ(copy(a.logits()), copy(b.logits())) << "position " << i;
       }
     }
   }

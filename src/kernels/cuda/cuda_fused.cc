@@ -113,12 +113,13 @@ Result<cudaGraphExec_t> CudaFused::token_graph(CudaStream& stream, State& state,
     State::drop_graphs(state.token_graphs);
     state.token_kv = kv[0].k;
     state.token_rope = rope.cos;
+    state.one_kernel_positions = cuda::token_layers_positions(launcher(stream), layers_of(state, kv, rope));
   }
-  const bool few = position < cuda::kFewPositions;
-  cudaGraphExec_t& graph = state.token_graphs[(few ? 2 : 0) + (best_only ? 1 : 0)];
+  const Reach reach = this->reach(state, position);
+  cudaGraphExec_t& graph = state.token_graphs[2 * size_t(reach) + (best_only ? 1 : 0)];
   if (graph != nullptr) return graph;
   const auto launch_all = [&]() -> Status {
-    BN_RETURN_IF_ERROR(launch_token(stream, state, kv, rope, few));
+    BN_RETURN_IF_ERROR(launch_token(stream, state, kv, rope, reach));
     if (!best_only) return ok();
     cuda::TokenHead head = head_of(state, state.x);
     head.control = state.control;
@@ -129,9 +130,57 @@ Result<cudaGraphExec_t> CudaFused::token_graph(CudaStream& stream, State& state,
   return graph;
 }
 
+cuda::TokenLayers CudaFused::layers_of(const State& state, std::span<const KvLayer> kv, const RopeTable& rope) const {
+  cuda::TokenLayers call;
+  call.n_layers = int(graph_.layers.size());
+  call.d_model = int(graph_.d_model);
+  call.d_q = int(d_q());
+  call.d_kv = int(d_kv());
+  call.d_ff = int(graph_.d_ff);
+  call.n_heads = int(graph_.n_heads);
+  call.model_col_tiles = int(weights_of(graph_.layers[0].q).n_col_tiles);
+  call.q_col_tiles = int(weights_of(graph_.layers[0].o).n_col_tiles);
+  call.ff_col_tiles = int(weights_of(graph_.layers[0].down).n_col_tiles);
+  call.cache = cuda_cache(kv[0]);
+  call.rope = angles(rope);
+  call.eps = graph_.rms_eps;
+  call.relu2 = graph_.gate_activation == GateActivation::kRelu2;
+  call.x = state.x;
+  call.exchange = state.exchange;
+  call.epoch = state.epoch;
+  call.position = &state.control->position;
+  for (size_t i = 0; i < std::min<size_t>(graph_.layers.size(), cuda::kMaxLayers); ++i) {
+    const LayerGraph& layer = graph_.layers[i];
+    cuda::LayerWeights& to = call.layers[i];
+    const Matrix* const matrices[] = {layer.q, layer.k, layer.v, layer.o, layer.gate, layer.up, layer.down};
+    for (size_t m = 0; m < std::size(matrices); ++m) {
+      to.tiles[m] = reinterpret_cast<const uint4*>(weights_of(matrices[m]).words);
+      to.alphas[m] = weights_of(matrices[m]).alpha;
+    }
+    const float* const norms[] = {layer.attn_norm, layer.attn_sub_norm, layer.ffn_norm, layer.ffn_sub_norm};
+    std::copy(std::begin(norms), std::end(norms), to.norms);
+    to.k_cache = static_cast<uint8_t*>(kv[i].k);
+    to.v_cache = static_cast<uint8_t*>(kv[i].v);
+  }
+  return call;
+}
+
 // Puts a token's kernels on the stream.
 Status CudaFused::launch_token(CudaStream& stream, State& state, std::span<const KvLayer> kv, const RopeTable& rope,
-                               bool few_positions) const {
+                               Reach reach) const {
+  if ((state.kinds & kEmbed) != 0) {
+    BN_CUDA_RETURN_IF_ERROR(
+        cuda::token_embedding(launcher(stream), float_matrix(graph_.embedding).table(), state.control, state.x),
+        kStartingKernel);
+  }
+  if (reach != kOneKernel) return launch_kernels(stream, state, kv, rope, reach == kFew);
+  if ((state.kinds & kLayers) == 0) return ok();
+  BN_CUDA_RETURN_IF_ERROR(cuda::token_layers(launcher(stream), layers_of(state, kv, rope)), kStartingKernel);
+  return ok();
+}
+
+Status CudaFused::launch_kernels(CudaStream& stream, State& state, std::span<const KvLayer> kv, const RopeTable& rope,
+                                 bool few_positions) const {
   const cuda::Launcher launcher = this->launcher(stream);
   const auto product = [&](const float* x, const float* norm, cuda::Epilogue epilogue,
                            std::initializer_list<cuda::Segment> segments, const Matrix* first, Kind kind) {
@@ -146,11 +195,6 @@ Status CudaFused::launch_token(CudaStream& stream, State& state, std::span<const
     call.epilogue = epilogue;
     return cuda::vector_product(launcher, call);
   };
-  if ((state.kinds & kEmbed) != 0) {
-    BN_CUDA_RETURN_IF_ERROR(
-        cuda::token_embedding(launcher, float_matrix(graph_.embedding).table(), state.control, state.x),
-        kStartingKernel);
-  }
   const cuda::Epilogue gate =
       graph_.gate_activation == GateActivation::kRelu2 ? cuda::Epilogue::kGateRelu2 : cuda::Epilogue::kGateSilu;
   for (size_t i = 0; i < graph_.layers.size(); ++i) {

@@ -31,17 +31,33 @@ class CudaFused final : public FusedModel {
   struct State;
   struct Run;
   struct Step;
-  enum Kind : unsigned { kEmbed = 1, kCodes = 2, kQkv = 4, kAttention = 8, kO = 16, kGate = 32, kDown = 64 };
+  enum Kind : unsigned {
+    kEmbed = 1,
+    kCodes = 2,
+    kQkv = 4,
+    kAttention = 8,
+    kO = 16,
+    kGate = 32,
+    kDown = 64,
+    kLayers = 128
+  };
   CudaFused(const CudaBackend& backend, const ModelGraph& graph) : backend_(backend), graph_(graph) {}
 
   // cuda_fused.cc: one token of a sequence with a cache of its own.
   bool is_token(std::span<const SequencePart> parts, const RopeTable& rope) const;
   Status token_step(CudaStream& stream, State& state, const SequencePart& part, const RopeTable& rope,
                     bool best_only) const;
+  // Which of a token's graphs serves a position: all layers in one kernel, or kernels for few or for many positions.
+  enum Reach : uint8_t { kOneKernel, kFew, kMany };
+  cuda::TokenLayers layers_of(const State& state, std::span<const KvLayer> kv, const RopeTable& rope) const;
+  static Reach reach(const State& state, int64_t position);
   Status launch_token(CudaStream& stream, State& state, std::span<const KvLayer> kv, const RopeTable& rope,
-                      bool few_positions) const;
+                      Reach reach) const;
+  Status launch_kernels(CudaStream& stream, State& state, std::span<const KvLayer> kv, const RopeTable& rope,
+                        bool few_positions) const;
   Result<cudaGraphExec_t> token_graph(CudaStream& stream, State& state, std::span<const KvLayer> kv,
                                       const RopeTable& rope, int64_t position, bool best_only) const;
+  int64_t exchange_words() const;
   template <class Launch>
   Status capture(CudaStream& stream, cudaGraphExec_t& graph, const Launch& launch) const;
 

@@ -36,6 +36,7 @@ Result<std::vector<StepPhase>> CudaFused::measure(Stream& stream, std::span<cons
   BN_RETURN_IF_ERROR(step_best(stream, parts, rope, best));  // the step's inputs are there from now on
   const bool token = is_token(parts, rope);
   const Step step = plan_rows(state, parts, rope);
+  const Reach reach = token ? this->reach(state, parts[0].first_position) : kMany;
   uint64_t n_rows = 0, cache_bytes = 0;
   for (const SequencePart& part : parts) {
     n_rows += part.ids.size();
@@ -65,28 +66,35 @@ Result<std::vector<StepPhase>> CudaFused::measure(Stream& stream, std::span<cons
   const auto add_kind = [&](std::string name, Kind kind, uint64_t bytes, uint64_t ops) {
     state.kinds = kind;
     return add(std::move(name), bytes, ops, [&] {
-      const bool few = parts[0].first_position < cuda::kFewPositions;
-      return token ? launch_token(cuda_stream, state, parts[0].kv, rope, few) : launch_rows(cuda_stream, state, step);
+      return token ? launch_token(cuda_stream, state, parts[0].kv, rope, reach) : launch_rows(cuda_stream, state, step);
     });
   };
-  const auto add_product = [&](std::string name, Kind kind, auto... matrix) {
-    uint64_t bytes = 0, n_weights = 0;
+  const auto product = [&](auto... matrix) {
+    std::pair<uint64_t, uint64_t> bytes_ops = {0, 0};
     for (const LayerGraph& layer : graph_.layers) {
-      bytes += (uint64_t((layer.*matrix)->size_bytes()) + ...);
-      n_weights += (uint64_t((layer.*matrix)->n_rows() * (layer.*matrix)->n_cols()) + ...);
+      bytes_ops.first += (uint64_t((layer.*matrix)->size_bytes()) + ...);
+      bytes_ops.second += 2 * n_rows * (uint64_t((layer.*matrix)->n_rows() * (layer.*matrix)->n_cols()) + ...);
     }
-    return add_kind(std::move(name), kind, bytes, 2 * n_weights * n_rows);
+    return bytes_ops;
   };
-  const uint64_t n_layers = graph_.layers.size();
+  const auto add_product = [&](std::string name, Kind kind, auto... matrix) {
+    const auto [bytes, ops] = product(matrix...);
+    return add_kind(std::move(name), kind, bytes, ops);
+  };
+  cache_bytes *= graph_.layers.size();
   BN_RETURN_IF_ERROR(add_kind("embedding", kEmbed, 0, 0));
-  if (!token) {
-    BN_RETURN_IF_ERROR(add_kind("norms and codes", kCodes, 0, 0));
+  if (token && reach == kOneKernel) {
+    const auto [bytes, ops] = product(&LayerGraph::q, &LayerGraph::k, &LayerGraph::v, &LayerGraph::o, &LayerGraph::gate,
+                                      &LayerGraph::up, &LayerGraph::down);
+    BN_RETURN_IF_ERROR(add_kind("layers", kLayers, bytes + cache_bytes, ops));
+  } else {
+    if (!token) BN_RETURN_IF_ERROR(add_kind("norms and codes", kCodes, 0, 0));
+    BN_RETURN_IF_ERROR(add_product("q, k, v", kQkv, &LayerGraph::q, &LayerGraph::k, &LayerGraph::v));
+    BN_RETURN_IF_ERROR(add_kind("attention", kAttention, cache_bytes, 0));
+    BN_RETURN_IF_ERROR(add_product("o", kO, &LayerGraph::o));
+    BN_RETURN_IF_ERROR(add_product("gate, up", kGate, &LayerGraph::gate, &LayerGraph::up));
+    BN_RETURN_IF_ERROR(add_product("down", kDown, &LayerGraph::down));
   }
-  BN_RETURN_IF_ERROR(add_product("q, k, v", kQkv, &LayerGraph::q, &LayerGraph::k, &LayerGraph::v));
-  BN_RETURN_IF_ERROR(add_kind("attention", kAttention, n_layers * cache_bytes, 0));
-  BN_RETURN_IF_ERROR(add_product("o", kO, &LayerGraph::o));
-  BN_RETURN_IF_ERROR(add_product("gate, up", kGate, &LayerGraph::gate, &LayerGraph::up));
-  BN_RETURN_IF_ERROR(add_product("down", kDown, &LayerGraph::down));
   const uint64_t head_bytes = graph_.head->bytes_per_product();
   const auto launch_head = [&]() -> Status {
     cuda::TokenHead head = head_of(state, state.x);

@@ -74,6 +74,8 @@ struct CudaFused::State final : FusedState {
   int64_t panel_rows = 0;
   cuda::HeadRow* head_state = nullptr;   // [max(max_parts, head_rows)]
   cuda::StepControl* control = nullptr;  // of a single token
+  uint64_t* exchange = nullptr;          // of its layers in one kernel
+  uint32_t* epoch = nullptr;
   // What a step takes from the host, on the device and on its way: positions [max_parts, rounded up to a power of two],
   // ids [max_tokens], page tables [max_parts, table_stride].
   int32_t *ids = nullptr, *positions = nullptr, *tables = nullptr, *inputs = nullptr;
@@ -85,9 +87,10 @@ struct CudaFused::State final : FusedState {
   cudaEvent_t done[2] = {};            // the step of a single token at a position of that parity
   cudaEvent_t sent = nullptr;          // `inputs` may be written again
 
-  // Of a single token with few positions or many, without a head or with the best token; what they were captured with.
-  std::array<cudaGraphExec_t, 4> token_graphs = {};
+  // Of a single token for each Reach, without a head or with the best token; what they were captured with.
+  std::array<cudaGraphExec_t, 6> token_graphs = {};
   const void *token_kv = nullptr, *token_rope = nullptr;
+  int64_t one_kernel_positions = 0;
   std::array<cudaGraphExec_t, kBuckets> batch_graphs = {};
   const void *batch_kv = nullptr, *batch_rope = nullptr;
   std::vector<Run> runs;  // capacity max_parts
@@ -97,6 +100,11 @@ struct CudaFused::State final : FusedState {
   bool ahead = false;    // the step of last_best is on the stream already
   unsigned kinds = ~0u;  // of kernels that are launched: measure() wants one
 };
+
+inline CudaFused::Reach CudaFused::reach(const State& state, int64_t position) {
+  if (position < state.one_kernel_positions) return kOneKernel;
+  return position < cuda::kFewPositions ? kFew : kMany;
+}
 
 template <class Launch>
 Status CudaFused::capture(CudaStream& stream, cudaGraphExec_t& graph, const Launch& launch) const {

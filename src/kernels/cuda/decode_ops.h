@@ -80,6 +80,35 @@ cudaError_t token_attention(const Launcher& launcher, const TokenAttention& call
 bool batch_attention_takes(const Launcher& launcher, const TokenAttention& call);
 cudaError_t batch_attention(const Launcher& launcher, const TokenAttention& call);
 
+// All layers of one token in one kernel (token_layers.cu), for contexts that are not long.
+constexpr int kMaxLayers = 64;
+enum : int { kLayerQ, kLayerK, kLayerV, kLayerO, kLayerGate, kLayerUp, kLayerDown, kLayerMatrices };
+enum : int { kStepQkv, kStepO, kStepGate, kStepDown, kLayerSteps };
+struct LayerWeights {
+  const uint4* tiles[kLayerMatrices] = {};
+  const float* norms[kLayerSteps] = {};  // in front of each step's product
+  uint8_t *k_cache = nullptr, *v_cache = nullptr;
+  float alphas[kLayerMatrices + 1] = {};
+};
+struct TokenLayers {
+  LayerWeights layers[kMaxLayers];
+  int n_layers = 0;
+  int d_model = 0, d_q = 0, d_kv = 0, d_ff = 0, n_heads = 0;
+  int model_col_tiles = 0, q_col_tiles = 0, ff_col_tiles = 0;
+  Cache cache;  // of any layer, but for its rows; no pages
+  Rope rope;
+  float eps = 0;
+  bool relu2 = false;
+  float* x = nullptr;            // [d_model], in and out
+  uint64_t* exchange = nullptr;  // token_layers_words(), zero before the first launch
+  uint32_t* epoch = nullptr;     // zero before the first launch
+  const int32_t* position = nullptr;
+};
+// Below which position it takes a token of this shape; 0 if never.
+int64_t token_layers_positions(const Launcher& launcher, const TokenLayers& call);
+size_t token_layers_words(const TokenLayers& call);
+cudaError_t token_layers(const Launcher& launcher, const TokenLayers& call);
+
 // x = the table's row control->token.
 cudaError_t token_embedding(const Launcher& launcher, const FloatTable& table, const StepControl* control, float* x);
 

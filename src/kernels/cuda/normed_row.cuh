@@ -67,6 +67,12 @@ __device__ inline float4 scaled(const float4& v, float r, const float4& w) {
   return make_float4((v.x * r) * w.x, (v.y * r) * w.y, (v.z * r) * w.z, (v.w * r) * w.w);
 }
 
+// The int8 codes of four columns.
+__device__ inline uint32_t code_word(const float4& y, float scale) {
+  return uint32_t(uint8_t(int(quantized(y.x, scale)))) | uint32_t(uint8_t(int(quantized(y.y, scale)))) << 8 |
+         uint32_t(uint8_t(int(quantized(y.z, scale)))) << 16 | uint32_t(uint8_t(int(quantized(y.w, scale)))) << 24;
+}
+
 // Reads norm(x) [n_cols] to shared memory `row`; `squares` has squares_bytes(). A barrier has to follow.
 __device__ inline void load_normed_row(const float* x, const float* norm, float eps, int n_cols, float* row,
                                        float* squares) {

@@ -137,10 +137,6 @@ __global__ void __launch_bounds__(kThreads, kFours <= 6 ? 2 : 1)
     for (int i = 1; i < kWarps; ++i) absmax = fmaxf(absmax, shared[i]);
     return absmax;
   };
-  const auto code_word = [&](const float4& y, float scale) {
-    return uint32_t(uint8_t(int(quantized(y.x, scale)))) | uint32_t(uint8_t(int(quantized(y.y, scale)))) << 8 |
-           uint32_t(uint8_t(int(quantized(y.z, scale)))) << 16 | uint32_t(uint8_t(int(quantized(y.w, scale)))) << 24;
-  };
   // Wide inputs would need too many registers to keep both: their sum is waited for.
   constexpr bool kPredicts = kFours <= 2;
   float scale;

@@ -1,0 +1,102 @@
+#pragma once
+
+#include "kernels/cuda/device_math.cuh"
+
+#include <cstdint>
+
+// Floats on their way between the blocks of a kernel that all run at once. They travel in words with the epoch that
+// they belong to: whoever reads until the epoch is right has the values, without a barrier. What a step takes is the
+// reading of them by every block, so words are as full as they can be: 16 bytes are written and read as one.
+namespace bitnet::cuda {
+
+constexpr int kGroup = 8;       // floats that are sent together
+constexpr int kGroupWords = 3;  // words {three floats, epoch}; the last float of a group is nobody's
+
+#if __CUDA_ARCH__ >= 900
+// threadIdx.x as if read anew: what follows from it is computed where it is wanted. A kernel of many phases would keep
+// it all from the beginning, in more registers than there are, and beside so much shared memory there is no cache for
+// what does not fit into registers.
+__device__ __forceinline__ int thread_index() {
+  int index;
+  asm volatile("mov.u32 %0, %%tid.x;" : "=r"(index));
+  return index;
+}
+
+struct Word {
+  uint64_t low = 0, high = 0;
+  __device__ float at(int i) const {
+    return __uint_as_float(i == 0 ? uint32_t(low) : i == 1 ? uint32_t(low >> 32) : uint32_t(high));
+  }
+  __device__ uint32_t epoch() const { return uint32_t(high >> 32); }
+};
+__device__ inline Word look(const uint4* at) {
+  Word word;
+  asm volatile("{.reg .b128 q; ld.relaxed.gpu.global.b128 q, [%2]; mov.b128 {%0, %1}, q;}"
+               : "=l"(word.low), "=l"(word.high)
+               : "l"(at)
+               : "memory");
+  return word;
+}
+__device__ inline void put_word(uint4* to, float a, float b, float c, uint32_t epoch) {
+  const uint64_t low = uint64_t(__float_as_uint(b)) << 32 | __float_as_uint(a);
+  const uint64_t high = uint64_t(epoch) << 32 | __float_as_uint(c);
+  asm volatile("{.reg .b128 q; mov.b128 q, {%1, %2}; st.relaxed.gpu.global.b128 [%0], q;}" ::"l"(to), "l"(low),
+               "l"(high)
+               : "memory");
+}
+
+// The eight values of a group, which lanes kStride apart have, by a whole warp with several groups. `to`: the lane's
+// group in the first plane of n_groups words; the second and third words of each group are in planes of their own.
+template <int kStride>
+__device__ inline void send_group(uint4* to, int n_groups, float value, uint32_t epoch, bool sends = true) {
+  const int lane = thread_index() % 32, first = lane / (kGroup * kStride) * (kGroup * kStride);
+  const int place = (lane - first) / kStride, word = min(place, kGroupWords - 1);
+  const float a = __shfl_sync(kFullWarp, value, first + 3 * word * kStride);
+  const float b = __shfl_sync(kFullWarp, value, first + (3 * word + 1) * kStride);
+  const float c = __shfl_sync(kFullWarp, value, first + min(3 * word + 2, kGroup - 1) * kStride);
+  if (sends && lane % kStride == 0 && place < kGroupWords) put_word(to + place * n_groups, a, b, c, epoch);
+}
+
+// put(i, e, value) for each value e of n_groups groups, by n_threads of which this is `thread`. Each asks for kGroups
+// groups before it waits for one.
+template <int kGroups, class Put>
+__device__ __forceinline__ void receive(const uint4* from, int n_groups, uint32_t epoch, int thread, int n_threads,
+                                        const Put& put) {
+#pragma unroll 1
+  for (int first = thread; first < n_groups; first += kGroups * n_threads) {
+    Word words[kGroups][kGroupWords];
+#pragma unroll
+    for (int j = 0; j < kGroups; ++j) {
+#pragma unroll
+      for (int i = 0; i < kGroupWords; ++i) {
+        if (first + j * n_threads < n_groups) words[j][i] = look(from + first + j * n_threads + i * n_groups);
+      }
+    }
+    for (bool missing = true; missing;) {
+      missing = false;
+#pragma unroll
+      for (int j = 0; j < kGroups; ++j) {
+#pragma unroll
+        for (int i = 0; i < kGroupWords; ++i) {
+          if (first + j * n_threads < n_groups && words[j][i].epoch() != epoch) {
+            words[j][i] = look(from + first + j * n_threads + i * n_groups);
+            missing = true;
+          }
+        }
+      }
+    }
+#pragma unroll
+    for (int j = 0; j < kGroups; ++j) {
+      if (first + j * n_threads >= n_groups) continue;
+#pragma unroll
+      for (int e = 0; e < kGroup; ++e) put(first + j * n_threads, e, words[j][e / 3].at(e % 3));
+    }
+  }
+}
+template <class Put>
+__device__ __forceinline__ void receive_group(const uint4* from, int n_groups, uint32_t epoch, const Put& put) {
+  receive<1>(from, n_groups, epoch, 0, n_groups, [&](int, int e, float x) { put(e, x); });
+}
+#endif
+
+}  // namespace bitnet::cuda
