@@ -54,8 +54,8 @@ Status open_microsoft(Checkpoint::State& state, const std::string& path) {
 }
 
 // Microsoft's scripts keep the vocabulary one folder above their checkpoints, and format chats in code.
-Result<std::optional<Vocabulary>> microsoft_vocabulary(const std::string& archive, const std::string& pre) {
-  const std::string folder = directory_of(archive), above = folder + "/../tokenizer.model";
+Result<std::optional<Vocabulary>> microsoft_vocabulary(const std::string& folder, const std::string& pre) {
+  const std::string above = folder + "/../tokenizer.model";
   BN_ASSIGN_OR_RETURN(auto vocabulary, vocabulary_from_folder(folder, pre));
   std::error_code error;
   if (!vocabulary && std::filesystem::exists(above, error)) {
@@ -75,8 +75,7 @@ Status read_vocabulary(Checkpoint::State& state) {
     BN_ASSIGN_OR_RETURN(const Tokenizer tokenizer, Tokenizer::load(options.tokenizer_path, {options.pre_tokenizer}));
     state.vocabulary = vocabulary_of(tokenizer);
   } else if (state.microsoft) {
-    BN_ASSIGN_OR_RETURN(state.vocabulary,
-                        microsoft_vocabulary(state.microsoft->archive().name(), options.pre_tokenizer));
+    BN_ASSIGN_OR_RETURN(state.vocabulary, microsoft_vocabulary(state.microsoft->folder(), options.pre_tokenizer));
   } else if (!state.is_gguf()) {
     BN_ASSIGN_OR_RETURN(state.vocabulary, vocabulary_from_folder(state.path, options.pre_tokenizer));
   } else if (gguf_has_vocabulary(*state.gguf)) {

@@ -162,7 +162,9 @@ Result<MicrosoftGpuFile> MicrosoftGpuFile::open(const std::string& path) {
   BN_ASSIGN_OR_RETURN(TorchArchive archive, TorchArchive::open(path));
   MicrosoftGpuFile file(std::move(archive));
   BN_ASSIGN_OR_RETURN(const MicrosoftGpuSizes sizes, sizes_of(file.archive_));
-  BN_ASSIGN_OR_RETURN(MicrosoftGpuConfig found, config_of_microsoft_gpu(sizes, directory_of(path), path));
+  const fs::path parent = fs::path(path).parent_path();
+  file.folder_ = parent.empty() ? "." : parent.string();
+  BN_ASSIGN_OR_RETURN(MicrosoftGpuConfig found, config_of_microsoft_gpu(sizes, file.folder_, path));
   file.config_ = std::move(found.config);
   file.config_path_ = std::move(found.path);
   file.notices_ = std::move(found.notices);

@@ -29,6 +29,7 @@ class MicrosoftGpuFile {
 
   const TorchArchive& archive() const { return archive_; }
   const ModelConfig& config() const { return config_; }
+  const std::string& folder() const { return folder_; }            // that holds the archive, without a slash at its end
   const std::string& config_path() const { return config_path_; }  // of the file that states sizes, or empty
   const std::vector<std::string>& notices() const { return notices_; }
   // By the weight's hf_name or hf_scale_name; its own name says where in the archive it is: "layers.0.x.weight[0:256]".
@@ -41,7 +42,7 @@ class MicrosoftGpuFile {
 
   TorchArchive archive_;
   ModelConfig config_;
-  std::string config_path_;
+  std::string folder_, config_path_;
   std::vector<std::string> notices_;
   std::map<std::string, StoredTensor, std::less<>> placed_;
   std::vector<std::string> used_;  // the archive's names

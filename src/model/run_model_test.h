@@ -63,7 +63,7 @@ inline std::string golden_folder(const std::string& model) {
   const std::string stem = std::filesystem::path(model).filename().string();
   return kData + "hf/" + stem.substr(0, stem.find('.'));
 }
-inline std::string golden_model_name(const testing::TestParamInfo<std::string>& instance) {
+inline std::string golden_model_name(const ::testing::TestParamInfo<std::string>& instance) {
   std::string name = instance.param;
   std::replace_if(
       name.begin(), name.end(), [](unsigned char c) { return std::isalnum(c) == 0; }, '_');

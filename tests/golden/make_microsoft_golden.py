@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from torch.nn.functional import scaled_dot_product_attention
 
 OUT = sys.argv[1] + "/"
-D, HEADS, KV_HEADS, FF, VOCAB, TOKENS, HEAD = 256, 2, 1, 256, 96, 24, 128
+D, HEADS, KV_HEADS, FF, VOCAB, TOKENS, HEAD = 256, 2, 1, 256, 96, 33, 128
 BF16 = torch.bfloat16
 generator = torch.Generator().manual_seed(7)
 

@@ -302,7 +302,9 @@ Result<int> run(const Invocation& invocation, const InspectFlags& flags) {
 void add_inspect(CLI::App& app, Invocation& invocation) {
   auto flags = std::make_shared<InspectFlags>();
   CLI::App* command = app.add_subcommand("inspect", "Show metadata, tensors, sizes and config of a model file");
-  command->add_option("MODEL,-m,--model", flags->path, "GGUF file, safetensors file, Hugging Face folder or model name")
+  command
+      ->add_option("MODEL,-m,--model", flags->path,
+                   "GGUF file, safetensors file, Hugging Face folder, PyTorch archive or model name")
       ->required();
   command->add_flag("--all", flags->all, "Show every key and tensor and whole arrays");
   add_i2s_layout_flag(*command, flags->i2s_layout);

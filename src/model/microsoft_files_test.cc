@@ -236,7 +236,7 @@ TEST(MicrosoftGpu, ToGgufAndToAFolderAndBackKeepsEveryCodeAndScale) {
   ms_model().write(folder / "m");
   const auto linears = linears_of(folder / "m");
   const auto expected = logits_of(folder / "m");
-  for (const DType type : {DType::kI2_S, DType::kTQ1_0, DType::kTQ2_0}) {
+  for (const DType type : {DType::kI2_S, DType::kIQ2_BN}) {
     ConvertOptions options;
     options.linear_type = type;
     const auto report = convert(folder / "m", folder / "m.gguf", options);
@@ -265,9 +265,9 @@ TEST(MicrosoftGpu, FaultsShow) {
     model.write(folder / fault);
     EXPECT_NE(logits_of(folder / fault), expected) << fault;
   };
-  check("scales exchanged", [](MsModel& m) {
-    auto& data = m.tensor(std::string(kW13) + "_scale").data;
-    std::swap_ranges(data.begin(), data.begin() + 2, data.begin() + 2);
+  check("scales of k and v exchanged", [](MsModel& m) {
+    auto& data = m.tensor("layers.1.attention.wqkv.weight_scale").data;
+    std::swap_ranges(data.begin() + 2, data.begin() + 4, data.begin() + 4);
   });
   check("two rows of tiles exchanged", [](MsModel& m) {  // rows 0-15 and 16-31 of q
     auto& data = m.tensor(kQkv).data;
@@ -340,7 +340,7 @@ TEST(MicrosoftGpu, SizesComeFromTheTensorsAndWhatLiesBeside) {
   for (const Case& bad : std::vector<Case>{
            {"params.json", R"({"n_heads": 3})", unsupported, {"heads of 85", "256"}},
            {"params.json", R"({"n_heads": 4, "n_kv_heads": 4})", invalid, {"4 heads and 4", "4 and 2 heads of 64"}},
-           {"params.json", R"({"n_heads": 4, "dim": 512})", invalid, {"attention_norm", "[256]", "[512]"}},
+           {"params.json", R"({"n_heads": 4, "dim": 512})", invalid, {"tok_embeddings", "[512, 256]", "[512, 512]"}},
            {"params.json", R"({"n_heads": 4, "n_layers": 3})", invalid, {"layers.2.", "missing"}},
            {"params.json", R"({"n_heads": 4, "n_layers": 1})", unsupported, {"layers.1.", "cannot be ignored"}},
            {"params.json", R"({"n_heads": 4, "vocab_size": 500})", invalid, {"tok_embeddings", "[512, 256]", "500"}},
