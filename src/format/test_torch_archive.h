@@ -69,7 +69,8 @@ struct ZipPart {
 
 struct ZipParts {
   std::vector<ZipPart> parts;
-  bool zip64 = true;  // as PyTorch writes them
+  bool zip64 = true;      // as PyTorch writes them
+  uint64_t in_front = 0;  // bytes of a longer file in front of these, which the offsets count
   std::string comment = {};
   int64_t n_entries_change = 0, directory_offset_change = 0;
 
@@ -78,7 +79,8 @@ struct ZipParts {
     for (const ZipPart& part : parts) {
       const uint64_t at = out.text().size();
       const std::string& local = part.local_name.empty() ? part.name : part.local_name;
-      const uint64_t size = part.data.size() + uint64_t(part.size_change), place = at + uint64_t(part.offset_change);
+      const uint64_t size = part.data.size() + uint64_t(part.size_change),
+                     place = in_front + at + uint64_t(part.offset_change);
       const auto small = [&](uint64_t n) { return part.in_zip64 ? 0xffffffffu : uint32_t(n); };
       out.u32(0x04034b50).number(uint16_t(0)).number(part.flags).number(part.method).u32(0).u32(0);
       out.u32(uint32_t(part.data.size())).u32(uint32_t(part.data.size()));
@@ -93,10 +95,11 @@ struct ZipParts {
       directory.u32(0).u32(small(place)).raw(part.name).raw(extra.text());
     }
     const uint64_t n = uint64_t(int64_t(parts.size()) + n_entries_change);
-    const uint64_t at = out.text().size() + uint64_t(directory_offset_change), size = directory.text().size();
+    const uint64_t at = in_front + out.text().size() + uint64_t(directory_offset_change);
+    const uint64_t size = directory.text().size();
     out.raw(directory.text());
     if (zip64) {
-      const uint64_t record = out.text().size();
+      const uint64_t record = in_front + out.text().size();
       out.u32(0x06064b50).u64(44).u32(0).u32(0).u32(0).u64(n).u64(n).u64(size).u64(at);
       out.u32(0x07064b50).u32(0).u64(record).u32(1);
     }

@@ -149,6 +149,29 @@ TEST(TorchArchiveTest, AFileOfPyTorch) {
   EXPECT_EQ(read_all(*archive, "tok_embeddings.weight"), read_all(*archive, "output.weight"));
 }
 
+// model_state_fp16.pt of BitNet b1.58 2B4T has 4.8 GB: offsets that take more than 32 bits.
+TEST(ZipArchiveTest, BeyondFourGigabytes) {
+  ZipParts zip;
+  zip.in_front = (uint64_t{5} << 30) + 7;
+  zip.parts = {{"a", "first"}, {"b", "second"}};
+  for (ZipPart& part : zip.parts) part.in_zip64 = true;
+  const std::string end = zip.file();
+  const ReadBytes read = [&](uint64_t offset, std::span<std::byte> out) -> Status {
+    EXPECT_LE(offset + out.size(), zip.in_front + end.size());
+    for (std::byte& byte : out) {
+      byte = offset < zip.in_front ? std::byte{} : std::byte(end[size_t(offset - zip.in_front)]);
+      ++offset;
+    }
+    return ok();
+  };
+  const auto entries = read_zip_directory("big.pt", zip.in_front + end.size(), read);
+  ASSERT_TRUE(entries) << entries.error().message;
+  ASSERT_EQ(entries->size(), 2u);
+  EXPECT_EQ((*entries)[1].name, "b");
+  EXPECT_EQ((*entries)[1].offset_bytes, zip.in_front + end.find("second"));
+  EXPECT_EQ((*entries)[1].size_bytes, 6u);
+}
+
 // Cut or spoilt anywhere, an archive gives an error or tensors that lie inside of it.
 TEST(TorchArchiveTest, CutAndSpoiltAnywhere) {
   const std::string whole =
