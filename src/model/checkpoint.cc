@@ -4,7 +4,6 @@
 #include "format/json.h"
 #include "format/text.h"
 #include "model/checkpoint_state.h"
-#include "tokenizer/chat_template.h"
 
 #include <algorithm>
 #include <filesystem>
@@ -53,21 +52,6 @@ Status open_microsoft(Checkpoint::State& state, const std::string& path) {
   return ok();
 }
 
-// Microsoft's scripts keep the vocabulary one folder above their checkpoints, and format chats in code.
-Result<std::optional<Vocabulary>> microsoft_vocabulary(const std::string& folder, const std::string& pre) {
-  const std::string above = folder + "/../tokenizer.model";
-  BN_ASSIGN_OR_RETURN(auto vocabulary, vocabulary_from_folder(folder, pre));
-  std::error_code error;
-  if (!vocabulary && std::filesystem::exists(above, error)) {
-    BN_ASSIGN_OR_RETURN(vocabulary, vocabulary_from_tiktoken(above, pre));
-    vocabulary->notices.push_back(fmt::format("the vocabulary is {}", above));
-  }
-  if (vocabulary && vocabulary->chat_template.empty() && vocabulary->eot_id) {
-    vocabulary->chat_template = kBitNet2b4tTemplate;
-  }
-  return vocabulary;
-}
-
 Status read_vocabulary(Checkpoint::State& state) {
   const CheckpointOptions& options = state.options;
   if (!options.read_vocabulary) return ok();
@@ -75,7 +59,8 @@ Status read_vocabulary(Checkpoint::State& state) {
     BN_ASSIGN_OR_RETURN(const Tokenizer tokenizer, Tokenizer::load(options.tokenizer_path, {options.pre_tokenizer}));
     state.vocabulary = vocabulary_of(tokenizer);
   } else if (state.microsoft) {
-    BN_ASSIGN_OR_RETURN(state.vocabulary, microsoft_vocabulary(state.microsoft->folder(), options.pre_tokenizer));
+    BN_ASSIGN_OR_RETURN(state.vocabulary,
+                        vocabulary_of_microsoft_gpu(state.microsoft->archive().name(), options.pre_tokenizer));
   } else if (!state.is_gguf()) {
     BN_ASSIGN_OR_RETURN(state.vocabulary, vocabulary_from_folder(state.path, options.pre_tokenizer));
   } else if (gguf_has_vocabulary(*state.gguf)) {

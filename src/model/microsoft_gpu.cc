@@ -4,6 +4,7 @@
 #include "format/text.h"
 #include "model/checkpoint_state.h"
 #include "model/unknown_names.h"
+#include "tokenizer/chat_template.h"
 
 #include <algorithm>
 #include <array>
@@ -45,6 +46,11 @@ Place place_of(const ModelConfig& c, const WeightSpec& spec) {
     case WeightRole::kDown: return {layer("feed_forward.w2"), n};
     default: return {};  // norms in front of single linears, which the config never has
   }
+}
+
+std::string folder_of(const std::string& path) {
+  const fs::path parent = fs::path(path).parent_path();
+  return parent.empty() ? "." : parent.string();
 }
 
 Error missing(const TorchArchive& archive, const std::string& name) {
@@ -158,13 +164,25 @@ std::optional<std::string> find_microsoft_gpu(const std::string& path) {
   return std::nullopt;
 }
 
+Result<std::optional<Vocabulary>> vocabulary_of_microsoft_gpu(const std::string& archive, const std::string& pre) {
+  const std::string folder = folder_of(archive), above = folder + "/../tokenizer.model";
+  BN_ASSIGN_OR_RETURN(auto vocabulary, vocabulary_from_folder(folder, pre));
+  std::error_code error;
+  if (!vocabulary && fs::exists(above, error)) {
+    BN_ASSIGN_OR_RETURN(vocabulary, vocabulary_from_tiktoken(above, pre));
+    vocabulary->notices.push_back(fmt::format("the vocabulary is {}", above));
+  }
+  if (vocabulary && vocabulary->chat_template.empty() && vocabulary->eot_id) {
+    vocabulary->chat_template = kBitNet2b4tTemplate;
+  }
+  return vocabulary;
+}
+
 Result<MicrosoftGpuFile> MicrosoftGpuFile::open(const std::string& path) {
   BN_ASSIGN_OR_RETURN(TorchArchive archive, TorchArchive::open(path));
   MicrosoftGpuFile file(std::move(archive));
   BN_ASSIGN_OR_RETURN(const MicrosoftGpuSizes sizes, sizes_of(file.archive_));
-  const fs::path parent = fs::path(path).parent_path();
-  file.folder_ = parent.empty() ? "." : parent.string();
-  BN_ASSIGN_OR_RETURN(MicrosoftGpuConfig found, config_of_microsoft_gpu(sizes, file.folder_, path));
+  BN_ASSIGN_OR_RETURN(MicrosoftGpuConfig found, config_of_microsoft_gpu(sizes, folder_of(path), path));
   file.config_ = std::move(found.config);
   file.config_path_ = std::move(found.path);
   file.notices_ = std::move(found.notices);

@@ -4,6 +4,7 @@
 #include "format/torch_archive.h"
 #include "model/config.h"
 #include "model/weights.h"
+#include "tokenizer/vocabulary.h"
 
 #include <cstdint>
 #include <map>
@@ -18,6 +19,10 @@ namespace bitnet {
 // model_state_int2.pt, model_state_fp16.pt or model_state.pt, the first that is there. Nothing for any other path.
 std::optional<std::string> find_microsoft_gpu(const std::string& path);
 
+// The vocabulary that belongs to such an archive: in its folder, as of a Hugging Face folder, or tokenizer.model one
+// folder above, where the scripts keep it. With the scripts' chat format where it has none. Nothing when there is none.
+Result<std::optional<Vocabulary>> vocabulary_of_microsoft_gpu(const std::string& archive, const std::string& pre);
+
 // A checkpoint as the scripts in microsoft/BitNet's gpu folder write it (docs/formats/microsoft-gpu.md), its tensors
 // under the names that a Hugging Face folder has: q, k and v, gate and up are rows of one tensor each. A linear layer
 // is I8 [out, in / 4], tiles of TernaryLayout::kMsGpu with a scale beside it, or floats [out, in]. q and k rows are in
@@ -29,7 +34,6 @@ class MicrosoftGpuFile {
 
   const TorchArchive& archive() const { return archive_; }
   const ModelConfig& config() const { return config_; }
-  const std::string& folder() const { return folder_; }            // that holds the archive, without a slash at its end
   const std::string& config_path() const { return config_path_; }  // of the file that states sizes, or empty
   const std::vector<std::string>& notices() const { return notices_; }
   // By the weight's hf_name or hf_scale_name; its own name says where in the archive it is: "layers.0.x.weight[0:256]".
@@ -42,7 +46,7 @@ class MicrosoftGpuFile {
 
   TorchArchive archive_;
   ModelConfig config_;
-  std::string folder_, config_path_;
+  std::string config_path_;
   std::vector<std::string> notices_;
   std::map<std::string, StoredTensor, std::less<>> placed_;
   std::vector<std::string> used_;  // the archive's names

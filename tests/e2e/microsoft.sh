@@ -24,6 +24,10 @@ if [ -n "$has_python" ]; then
   check "microsoft: the vocabulary above" call 0 run -m ms/checkpoints -p "hello" -n 4 --temp 0
   check "microsoft: the vocabulary above: a note" err_has "the vocabulary is ms/checkpoints/../tokenizer.model"
   check "microsoft: the vocabulary above: the same text" same out ms.txt
+  check "microsoft: the vocabulary above of the file" call 0 tokenize -m ms/checkpoints/model_state_int2.pt -p "hi" --ids
+  rm ms/tokenizer.model
+  check "microsoft: no vocabulary" call 3 tokenize -m ms/checkpoints -p "hi"
+  check "microsoft: no vocabulary: where" err_has "expected tokenizer.model"
 else
   skip "microsoft: a folder packed by other code" "no python3"
 fi
