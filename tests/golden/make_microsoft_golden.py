@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Writes tests/data/microsoft/tiny: a model_state_int2.pt as Microsoft's GPU scripts save it, and golden.safetensors with
-the logits that PyTorch computes in float32 from the same weights (PyTorch 2.11, safetensors).
+"""Writes tests/data/microsoft/tiny: a model_state_int2.pt as Microsoft's GPU scripts save it, and golden.safetensors
+with the logits that PyTorch computes in float32 from the same weights (PyTorch 2.11, safetensors).
 
     make_microsoft_golden.py OUT
 

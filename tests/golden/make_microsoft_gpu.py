@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Writes a Hugging Face folder of packed BitNet weights as Microsoft's GPU scripts would (docs/formats/microsoft-gpu.md).
+"""Writes a folder of packed BitNet weights as Microsoft's GPU scripts would (docs/formats/microsoft-gpu.md).
 
     make_microsoft_gpu.py FOLDER OUT [--floats] [--params]
 
-FOLDER is a packed checkpoint such as tests/data/hf/bitnet-packed: multiplying BF16 scales, BF16 tables and norms. OUT gets
-model_state_int2.pt (with --floats model_state_fp16.pt: the same weights as BF16), FOLDER's config.json (with --params
+FOLDER is a packed checkpoint such as tests/data/hf/bitnet-packed: multiplying BF16 scales, BF16 tables and norms. OUT
+gets model_state_int2.pt (with --floats model_state_fp16.pt: the same weights as BF16), FOLDER's config.json (with --params
 the same sizes as params.json) and a tokenizer.model of tiktoken ranks, one token a byte. Standard library only: the
 archive and the pickle in it are put together here, by the rules of zipfile and pickletools.
 """
@@ -24,7 +24,8 @@ def read_safetensors(path):
     n = struct.unpack("<Q", data[:8])[0]
     header = json.loads(data[8:8 + n])
     header.pop("__metadata__", None)
-    return {name: (entry["dtype"], entry["shape"], data[8 + n + entry["data_offsets"][0]:8 + n + entry["data_offsets"][1]])
+    data = data[8 + n:]
+    return {name: (entry["dtype"], entry["shape"], data[slice(*entry["data_offsets"])])
             for name, entry in header.items()}
 
 
@@ -153,24 +154,27 @@ class Pickler:
         return bytes(self.out)
 
 
-def save(path, tensors):
-    """{name: (dtype, shape, bytes)}; tensors of equal bytes objects share a storage."""
-    storages, records, entries = {}, [], {}
+def entries_of(tensors):
+    """{name: bytes} of the archive of {name: (dtype, shape, bytes)}; tensors of one bytes object share a storage."""
+    storages, records, pickled = {}, [], {}
     for name, (dtype, shape, data) in tensors.items():
         kind, size = TYPES[dtype]
         if id(data) not in storages:
             storages[id(data)] = Storage(str(len(records)), kind, len(data) // size)
             records.append(data)
-        entries[name] = (storages[id(data)], 0, shape)
-    folder = path.stem
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
-        def add(name, data):
+        pickled[name] = (storages[id(data)], 0, shape)
+    return {"data.pkl": Pickler().dict(pickled), "byteorder": b"little",
+            **{f"data/{key}": data for key, data in enumerate(records)}, "version": b"3\n"}
+
+
+def write_zip(file, folder, entries):
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+        for name, data in entries.items():
             archive.writestr(zipfile.ZipInfo(f"{folder}/{name}", (1980, 1, 1, 0, 0, 0)), data)
-        add("data.pkl", Pickler().dict(entries))
-        add("byteorder", b"little")
-        for key, data in enumerate(records):
-            add(f"data/{key}", data)
-        add("version", b"3\n")
+
+
+def save(path, tensors):
+    write_zip(path, path.stem, entries_of(tensors))
 
 
 def converted(tensors, config, floats):
