@@ -1,19 +1,15 @@
 #include "model/microsoft_gpu.h"
 
-#include "base/half.h"
-#include "format/test_torch_archive.h"
 #include "model/checkpoint.h"
 #include "model/convert.h"
+#include "model/microsoft_model_test.h"
 #include "model/run_model_test.h"
 #include "model/tiny_model_test.h"
-#include "quant/blocks.h"
-#include "quant/ternary.h"
 #include "tokenizer/chat_template.h"
 
 #include <gtest/gtest.h>
 
 #include <algorithm>
-#include <cstring>
 #include <functional>
 #include <map>
 #include <utility>
@@ -24,145 +20,14 @@
 namespace bitnet {
 namespace {
 
-using testing::ArchiveTensor;
-using testing::ZipParts;
-
 const std::string kPacked = kData + "hf/bitnet-packed";
 constexpr const char* kQkv = "layers.0.attention.wqkv.weight";
 constexpr const char* kW13 = "layers.1.feed_forward.w13.weight";
 
-enum class Form : uint8_t { kInt2, kFloats, kLatent };
-
-// The archive's tensors before they are written.
-struct MsModel {
-  std::vector<ArchiveTensor> tensors;
-  std::map<std::string, std::string> files;  // beside the archive
-
-  ArchiveTensor& tensor(const std::string& name) {
-    for (ArchiveTensor& t : tensors) {
-      if (t.name == name) return t;
-    }
-    ADD_FAILURE() << name << " is not there";
-    return tensors.front();
-  }
-  void remove(const std::string& name) {
-    std::erase_if(tensors, [&](const ArchiveTensor& t) { return t.name == name; });
-  }
-  void write(const std::string& folder, const std::string& name = "model_state_int2.pt") const {
-    std::filesystem::create_directories(folder);
-    BN_ASSERT_OK(write_file_atomically(folder + "/" + name, testing::torch_parts(tensors).file()));
-    for (const auto& [file, text] : files) BN_ASSERT_OK(write_file_atomically(folder + "/" + file, text));
-  }
-};
-
-struct Part {
-  WeightRole role;
-  bool rotates = false;
-};
-
-std::vector<std::byte> as_bytes(const void* data, size_t size_bytes) {
-  const auto* begin = static_cast<const std::byte*>(data);
-  return {begin, begin + size_bytes};
-}
-
-class Builder {
- public:
-  Builder(const Checkpoint& source, Form form) : source_(source), form_(form) {}
-
-  MsModel build() {
-    const ModelConfig& c = source_.config();
-    floats("tok_embeddings.weight", spec(WeightRole::kTokenEmbedding, -1));
-    for (int64_t layer = 0; layer < c.n_layers; ++layer) {
-      const std::string prefix = "layers." + std::to_string(layer) + ".";
-      const std::string attention = prefix + "attention.", ffn = prefix + "feed_forward.";
-      linear(attention + "wqkv.weight", layer, {{WeightRole::kQ, true}, {WeightRole::kK, true}, {WeightRole::kV}});
-      linear(attention + "wo.weight", layer, {{WeightRole::kO}});
-      linear(ffn + "w13.weight", layer, {{WeightRole::kGate}, {WeightRole::kUp}});
-      linear(ffn + "w2.weight", layer, {{WeightRole::kDown}});
-      floats(prefix + "attention_norm.weight", spec(WeightRole::kAttnNorm, layer));
-      floats(prefix + "ffn_norm.weight", spec(WeightRole::kFfnNorm, layer));
-      floats(attention + "attn_sub_norm.weight", spec(WeightRole::kAttnSubNorm, layer));
-      floats(ffn + "ffn_sub_norm.weight", spec(WeightRole::kFfnSubNorm, layer));
-    }
-    floats("norm.weight", spec(WeightRole::kOutputNorm, -1));
-    ArchiveTensor head = out_.tensor("tok_embeddings.weight");
-    head.name = "output.weight";
-    out_.tensors.push_back(head);
-    out_.files["config.json"] = config_to_hf(c).dump();
-    return std::move(out_);
-  }
-
- private:
-  const WeightSpec& spec(WeightRole role, int64_t layer) const {
-    for (const WeightSpec& s : source_.weights()) {
-      if (s.role == role && s.layer == layer) return s;
-    }
-    ADD_FAILURE() << "no such weight";
-    return source_.weights().front();
-  }
-
-  void add_bf16(const std::string& name, const Shape& shape, const std::vector<float>& values) {
-    std::vector<uint16_t> bits;
-    for (const float value : values) {
-      EXPECT_TRUE(form_ == Form::kLatent || bf16_to_f32(f32_to_bf16(value)) == value) << name;
-      bits.push_back(f32_to_bf16(value));
-    }
-    out_.tensors.push_back({name, DType::kBF16, shape, as_bytes(bits.data(), bits.size() * 2)});
-  }
-
-  void floats(const std::string& name, const WeightSpec& s) {
-    if (s.kind == WeightKind::kVector) return add_bf16(name, s.shape, *source_.read_vector(s));
-    const FloatSource table = *source_.table(s);
-    std::vector<std::byte> rows(*tensor_bytes(table.dtype, s.shape));
-    EXPECT_TRUE(table.read_rows(0, table.n_rows, rows.data()));
-    std::vector<float> values(size_t(s.n_values()));
-    EXPECT_TRUE(dequantize(table.dtype, rows, s.n_values(), values.data()));
-    add_bf16(name, s.shape, values);
-  }
-
-  void linear(const std::string& name, int64_t layer, const std::vector<Part>& parts) {
-    std::vector<uint8_t> codes;
-    std::vector<float> values, scales;
-    int64_t n_cols = 0;
-    for (const Part& part : parts) {
-      const LinearSource source = *source_.linear(spec(part.role, layer));
-      const auto& ternary = std::get<TernarySource>(source.weight);
-      n_cols = ternary.n_cols;
-      scales.push_back(ternary.scales.tensor);
-      std::vector<uint8_t> row(static_cast<size_t>(n_cols));
-      const int64_t head_dim = source_.config().head_dim, half = head_dim / 2;
-      for (int64_t r = 0; r < ternary.n_rows; ++r) {
-        const int64_t i = r % head_dim;  // (h l d) -> (h d l): row i is half i % 2, dimension i / 2
-        const int64_t from = part.rotates ? r - i + i % 2 * half + i / 2 : r;
-        EXPECT_TRUE(ternary.read_codes(from, 1, row.data()));
-        codes.insert(codes.end(), row.begin(), row.end());
-        for (const uint8_t code : row) values.push_back(latent(code, scales.back(), values.size()));
-      }
-    }
-    const auto n_rows = int64_t(codes.size()) / n_cols;
-    if (form_ != Form::kInt2) return add_bf16(name, {n_rows, n_cols}, values);
-    auto bytes = encode_ternary(TernaryLayout::kMsGpu, n_rows, n_cols, codes, {});
-    EXPECT_TRUE(bytes) << bytes.error().message;
-    out_.tensors.push_back({name, DType::kI8, {n_rows, n_cols / 4}, *bytes});
-    scales.resize(4);
-    add_bf16(name + "_scale", {4}, scales);
-  }
-
-  // Negative zeros as rounding leaves them; values that round to the code, for latent ones.
-  float latent(uint8_t code, float scale, size_t i) const {
-    if (form_ == Form::kLatent) return scale * (float(code) - 1.0f) * (i % 2 == 0 ? 1.0f : 1.5f);
-    return code == 1 && i % 2 == 0 ? -0.0f : scale * (float(code) - 1.0f);
-  }
-
-  const Checkpoint& source_;
-  const Form form_;
-  MsModel out_;
-};
-
-MsModel ms_model(Form form = Form::kInt2, const std::string& folder = kPacked) {
+MicrosoftModel ms_model(MicrosoftForm form = MicrosoftForm::kInt2, const std::string& folder = kPacked) {
   const auto source = Checkpoint::open(folder);
   EXPECT_TRUE(source) << source.error().message;
-  return Builder(*source, form).build();
+  return microsoft_model(*source, form);
 }
 
 const std::vector<int32_t> kIds = {1, 2, 3, 7, 11, 200, 5, 511, 0, 42};
@@ -200,9 +65,9 @@ TEST(MicrosoftGpu, PackedAndFloatFilesAreTheFolderTheyWereMadeOf) {
   const auto expected = logits_of(kPacked);
   const auto linears = linears_of(kPacked);
   ASSERT_EQ(linears.size(), 14u);
-  for (const Form form : {Form::kInt2, Form::kFloats}) {
+  for (const MicrosoftForm form : {MicrosoftForm::kInt2, MicrosoftForm::kFloats}) {
     const TestFolder folder;
-    const char* name = form == Form::kInt2 ? "model_state_int2.pt" : "model_state_fp16.pt";
+    const char* name = form == MicrosoftForm::kInt2 ? "model_state_int2.pt" : "model_state_fp16.pt";
     ms_model(form).write(folder / "m", name);
     EXPECT_EQ(logits_of(folder / "m"), expected) << name;
     EXPECT_EQ(logits_of(folder / (std::string("m/") + name)), expected) << name;
@@ -212,7 +77,7 @@ TEST(MicrosoftGpu, PackedAndFloatFilesAreTheFolderTheyWereMadeOf) {
 
 TEST(MicrosoftGpu, LatentWeightsAreTernarisedPartByPart) {
   const TestFolder folder;
-  const MsModel model = ms_model(Form::kLatent);
+  const MicrosoftModel model = ms_model(MicrosoftForm::kLatent);
   model.write(folder / "m", "model_state.pt");
   const auto packed = linears_of(kPacked), found = linears_of(folder / "m");
   for (const auto& [name, linear] : found) {
@@ -251,7 +116,7 @@ TEST(MicrosoftGpu, ToGgufAndToAFolderAndBackKeepsEveryCodeAndScale) {
   EXPECT_TRUE(linears_of(folder / "hf") == linears);
   const auto back = Checkpoint::open(folder / "hf");
   BN_ASSERT_OK(back);
-  Builder(*back, Form::kInt2).build().write(folder / "again");
+  microsoft_model(*back, MicrosoftForm::kInt2).write(folder / "again");
   EXPECT_EQ(*read_file(folder / "again/model_state_int2.pt"), *read_file(folder / "m/model_state_int2.pt"));
 }
 
@@ -260,20 +125,20 @@ TEST(MicrosoftGpu, FaultsShow) {
   const TestFolder folder;
   const auto expected = logits_of(kPacked);
   const auto check = [&](const char* fault, auto change) {
-    MsModel model = ms_model();
+    MicrosoftModel model = ms_model();
     change(model);
     model.write(folder / fault);
     EXPECT_NE(logits_of(folder / fault), expected) << fault;
   };
-  check("scales of k and v exchanged", [](MsModel& m) {
+  check("scales of k and v exchanged", [](MicrosoftModel& m) {
     auto& data = m.tensor("layers.1.attention.wqkv.weight_scale").data;
     std::swap_ranges(data.begin() + 2, data.begin() + 4, data.begin() + 4);
   });
-  check("two rows of tiles exchanged", [](MsModel& m) {  // rows 0-15 and 16-31 of q
+  check("two rows of tiles exchanged", [](MicrosoftModel& m) {  // rows 0-15 and 16-31 of q
     auto& data = m.tensor(kQkv).data;
     std::swap_ranges(data.begin(), data.begin() + 16 * 64, data.begin() + 16 * 64);
   });
-  check("gate and up exchanged", [](MsModel& m) {
+  check("gate and up exchanged", [](MicrosoftModel& m) {
     auto& data = m.tensor(kW13).data;
     std::swap_ranges(data.begin(), data.begin() + int64_t(data.size() / 2), data.begin() + int64_t(data.size() / 2));
   });
@@ -281,7 +146,7 @@ TEST(MicrosoftGpu, FaultsShow) {
 
 TEST(MicrosoftGpu, TwoTablesAreOneWhereTheyAreEqual) {
   const TestFolder folder;
-  MsModel model = ms_model();
+  MicrosoftModel model = ms_model();
   model.write(folder / "twice");
   auto checkpoint = Checkpoint::open(folder / "twice");
   BN_ASSERT_OK(checkpoint);
@@ -304,7 +169,7 @@ TEST(MicrosoftGpu, TwoTablesAreOneWhereTheyAreEqual) {
 
 TEST(MicrosoftGpu, SizesComeFromTheTensorsAndWhatLiesBeside) {
   const TestFolder folder;
-  MsModel model = ms_model();
+  MicrosoftModel model = ms_model();
   const auto expected = logits_of(kPacked);
   // The published head dimension of 128 makes 2 heads of the 4, and one of two for keys.
   model.files.clear();
@@ -353,7 +218,7 @@ TEST(MicrosoftGpu, SizesComeFromTheTensorsAndWhatLiesBeside) {
            {"config.json", "{}", invalid, {"config.json"}},
        }) {
     SCOPED_TRACE(bad.text);
-    MsModel spoilt = model;
+    MicrosoftModel spoilt = model;
     spoilt.files = {{bad.file, bad.text}};
     spoilt.write(folder / "bad");
     expect_error(Checkpoint::open(folder / "bad"), bad.code, bad.words);
@@ -367,56 +232,58 @@ TEST(MicrosoftGpu, SizesComeFromTheTensorsAndWhatLiesBeside) {
 
 struct Case {
   const char* id;
-  std::function<void(MsModel&)> spoil;
+  std::function<void(MicrosoftModel&)> spoil;
   std::vector<std::string> words;
   ErrorCode code = ErrorCode::kInvalidInput;
 };
 
 TEST(MicrosoftGpu, Refusals) {
-  const auto add = [](MsModel& m, const char* name, Shape shape) {
+  const auto add = [](MicrosoftModel& m, const char* name, Shape shape) {
     const auto n = size_t(*element_count(shape));
     m.tensors.push_back({name, DType::kBF16, std::move(shape), std::vector<std::byte>(2 * n)});
   };
   const std::vector<Case> cases = {
       {"another model's archive",
-       [](MsModel& m) { m.remove("tok_embeddings.weight"); },
+       [](MicrosoftModel& m) { m.remove("tok_embeddings.weight"); },
        {"PyTorch archive of", "no tok_embeddings.weight", "Microsoft"},
        ErrorCode::kUnsupported},
-      {"no head", [](MsModel& m) { m.remove("output.weight"); }, {"output.weight", "missing"}},
-      {"no qkv", [](MsModel& m) { m.remove(kQkv); }, {kQkv, "missing"}},
-      {"no scale", [](MsModel& m) { m.remove(std::string(kQkv) + "_scale"); }, {"wqkv.weight_scale", "missing"}},
-      {"no norm", [](MsModel& m) { m.remove("layers.1.ffn_norm.weight"); }, {"layers.1.ffn_norm.weight", "missing"}},
+      {"no head", [](MicrosoftModel& m) { m.remove("output.weight"); }, {"output.weight", "missing"}},
+      {"no qkv", [](MicrosoftModel& m) { m.remove(kQkv); }, {kQkv, "missing"}},
+      {"no scale", [](MicrosoftModel& m) { m.remove(std::string(kQkv) + "_scale"); }, {"wqkv.weight_scale", "missing"}},
+      {"no norm",
+       [](MicrosoftModel& m) { m.remove("layers.1.ffn_norm.weight"); },
+       {"layers.1.ffn_norm.weight", "missing"}},
       {"scales of one part",
-       [](MsModel& m) {
+       [](MicrosoftModel& m) {
          auto& scale = m.tensor(std::string(kW13) + "_scale");
          scale.shape = {1};
          scale.data.resize(2);
        },
        {"w13.weight_scale", "[1]", "4 floats"}},
       {"scales as integers",
-       [](MsModel& m) {
+       [](MicrosoftModel& m) {
          auto& scale = m.tensor(std::string(kW13) + "_scale");
          scale.dtype = DType::kI8;
          scale.data.resize(4);
        },
        {"w13.weight_scale", "I8 [4]", "4 floats"}},
       {"scale 0",
-       [](MsModel& m) {
+       [](MicrosoftModel& m) {
          m.tensor(std::string(kW13) + "_scale").data[3] = m.tensor(std::string(kW13) + "_scale").data[2] = {};
        },
        {"w13.weight_scale[1:2]", "is 0"}},
       {"value 0",
-       [](MsModel& m) { m.tensor(kQkv).data[64 * 256 + 5] = {}; },
+       [](MicrosoftModel& m) { m.tensor(kQkv).data[64 * 256 + 5] = {}; },
        {"wqkv.weight[256:384]", "2-bit value 0"}},
       {"unpacked integers",
-       [](MsModel& m) {
+       [](MicrosoftModel& m) {
          auto& t = m.tensor(kQkv);
          t.shape = {512, 256};
          t.data.resize(512 * 256);
        },
        {kQkv, "[512, 256]", "[512, 64]"}},
       {"wide integers",
-       [](MsModel& m) {
+       [](MicrosoftModel& m) {
          auto& t = m.tensor(kQkv);
          t.dtype = DType::kI32;
          t.data.resize(512 * 64 * 4);
@@ -424,36 +291,39 @@ TEST(MicrosoftGpu, Refusals) {
        {kQkv, "I32", "expected I8"},
        ErrorCode::kUnsupported},
       {"rows of another layer",
-       [](MsModel& m) {
+       [](MicrosoftModel& m) {
          auto& t = m.tensor(kW13);
          t.shape[0] -= 16;
          t.data.resize(size_t(t.shape[0] * 64));
        },
        {kW13, "[1264, 64]", "[1280, 64]"}},
-      {"no matrix", [](MsModel& m) { m.tensor(kQkv).shape = {512 * 64}; }, {kQkv, "expected a matrix"}},
+      {"no matrix", [](MicrosoftModel& m) { m.tensor(kQkv).shape = {512 * 64}; }, {kQkv, "expected a matrix"}},
       {"no room for keys",
-       [](MsModel& m) {
+       [](MicrosoftModel& m) {
          m.tensor(kQkv).shape = {128, 256};
        },
        {"wqkv of 128 rows", "256 rows of queries"}},
       {"norm of integers",
-       [](MsModel& m) {
+       [](MicrosoftModel& m) {
          auto& t = m.tensor("norm.weight");
          t.dtype = DType::kI8;
          t.data.resize(256);
        },
        {"norm.weight", "I8", "expected F32"}},
       {"bias",
-       [&](MsModel& m) { add(m, "layers.0.attention.wo.bias", {256}); },
+       [&](MicrosoftModel& m) { add(m, "layers.0.attention.wo.bias", {256}); },
        {"wo.bias", "cannot be ignored"},
        ErrorCode::kUnsupported},
       {"scale beside floats",
-       [&](MsModel& m) { add(m, "output.weight_scale", {4}); },
+       [&](MicrosoftModel& m) { add(m, "output.weight_scale", {4}); },
        {"output.weight_scale", "ignored"},
        ErrorCode::kUnsupported},
-      {"layers without number", [&](MsModel& m) { add(m, "layers.x", {4}); }, {"layers.x"}, ErrorCode::kUnsupported},
+      {"layers without number",
+       [&](MicrosoftModel& m) { add(m, "layers.x", {4}); },
+       {"layers.x"},
+       ErrorCode::kUnsupported},
       {"a billionth layer",
-       [&](MsModel& m) {
+       [&](MicrosoftModel& m) {
          add(m, "layers.99999999999999999999.x", {4});
          m.files.clear();
        },
@@ -462,7 +332,7 @@ TEST(MicrosoftGpu, Refusals) {
   const TestFolder folder;
   for (const Case& bad : cases) {
     SCOPED_TRACE(bad.id);
-    MsModel model = ms_model();
+    MicrosoftModel model = ms_model();
     bad.spoil(model);
     model.write(folder / "m");
     const auto loaded = Model::load(folder / "m");
@@ -471,7 +341,7 @@ TEST(MicrosoftGpu, Refusals) {
     std::filesystem::remove_all(folder / "m");
   }
   // A tensor that nobody knows is noted.
-  MsModel model = ms_model();
+  MicrosoftModel model = ms_model();
   add(model, "rope.freqs", {32});
   model.write(folder / "m");
   const auto checkpoint = Checkpoint::open(folder / "m");
@@ -483,10 +353,10 @@ TEST(MicrosoftGpu, PartsThatAreNoWholeTiles) {
   // 5 heads of 64 over one; d_ff 704 of 3 layers; a vocabulary of 515: whole tiles all of them.
   const TestFolder folder;
   const std::string odd = kData + "hf/bitnet-odd-shapes";
-  ms_model(Form::kInt2, odd).write(folder / "odd");
+  ms_model(MicrosoftForm::kInt2, odd).write(folder / "odd");
   EXPECT_EQ(logits_of(folder / "odd"), logits_of(odd));
   // Heads of 8 cut a tile of 16 rows, where q has one of them.
-  MsModel model;
+  MicrosoftModel model;
   const auto bf16 = [&](const std::string& name, const Shape& shape) {
     model.tensors.push_back({name, DType::kBF16, shape, std::vector<std::byte>(2 * size_t(*element_count(shape)))});
   };
@@ -524,7 +394,7 @@ std::string byte_ranks() {
 
 TEST(MicrosoftGpu, VocabularyBesideOrAbove) {
   const TestFolder folder;
-  MsModel model = ms_model();
+  MicrosoftModel model = ms_model();
   model.write(folder / "gpu/checkpoints");
   auto checkpoint = Checkpoint::open(folder / "gpu/checkpoints");
   BN_ASSERT_OK(checkpoint);
@@ -557,7 +427,7 @@ TEST(MicrosoftGpu, VocabularyBesideOrAbove) {
 
 TEST(MicrosoftGpu, WhichFileAPathMeans) {
   const TestFolder folder;
-  const MsModel model = ms_model();
+  const MicrosoftModel model = ms_model();
   model.write(folder / "m", "model_state.pt");
   EXPECT_EQ(find_microsoft_gpu(folder / "m"), folder / "m/model_state.pt");
   model.write(folder / "m", "model_state_fp16.pt");
@@ -573,7 +443,7 @@ TEST(MicrosoftGpu, WhichFileAPathMeans) {
 
 TEST(MicrosoftGpu, IdentityFollowsTheFileAndItsConfig) {
   const TestFolder folder;
-  MsModel model = ms_model();
+  MicrosoftModel model = ms_model();
   model.write(folder / "m");
   const std::string before = Checkpoint::open(folder / "m")->identity();
   EXPECT_EQ(Checkpoint::open(folder / "m")->identity(), before);
