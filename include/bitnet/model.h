@@ -67,7 +67,8 @@ struct ModelInfo {
 // A model's weights and vocabulary, ready to run. Immutable; thread-safe; copies share the weights.
 class Model {
  public:
-  // A GGUF file, a Hugging Face folder, or the name of a model in the folder $BITNET_MODELS or ./models.
+  // A GGUF file, a Hugging Face folder, a checkpoint of Microsoft's GPU scripts (model_state_int2.pt or its folder), or
+  // the name of a model in the folder $BITNET_MODELS or ./models.
   static Result<Model> load(const std::string& path, const LoadOptions& options = {});
 
   const ModelInfo& info() const;

@@ -18,6 +18,7 @@ constexpr Signature kSignatures[] = {
     {"<"sv, "an HTML or XML page; the download probably went wrong"},
     {"\x1f\x8b"sv, "gzip data; unpack it first"},
     {"PK\x03\x04"sv, "a zip archive, perhaps a PyTorch checkpoint"},
+    {"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46"sv, "a PyTorch file in the form of before 1.6; save it again with torch.save"},
     {"\x28\xb5\x2f\xfd"sv, "zstd data; unpack it first"},
     {"\xfd"
      "7zXZ"sv,

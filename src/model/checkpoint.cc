@@ -43,12 +43,24 @@ Status open_folder(Checkpoint::State& state) {
   return ok();
 }
 
+Status open_microsoft(Checkpoint::State& state, const std::string& path) {
+  BN_ASSIGN_OR_RETURN(state.microsoft, MicrosoftGpuFile::open(path));
+  state.config = state.microsoft->config();
+  state.notices = state.microsoft->notices();
+  state.qk_order = {RowOrder::kSplit, state.config.head_dim, state.config.rope_dim};
+  state.hf.quantized = true;
+  return ok();
+}
+
 Status read_vocabulary(Checkpoint::State& state) {
   const CheckpointOptions& options = state.options;
   if (!options.read_vocabulary) return ok();
   if (!options.tokenizer_path.empty()) {
     BN_ASSIGN_OR_RETURN(const Tokenizer tokenizer, Tokenizer::load(options.tokenizer_path, {options.pre_tokenizer}));
     state.vocabulary = vocabulary_of(tokenizer);
+  } else if (state.microsoft) {
+    BN_ASSIGN_OR_RETURN(state.vocabulary,
+                        vocabulary_of_microsoft_gpu(state.microsoft->archive().name(), options.pre_tokenizer));
   } else if (!state.is_gguf()) {
     BN_ASSIGN_OR_RETURN(state.vocabulary, vocabulary_from_folder(state.path, options.pre_tokenizer));
   } else if (gguf_has_vocabulary(*state.gguf)) {
@@ -70,12 +82,18 @@ Result<Checkpoint> Checkpoint::open(const std::string& path, const CheckpointOpt
   auto state = std::make_shared<State>();
   state->path = path;
   state->options = options;
+  // What kind of file it is, its contents tell, not its name.
   std::error_code error;
-  if (std::filesystem::is_directory(path, error)) {
+  const bool is_folder = std::filesystem::is_directory(path, error);
+  if (const auto archive = find_microsoft_gpu(path)) {
+    BN_RETURN_IF_ERROR(open_microsoft(*state, *archive));
+  } else if (is_folder) {
     BN_RETURN_IF_ERROR(open_folder(*state));
-    state->config.name = name_of_folder(path);
   } else {
     BN_RETURN_IF_ERROR(open_gguf(*state));
+  }
+  if (!state->is_gguf()) {
+    state->config.name = is_folder ? name_of_folder(path) : std::filesystem::path(path).stem().string();
   }
   state->weights = list_weights(state->config);
   BN_RETURN_IF_ERROR(check_tensors(*state, state->notices));
@@ -86,6 +104,9 @@ Result<Checkpoint> Checkpoint::open(const std::string& path, const CheckpointOpt
 const std::string& Checkpoint::path() const { return state_->path; }
 bool Checkpoint::is_gguf() const { return state_->is_gguf(); }
 const GgufFile* Checkpoint::gguf() const { return state_->is_gguf() ? &*state_->gguf : nullptr; }
+const TorchArchive* Checkpoint::torch_archive() const {
+  return state_->microsoft ? &state_->microsoft->archive() : nullptr;
+}
 std::string Checkpoint::identity() const {
   std::string identity;
   const auto add = [&](const File* file) {
@@ -97,6 +118,11 @@ std::string Checkpoint::identity() const {
     add(state_->gguf->file().get());
     return identity;
   }
+  if (state_->microsoft) {
+    add(state_->microsoft->archive().file().get());
+    if (const auto config = File::open(state_->microsoft->config_path())) add(&*config);
+    return identity;
+  }
   for (const auto& file : state_->folder->files()) add(file->file().get());
   // What the scales mean stands in the configuration.
   if (const auto config = File::open(state_->path + "/config.json")) add(&*config);
@@ -104,6 +130,7 @@ std::string Checkpoint::identity() const {
 }
 
 uint64_t Checkpoint::file_bytes() const {
+  if (state_->microsoft) return state_->microsoft->archive().size_bytes();
   return state_->is_gguf() ? state_->gguf->size_bytes() : state_->folder->size_bytes();
 }
 const ModelConfig& Checkpoint::config() const { return state_->config; }
@@ -125,6 +152,7 @@ std::string Checkpoint::weight_types() const {
 
 LocatedTensor Checkpoint::State::find(std::string_view name) const {
   if (gguf) return {gguf->find(name), nullptr};
+  if (microsoft) return {microsoft->find(name), nullptr};
   const SafetensorsFolder::Entry* entry = folder->find(name);
   return entry == nullptr ? LocatedTensor{} : LocatedTensor{entry->tensor, entry->file};
 }
@@ -139,8 +167,16 @@ LocatedTensor Checkpoint::State::find_scale(const WeightSpec& spec) const {
   return find(gguf ? spec.gguf_scale_name : spec.hf_scale_name);
 }
 
+const std::string& Checkpoint::State::file_name(const LocatedTensor& tensor) const {
+  return gguf ? gguf->name() : microsoft ? microsoft->archive().name() : tensor.file->name();
+}
+
+const std::shared_ptr<const File>& Checkpoint::State::file_of(const LocatedTensor& tensor) const {
+  return gguf ? gguf->file() : microsoft ? microsoft->archive().file() : tensor.file->file();
+}
+
 std::string Checkpoint::State::label(const LocatedTensor& tensor) const {
-  return fmt::format("{}: tensor {}", gguf ? gguf->name() : tensor.file->name(), quote_name(tensor.tensor->name));
+  return fmt::format("{}: tensor {}", file_name(tensor), quote_name(tensor.tensor->name));
 }
 
 bool Checkpoint::State::is_converted(const WeightSpec& spec) const {

@@ -18,6 +18,7 @@
 namespace bitnet {
 
 class GgufFile;
+class TorchArchive;
 
 struct CheckpointOptions {
   bool i2s_arm64 = false;        // the file's I2_S tensors have the layout of bitnet.cpp built on ARM
@@ -41,25 +42,28 @@ struct LinearSource {
   bool ternary() const { return weight.index() == 0; }
 };
 
-// A model on disk, checked: a GGUF file or a Hugging Face folder. Opening reads headers, config and vocabulary only and
-// compares every tensor's name, shape and type with list_weights(); reading a weight checks its values. q and k rows
-// come in the order of a Hugging Face folder, whatever the file's, so that logits do not depend on the file format.
-// Immutable; thread-safe; copies share everything; sources stay valid when the Checkpoint is gone.
+// A model on disk, checked: a GGUF file, a Hugging Face folder or a checkpoint of Microsoft's GPU scripts. Opening
+// reads headers, config and vocabulary only and compares every tensor's name, shape and type with list_weights();
+// reading a weight checks its values. q and k rows come in the order of a Hugging Face folder, whatever the file's, so
+// that logits do not depend on the file format. Immutable; thread-safe; copies share everything; sources stay valid
+// when the Checkpoint is gone.
 class Checkpoint {
  public:
   static Result<Checkpoint> open(const std::string& path, const CheckpointOptions& options = {});
 
   const std::string& path() const;
   bool is_gguf() const;
-  const GgufFile* gguf() const;  // null for a folder
-  uint64_t file_bytes() const;   // of all weight files
+  const GgufFile* gguf() const;               // null unless it is a GGUF file
+  const TorchArchive* torch_archive() const;  // null unless it is a checkpoint of Microsoft's GPU scripts
+  uint64_t file_bytes() const;                // of all weight files
   std::string identity() const;  // sizes and times of the weight files: another string when one of them changed
   const ModelConfig& config() const;
   const std::vector<WeightSpec>& weights() const;  // list_weights(config())
   const std::optional<Vocabulary>& vocabulary() const;
   const std::vector<std::string>& notices() const;
   std::string weight_types() const;  // "I2_S 210, F32 121, F16 1"
-  // Where a weight of the list lies. Packed Hugging Face linears are U8 [ceil(out / 4), in].
+  // Where a weight of the list lies. Packed Hugging Face linears are U8 [ceil(out / 4), in], tiles of Microsoft's GPU
+  // kernels I8 [out, in / 4].
   const StoredTensor& stored(const WeightSpec& spec) const;
 
   // Kind kVector: finite values.

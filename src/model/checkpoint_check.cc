@@ -23,7 +23,7 @@ Status check_type(const State& state, const WeightSpec& spec, const LocatedTenso
           "{} has type {}; an embedding or output table can be F32, F16, BF16 or a type of ggml's blocks",
           state.label(tensor), dtype_info(type).name);
     case WeightKind::kLinear:
-      if (is_readable_type(type) || state.is_packed(*tensor.tensor)) return ok();
+      if (is_readable_type(type) || state.is_packed(*tensor.tensor) || state.is_tiled(*tensor.tensor)) return ok();
       if (state.is_gguf() ? is_ternary(type) : type == DType::kU8) return ok();
       return unsupported("{} has type {}, which a layer's weight cannot have", state.label(tensor),
                          dtype_info(type).name);
@@ -39,6 +39,7 @@ Status check_weight(const State& state, const WeightSpec& spec) {
   }
   BN_RETURN_IF_ERROR(check_type(state, spec, tensor));
   if (spec.kind == WeightKind::kLinear && state.is_packed(*tensor.tensor)) return ok();  // tells its shape itself
+  if (state.is_tiled(*tensor.tensor)) return ok();  // a part of a tensor whose shape was looked at
   const bool packed = tensor.tensor->dtype == DType::kU8;
   const Shape expected = packed ? Shape{(spec.shape[0] + 3) / 4, spec.shape[1]} : spec.shape;
   if (tensor.tensor->shape == expected) return ok();
@@ -57,7 +58,7 @@ Status check_scale(const State& state, const WeightSpec& spec) {
                            shape_string(scale.tensor->shape));
     }
   }
-  if (state.is_gguf()) return ok();
+  if (!state.folder) return ok();
   const bool packed = weight.tensor->dtype == DType::kU8;
   if (packed && !scale) {
     return invalid_input("{} is packed ternary, but its scale {} is missing", state.label(weight), spec.hf_scale_name);
@@ -149,7 +150,7 @@ Status check_others(const State& state, const std::unordered_set<const StoredTen
   };
   if (state.is_gguf()) {
     for (const StoredTensor& tensor : state.gguf->tensors()) BN_RETURN_IF_ERROR(check({&tensor, nullptr}));
-  } else {
+  } else if (state.folder) {
     for (const auto& entry : state.folder->tensors()) BN_RETURN_IF_ERROR(check({entry.tensor, entry.file}));
   }
   note_unknown("tensor", unknown, notices);

@@ -17,9 +17,11 @@ namespace {
 using State = Checkpoint::State;
 using Codes = std::shared_ptr<std::vector<uint8_t>>;
 
-TernaryLayout layout_of(DType type, bool i2s_arm64) {
+TernaryLayout layout_of(const State& state, const StoredTensor& tensor) {
+  const DType type = tensor.dtype;
+  if (state.is_tiled(tensor)) return TernaryLayout::kMsGpu;
   if (type == DType::kU8) return TernaryLayout::kHfPacked;
-  if (type == DType::kI2_S && i2s_arm64) return TernaryLayout::kI2SArm64;
+  if (type == DType::kI2_S && state.options.i2s_arm64) return TernaryLayout::kI2SArm64;
   return layout_of_dtype(type).value_or(TernaryLayout::kI2S);
 }
 
@@ -75,14 +77,14 @@ Result<TernaryScales> gguf_scales(const State& state, const LocatedTensor& tenso
 Result<TernarySource> packed_source(const std::shared_ptr<const State>& state, const WeightSpec& spec,
                                     const LocatedTensor& tensor, TensorBytes bytes) {
   TernaryView view;
-  view.layout = layout_of(tensor.tensor->dtype, state->options.i2s_arm64);
+  view.layout = layout_of(*state, *tensor.tensor);
   view.n_rows = spec.shape[0];
   view.n_cols = spec.shape[1];
   view.bytes = bytes.span();
   TernarySource source;
   source.n_rows = view.n_rows;
   source.n_cols = view.n_cols;
-  if (view.layout != TernaryLayout::kHfPacked) {
+  if (ternary_layout_info(view.layout).scales != ScaleKind::kApart) {
     BN_ASSIGN_OR_RETURN(source.scales, gguf_scales(*state, tensor, view));
   }
   BN_ASSIGN_OR_RETURN(const float multiplier, read_multiplier(*state, spec));
@@ -225,7 +227,8 @@ Result<LinearSource> linear_in_file_order(const std::shared_ptr<const State>& sh
     unpacked.quantize_input = out.quantize_input;
     return unpacked;
   }
-  if (is_ternary(type) || type == DType::kU8 || (type == DType::kQ2_0 && !has_level_two(bytes.span()))) {
+  if (is_ternary(type) || type == DType::kU8 || state.is_tiled(*tensor.tensor) ||
+      (type == DType::kQ2_0 && !has_level_two(bytes.span()))) {
     BN_ASSIGN_OR_RETURN(out.weight, packed_source(shared, spec, tensor, std::move(bytes)));
     return out;
   }
@@ -233,14 +236,18 @@ Result<LinearSource> linear_in_file_order(const std::shared_ptr<const State>& sh
     return invalid_input("{}: row {} holds a value at or after column {} that is not finite", state.label(tensor),
                          *bad / spec.shape[1], *bad % spec.shape[1]);
   }
-  const bool latent = !state.is_gguf() && state.hf.online && converted;
-  if (latent && !state.options.keep_latent) {
+  const bool online = !state.is_gguf() && state.hf.online && converted;
+  if (online && !state.options.keep_latent) {
     BN_ASSIGN_OR_RETURN(out.weight, latent_source(state, spec, tensor, bytes));
     return out;
   }
   BN_ASSIGN_OR_RETURN(auto exact, exact_source(state, spec, tensor, bytes));
-  out.latent = latent && !exact;
-  if (out.latent) {
+  // Floats of Microsoft's scripts are ternary (model_state_fp16.pt) or latent (model_state.pt), as their values tell.
+  const bool latent = !exact && (online || state.microsoft);
+  out.latent = latent && state.options.keep_latent;
+  if (latent && !out.latent) {
+    BN_ASSIGN_OR_RETURN(out.weight, latent_source(state, spec, tensor, bytes));
+  } else if (latent) {
     BN_ASSIGN_OR_RETURN(out.weight, stored_floats(shared, spec, tensor, std::move(bytes)));
   } else if (exact) {
     out.weight = *std::move(exact);

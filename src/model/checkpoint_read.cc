@@ -87,7 +87,9 @@ std::optional<int64_t> find_nonfinite(DType type, std::span<const std::byte> byt
 }
 
 Status State::read(const LocatedTensor& tensor, uint64_t offset_bytes, std::span<std::byte> out) const {
-  return gguf ? gguf->read(*tensor.tensor, offset_bytes, out) : tensor.file->read(*tensor.tensor, offset_bytes, out);
+  if (gguf) return gguf->read(*tensor.tensor, offset_bytes, out);
+  if (microsoft) return microsoft->archive().read(*tensor.tensor, offset_bytes, out);
+  return tensor.file->read(*tensor.tensor, offset_bytes, out);
 }
 
 Result<TensorBytes> State::read_all(const LocatedTensor& tensor) const {
@@ -144,8 +146,8 @@ Result<FloatSource> Checkpoint::table(const WeightSpec& spec, bool verified) con
   source.n_rows = spec.shape[0];
   source.n_cols = spec.shape[1];
   // The source may outlive the checkpoint by far and keeps only the open file.
-  const auto& file = state_->is_gguf() ? state_->gguf->file() : tensor.file->file();
-  auto read_rows = [file, type, row_bytes, begin = tensor.tensor->offset_bytes, n_cols = spec.shape[1],
+  auto read_rows = [file = state_->file_of(tensor), type, row_bytes, begin = tensor.tensor->offset_bytes,
+                    n_cols = spec.shape[1],
                     label = state_->label(tensor)](int64_t row_begin, int64_t n_rows, std::byte* out) -> Status {
     const std::span<std::byte> rows(out, size_t(n_rows) * row_bytes);
     BN_RETURN_IF_ERROR(file->read_at(begin + uint64_t(row_begin) * row_bytes, rows));

@@ -4,7 +4,9 @@
 #include "format/gguf_checksums.h"
 #include "format/safetensors.h"
 #include "model/checkpoint.h"
+#include "model/microsoft_gpu.h"
 #include "model/row_order.h"
+#include "quant/ternary.h"
 
 #include <cstddef>
 #include <memory>
@@ -25,7 +27,7 @@ inline constexpr const char* kPackedKey = "bitnet.packed.version";
 // order. Such a file may hold float linears where others must not.
 inline constexpr const char* kSchemesKey = "bitnet.quantization.schemes";
 
-// A tensor and the file that holds it; `file` is null in a GGUF checkpoint, which has one file.
+// A tensor and the file that holds it; `file` is null in a checkpoint that is one file.
 struct LocatedTensor {
   const StoredTensor* tensor = nullptr;
   const SafetensorsFile* file = nullptr;
@@ -42,11 +44,12 @@ struct TensorBytes {
 struct Checkpoint::State {
   std::string path;
   CheckpointOptions options;
-  std::optional<GgufFile> gguf;  // one of the two
+  std::optional<GgufFile> gguf;  // one of the three
   std::optional<SafetensorsFolder> folder;
+  std::optional<MicrosoftGpuFile> microsoft;
   ModelConfig config;
   RowOrder qk_order;  // from the file's q and k rows to a folder's
-  HfConfig hf;        // of a folder
+  HfConfig hf;        // how linears are stored where the file is no GGUF
   std::vector<WeightSpec> weights;
   std::optional<Vocabulary> vocabulary;
   std::vector<std::string> notices;
@@ -73,6 +76,11 @@ struct Checkpoint::State {
   bool is_packed(const StoredTensor& tensor) const {
     return tensor.dtype == DType::kI8 && gguf && gguf->metadata().contains(kPackedKey);
   }
+  // A linear that is kept in the tiles of Microsoft's GPU kernels.
+  bool is_tiled(const StoredTensor& tensor) const { return tensor.dtype == DType::kI8 && microsoft.has_value(); }
+  // The file of a checkpoint or of one of its tensors; null for a file held in memory.
+  const std::string& file_name(const LocatedTensor& tensor) const;
+  const std::shared_ptr<const File>& file_of(const LocatedTensor& tensor) const;
 };
 
 // Metadata of ours, an array of f32 with one entry a ternary tensor in file order: the float32 scale of which the

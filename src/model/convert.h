@@ -27,7 +27,7 @@ struct ConvertReport {
   std::vector<std::string> notices;  // what was lost or changed: "Q8_0 cannot hold ternary scales exactly"
 };
 
-// Any checkpoint that Model::load takes (GGUF or Hugging Face folder) to a GGUF file or a Hugging Face folder.
+// Any checkpoint that Model::load takes to a GGUF file or a Hugging Face folder.
 // Ternary codes and scales survive exactly, q/k rows are permuted or unpermuted as the two worlds want.
 Result<ConvertReport> convert(const std::string& source, const std::string& output, const ConvertOptions& options);
 

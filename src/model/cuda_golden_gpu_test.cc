@@ -27,10 +27,7 @@ class CudaGolden : public testing::TestWithParam<std::string> {
     if (const auto backend = make_backend("cuda"); !backend) GTEST_SKIP() << backend.error().message;
   }
   std::string path() const { return kData + GetParam(); }
-  std::vector<int32_t> ids() const {
-    const std::string stem = std::filesystem::path(GetParam()).filename().string();
-    return golden_ids(kData + "hf/" + stem.substr(0, stem.find('.')));
-  }
+  std::vector<int32_t> ids() const { return golden_ids(golden_folder(GetParam())); }
 };
 
 TEST_P(CudaGolden, LogitsHaveTheBitsOfTheCpu) {

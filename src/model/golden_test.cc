@@ -12,7 +12,8 @@
 #include <filesystem>
 
 // Logits against those of Hugging Face transformers in float32: for every folder under tests/data/hf, and for the files
-// under tests/data/gguf (FOLDER.TYPE.gguf), which llama.cpp's quantiser made of such a folder's model.
+// under tests/data/gguf (FOLDER.TYPE.gguf), which llama.cpp's quantiser made of such a folder's model; and for those
+// under tests/data/microsoft, whose logits PyTorch made of the same tensors (tests/golden/make_microsoft_golden.py).
 namespace bitnet {
 namespace {
 
@@ -74,10 +75,7 @@ Difference compare(const std::vector<float>& found, const Golden& golden) {
 class GoldenLogits : public testing::TestWithParam<std::string> {
  protected:
   std::string path() const { return kData + GetParam(); }
-  Golden golden() const {
-    const std::string stem = std::filesystem::path(GetParam()).filename().string();
-    return read_golden(kData + "hf/" + stem.substr(0, stem.find('.')));
-  }
+  Golden golden() const { return read_golden(golden_folder(GetParam())); }
 };
 
 TEST_P(GoldenLogits, MatchTransformers) {

@@ -45,11 +45,12 @@ double relative_rms(std::span<const float> a, std::span<const float> b);
 // A loaded model, or null after a test failure with the error's text.
 std::unique_ptr<Model> load_model(const std::string& path, const std::string& device = "cpu", bool act_quant = true);
 
-// The golden models, as paths under kData.
+// The golden models, as paths under kData, and the folder that holds a model's golden logits: its own, or the one that
+// a file was made of.
 inline const std::string kData = BITNET_SOURCE_DIR "/tests/data/";
 inline std::vector<std::string> golden_models() {
   std::vector<std::string> paths;
-  for (const std::string parent : {"gguf", "hf"}) {
+  for (const std::string parent : {"gguf", "hf", "microsoft"}) {
     for (const auto& entry : std::filesystem::directory_iterator(kData + parent)) {
       paths.push_back(parent + "/" + entry.path().filename().string());
     }
@@ -57,7 +58,12 @@ inline std::vector<std::string> golden_models() {
   std::sort(paths.begin(), paths.end());
   return paths;
 }
-inline std::string golden_model_name(const testing::TestParamInfo<std::string>& instance) {
+inline std::string golden_folder(const std::string& model) {
+  if (std::filesystem::exists(kData + model + "/golden.safetensors")) return kData + model;
+  const std::string stem = std::filesystem::path(model).filename().string();
+  return kData + "hf/" + stem.substr(0, stem.find('.'));
+}
+inline std::string golden_model_name(const ::testing::TestParamInfo<std::string>& instance) {
   std::string name = instance.param;
   std::replace_if(
       name.begin(), name.end(), [](unsigned char c) { return std::isalnum(c) == 0; }, '_');

@@ -206,17 +206,22 @@ void encode_ms_gpu(int64_t n_rows, int64_t n_cols, const uint8_t* codes, uint8_t
   }
 }
 
+// Four columns at a time: those at bits 2j of a word's bytes are columns 4j to 4j + 3.
 Status decode_ms_gpu(const TernaryView& view, int64_t row_begin, int64_t n_rows, uint8_t* codes) {
+  constexpr uint32_t kLowBits = 0x55555555, kFour = 0x03030303, kOnes = 0x01010101;
   for (int64_t row = row_begin; row < row_begin + n_rows; ++row) {
     for (int64_t s = 0; s < view.n_cols / 16; ++s, codes += 16) {
-      const auto* word = reinterpret_cast<const uint8_t*>(view.bytes.data()) + ms_gpu_word(view.n_cols, row, s);
-      for (int e = 0; e < 16; ++e) {
-        const int value = word[e % 4] >> (e / 4 * 2) & 3;
-        if (value == 0) {
-          return invalid_input("row {}, column {}: 2-bit value 0, which stands for no ternary value in {}", row,
-                               16 * s + e, ternary_layout_name(view.layout));
-        }
-        codes[e] = uint8_t(value - 1);
+      uint32_t word = 0;
+      std::memcpy(&word, view.bytes.data() + ms_gpu_word(view.n_cols, row, s), sizeof word);
+      if (((word | word >> 1) & kLowBits) != kLowBits) {
+        int e = 0;
+        while ((word >> (e % 4 * 8 + e / 4 * 2) & 3) != 0) ++e;
+        return invalid_input("row {}, column {}: 2-bit value 0, which stands for no ternary value in {}", row,
+                             16 * s + e, ternary_layout_name(view.layout));
+      }
+      for (int j = 0; j < 4; ++j) {
+        const uint32_t four = (word >> (2 * j) & kFour) - kOnes;
+        std::memcpy(codes + 4 * j, &four, sizeof four);
       }
     }
   }

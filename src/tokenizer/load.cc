@@ -1,5 +1,6 @@
 #include "base/file.h"
 #include "format/sniff.h"
+#include "tokenizer/parse_vocabulary.h"
 #include "tokenizer/tokenizer_impl.h"
 
 #include <algorithm>
@@ -20,20 +21,6 @@ Result<Vocabulary> read_gguf(const std::string& path, const std::string& pre) {
   BN_ASSIGN_OR_RETURN(const GgufFile file, GgufFile::open(path));
   if (!gguf_has_vocabulary(file)) return invalid_input("{}: the file holds no vocabulary (tokenizer.ggml.*)", path);
   return vocabulary_from_gguf(file, pre);
-}
-
-// "IQ== 0": base64, a space, digits.
-bool looks_like_tiktoken(std::string_view start) {
-  const std::string_view line = start.substr(0, start.find('\n'));
-  const size_t space = line.find(' ');
-  if (space == 0 || space == std::string_view::npos) return false;
-  const auto is_digit = [](char c) { return (c >= '0' && c <= '9') || c == '\r'; };
-  const auto is_base64 = [&](char c) {
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '+' || c == '/' ||
-           c == '=';
-  };
-  return std::all_of(line.begin(), line.begin() + ptrdiff_t(space), is_base64) &&
-         std::all_of(line.begin() + ptrdiff_t(space) + 1, line.end(), is_digit);
 }
 
 // The kind of file is in its first bytes, not in its name.

@@ -2,6 +2,7 @@
 #include "base/file.h"
 #include "format/text.h"
 #include "tokenizer/json_fields.h"
+#include "tokenizer/parse_vocabulary.h"
 #include "tokenizer/stop_tokens.h"
 #include "tokenizer/vocabulary.h"
 
@@ -87,6 +88,15 @@ Status apply_configs(const std::string& folder, Vocabulary& vocabulary) {
   return ok();
 }
 
+// tokenizer.model is the name of two formats: SentencePiece's, and tiktoken ranks as Llama 3 has them.
+Result<Vocabulary> read_tokenizer_model(const std::string& path, const std::string& pre_override) {
+  BN_ASSIGN_OR_RETURN(const File file, File::open(path));
+  std::string start(size_t(std::min<uint64_t>(file.size_bytes(), 4096)), '\0');
+  BN_RETURN_IF_ERROR(file.read_at(0, std::as_writable_bytes(std::span(start))));
+  return looks_like_tiktoken(start) ? vocabulary_from_tiktoken(path, pre_override)
+                                    : vocabulary_from_sentencepiece(path);
+}
+
 }  // namespace
 
 Result<std::optional<Vocabulary>> vocabulary_from_folder(const std::string& folder, const std::string& pre_override) {
@@ -97,8 +107,8 @@ Result<std::optional<Vocabulary>> vocabulary_from_folder(const std::string& fold
     if (from_json) {
       vocabulary = *std::move(from_json);
     } else if (from_json.error().code == ErrorCode::kUnsupported && exists(model_path)) {
-      // The SentencePiece model that such a tokenizer.json was made from says the same in a form that we know.
-      auto from_model = vocabulary_from_sentencepiece(model_path);
+      // The model that such a tokenizer.json was made from says the same in a form that we know.
+      auto from_model = read_tokenizer_model(model_path, pre_override);
       if (!from_model) return std::move(from_json.error());
       vocabulary = *std::move(from_model);
       vocabulary.notices.push_back("tokenizer.model is used; tokenizer.json is not: " + from_json.error().message);
@@ -106,7 +116,7 @@ Result<std::optional<Vocabulary>> vocabulary_from_folder(const std::string& fold
       return std::move(from_json.error());
     }
   } else if (exists(model_path)) {
-    BN_ASSIGN_OR_RETURN(vocabulary, vocabulary_from_sentencepiece(model_path));
+    BN_ASSIGN_OR_RETURN(vocabulary, read_tokenizer_model(model_path, pre_override));
   } else {
     return std::optional<Vocabulary>();
   }

@@ -7,6 +7,7 @@
 #include "tokenizer/unicode.h"
 #include "tokenizer/vocabulary.h"
 
+#include <algorithm>
 #include <charconv>
 
 namespace bitnet {
@@ -77,6 +78,19 @@ Status read_ranks(std::string_view text, const std::string& name, Vocabulary& vo
 }
 
 }  // namespace
+
+bool looks_like_tiktoken(std::string_view start) {
+  const std::string_view line = start.substr(0, start.find('\n'));
+  const size_t space = line.find(' ');
+  if (space == 0 || space == std::string_view::npos) return false;
+  const auto is_digit = [](char c) { return (c >= '0' && c <= '9') || c == '\r'; };
+  const auto is_base64 = [&](char c) {
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '+' || c == '/' ||
+           c == '=';
+  };
+  return std::all_of(line.begin(), line.begin() + ptrdiff_t(space), is_base64) &&
+         std::all_of(line.begin() + ptrdiff_t(space) + 1, line.end(), is_digit);
+}
 
 Result<Vocabulary> parse_tiktoken(std::string_view text, const std::string& name, const std::string& pre_override) {
   const auto* known = PreTokenizer::find(pre_override.empty() ? "llama-bpe" : pre_override);

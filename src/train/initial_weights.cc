@@ -61,8 +61,10 @@ Status read_weight(const Checkpoint& checkpoint, const WeightSpec& spec, float* 
       return read_floats(source, out);
     }
     case WeightKind::kLinear: {
-      BN_ASSIGN_OR_RETURN(const bool latent, read_latent(checkpoint.path(), spec, out));
-      if (latent) return ok();
+      if (checkpoint.torch_archive() == nullptr) {
+        BN_ASSIGN_OR_RETURN(const bool latent, read_latent(checkpoint.path(), spec, out));
+        if (latent) return ok();
+      }
       BN_ASSIGN_OR_RETURN(const LinearSource source, checkpoint.linear(spec));
       if (source.ternary()) return read_codes(std::get<TernarySource>(source.weight), spec.hf_name, out);
       return read_floats(std::get<FloatSource>(source.weight), out);
@@ -80,7 +82,9 @@ Result<ModelConfig> initial_config(const std::string& path) {
 }
 
 Status read_initial_weights(const std::string& path, const ParameterLayout& layout, float* parameters) {
-  BN_ASSIGN_OR_RETURN(const Checkpoint checkpoint, Checkpoint::open(path));
+  CheckpointOptions options;
+  options.keep_latent = true;
+  BN_ASSIGN_OR_RETURN(const Checkpoint checkpoint, Checkpoint::open(path, options));
   const float* matrix = nullptr;
   int64_t n_matrix = 0;
   for (const ParameterSlice& slice : layout.slices()) {

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """Hostile model files: hostile.py BITNET SOURCE_DIR [ID-prefix...].
 
-Writes a small valid model and spoils it in every way of the lists in hostile_gguf.py, hostile_model.py and hostile_hf.py. The program
-must end by itself, soon, in little memory, with the exit code of docs/guide/cli.md and one message that names the file
-and the culprit. Variants marked (+) are unusual and must be accepted. Standard library only.
+Writes a small valid model and spoils it in every way of the lists in hostile_gguf.py, hostile_model.py, hostile_hf.py
+and hostile_torch.py. The program must end by itself, soon, in little memory, with the exit code of docs/guide/cli.md and
+one message that names the file and the culprit. Variants marked (+) are unusual and must be accepted. Standard library only.
 """
 import concurrent.futures
 import itertools
@@ -61,6 +61,7 @@ EMPTY_RSS = RUNNER.submit(execute, tempfile.gettempdir(), ["--version"]).result(
 import hostile_gguf as gguf  # noqa: E402  the runner must be started before memory is used
 import hostile_hf as hf  # noqa: E402
 import hostile_model as model  # noqa: E402
+import hostile_torch as torch  # noqa: E402
 
 COMMANDS = {"inspect": ["inspect", "{m}"], "logits": ["logits", "-m", "{m}", "--ids", "1,2,3", "--json"],
             "verify": ["verify", "{m}", "--json"], "convert": ["convert", "{m}", "-o", "{out}"],
@@ -302,7 +303,7 @@ def main():
             [gguf.Variant("good", kind, "good", write) for kind, write in (("GGUF", gguf.good_file),
                                                                            ("folder", hf.good_folder))],
             gguf.container(), model.meaning(), model.tensor_bytes(), model.checked_bytes(*checksummed(folder, paths[0])),
-            hf.headers(), hf.folders())
+            hf.headers(), hf.folders(), torch.archives(), torch.pickles(), torch.meaning())
         for variant in spoilt:
             if variant.id.startswith(PREFIXES or ""):
                 check(variant, good)

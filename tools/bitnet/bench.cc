@@ -258,9 +258,9 @@ Result<int> run(const Invocation& invocation, BenchFlags flags) {
 void add_bench(CLI::App& app, Invocation& invocation) {
   auto flags = std::make_shared<BenchFlags>();
   CLI::App* command = app.add_subcommand("bench", "Measure speed and memory, and the share of the machine's limits");
-  CLI::Option* model =
-      command->add_option("-m,--model", flags->model.model,
-                          "GGUF file, Hugging Face folder, or the name of a model in $BITNET_MODELS or ./models");
+  CLI::Option* model = command->add_option("-m,--model", flags->model.model,
+                                           "GGUF file, Hugging Face folder, Microsoft's model_state_int2.pt, or the "
+                                           "name of a model in $BITNET_MODELS or ./models");
   command
       ->add_option("--synthetic", flags->synthetic, "Make a model of this shape with random weights and measure that")
       ->check(CLI::IsMember(synth_presets()))

@@ -71,8 +71,12 @@ Result<int> run(const Invocation& invocation, const ConvertFlags& flags) {
 
 void add_convert(CLI::App& app, Invocation& invocation) {
   auto flags = std::make_shared<ConvertFlags>();
-  CLI::App* command = app.add_subcommand("convert", "Turn a Hugging Face folder or GGUF file into GGUF, or back");
-  command->add_option("SOURCE", flags->source, "Hugging Face folder or GGUF file")->required();
+  CLI::App* command = app.add_subcommand(
+      "convert", "Turn a Hugging Face folder, GGUF file or Microsoft's GPU checkpoint into GGUF, or back");
+  command
+      ->add_option("SOURCE", flags->source,
+                   "Hugging Face folder, GGUF file, or model_state_int2.pt of Microsoft's GPU scripts")
+      ->required();
   command->add_option("-o,--output", flags->output, "File, or folder with --to hf; replaced when complete")->required();
   const std::vector<std::string> float_types = {"f16",  "bf16", "q8_0", "q6_k", "q5_k", "q5_1", "q5_0",
                                                 "q4_k", "q4_1", "q4_0", "q3_k", "q2_k", "f32"};

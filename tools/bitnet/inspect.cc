@@ -1,8 +1,10 @@
 // bitnet inspect: what a model file says about itself. Headers only; no weight is read.
 #include "format/gguf.h"
 #include "format/safetensors.h"
+#include "format/torch_archive.h"
 #include "model/checkpoint.h"
 #include "model/find_model.h"
+#include "model/microsoft_gpu.h"
 #include "options.h"
 #include "output.h"
 
@@ -126,6 +128,14 @@ Status read_folder(const std::string& path, Contents& contents) {
   return ok();
 }
 
+Status read_torch_archive(const std::string& path, Contents& contents) {
+  BN_ASSIGN_OR_RETURN(const TorchArchive archive, TorchArchive::open(path));
+  contents.format = "PyTorch archive";
+  contents.size_bytes = archive.size_bytes();
+  contents.tensors = archive.tensors();
+  return ok();
+}
+
 Result<Contents> read(const InspectFlags& flags, bool json) {
   Contents contents;
   BN_ASSIGN_OR_RETURN(contents.path, find_model(flags.path));
@@ -138,7 +148,9 @@ Result<Contents> read(const InspectFlags& flags, bool json) {
     contents.refusal = checkpoint.error();
   }
   std::error_code ignored;
-  if (std::filesystem::is_directory(contents.path, ignored)) {
+  if (const auto archive = find_microsoft_gpu(contents.path)) {
+    BN_RETURN_IF_ERROR(read_torch_archive(*archive, contents));
+  } else if (std::filesystem::is_directory(contents.path, ignored)) {
     BN_RETURN_IF_ERROR(read_folder(contents.path, contents));
   } else if (contents.path.ends_with(".safetensors")) {
     BN_RETURN_IF_ERROR(read_safetensors(contents.path, contents));
@@ -290,7 +302,9 @@ Result<int> run(const Invocation& invocation, const InspectFlags& flags) {
 void add_inspect(CLI::App& app, Invocation& invocation) {
   auto flags = std::make_shared<InspectFlags>();
   CLI::App* command = app.add_subcommand("inspect", "Show metadata, tensors, sizes and config of a model file");
-  command->add_option("MODEL,-m,--model", flags->path, "GGUF file, safetensors file, Hugging Face folder or model name")
+  command
+      ->add_option("MODEL,-m,--model", flags->path,
+                   "GGUF file, safetensors file, Hugging Face folder, PyTorch archive or model name")
       ->required();
   command->add_flag("--all", flags->all, "Show every key and tensor and whole arrays");
   add_i2s_layout_flag(*command, flags->i2s_layout);

@@ -71,7 +71,8 @@ void add_device_flags(CLI::App& command, ModelFlags& flags) {
 void add_model_flags(CLI::App& command, ModelFlags& flags) {
   command
       .add_option("-m,--model", flags.model,
-                  "GGUF file, Hugging Face folder, or the name of a model in $BITNET_MODELS or ./models")
+                  "GGUF file, Hugging Face folder, Microsoft's model_state_int2.pt, or the name of a model in "
+                  "$BITNET_MODELS or ./models")
       ->required();
   add_device_flags(command, flags);
   command.add_option("--tokenizer", flags.tokenizer, "Vocabulary to use instead of the model's own");

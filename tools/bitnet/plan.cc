@@ -123,7 +123,7 @@ Result<int> run(const Invocation& invocation, const PlanFlags& flags) {
   BN_ASSIGN_OR_RETURN(options.budget_bytes, parse_budget(flags.budget, weight_bytes));
   std::optional<Tokenizer> tokenizer;
   if (checkpoint.vocabulary()) {
-    BN_ASSIGN_OR_RETURN(tokenizer, Tokenizer::load(source));
+    BN_ASSIGN_OR_RETURN(tokenizer, make_tokenizer(*checkpoint.vocabulary(), source));
   }
   BN_ASSIGN_OR_RETURN(const std::vector<int32_t> ids,
                       calibration_ids(flags.calibration, tokenizer ? &*tokenizer : nullptr, flags.max_tokens));
