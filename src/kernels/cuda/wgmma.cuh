@@ -32,7 +32,21 @@ __device__ inline void wgmma_u8s8(int (&d)[64], const uint32_t (&a)[4], uint64_t
 }
 __device__ inline void wgmma_fence() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
 __device__ inline void wgmma_commit() { asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory"); }
-__device__ inline void wgmma_wait() { asm volatile("wgmma.wait_group.sync.aligned 0;" ::: "memory"); }
+// Until at most kPending of the last groups are on their way.
+template <int kPending>
+__device__ inline void wgmma_wait() {
+  asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(kPending) : "memory");
+}
+
+// Registers a thread of this warpgroup has from now on, a multiple of 8.
+template <int kN>
+__device__ inline void give_registers() {
+  asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(kN));
+}
+template <int kN>
+__device__ inline void take_registers() {
+  asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(kN));
+}
 
 // Rows of 128 bytes at a multiple of 1024 bytes, their 16-byte pieces at piece ^ (row & 7).
 __device__ inline uint64_t swizzled_descriptor(uint32_t address) {
