@@ -194,8 +194,8 @@ Status CudaFused::launch_attention(CudaStream& stream, State& state, const KvLay
     __half* const halves = reinterpret_cast<__half*>(state.q_halves);
     BN_CUDA_RETURN_IF_ERROR(cuda::prompt_rope(launcher, {q, k, v, halves, cache, rope, int(n), n_heads, int(first)}),
                             kStartingKernel);
-    BN_CUDA_RETURN_IF_ERROR(cuda::prompt_attention(launcher, {halves, cache, int(n), n_heads, int(first), out}),
-                            kStartingKernel);
+    const auto attention = backend_.hopper() ? cuda::prompt_attention_wgmma : cuda::prompt_attention;
+    BN_CUDA_RETURN_IF_ERROR(attention(launcher, {halves, cache, int(n), n_heads, int(first), out}), kStartingKernel);
     return ok();
   }
   cuda::rope(stream.get(), {q, n, d_q()}, graph_.head_dim, rope, first);

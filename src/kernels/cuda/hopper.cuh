@@ -1,6 +1,7 @@
 #pragma once
 
 #include "kernels/cuda/decode_ops.h"
+#include "kernels/cuda/kernel_setup.h"
 
 #include <cuda_runtime.h>
 #include <cstdint>
@@ -61,17 +62,11 @@ __device__ inline void async_wait() {
   asm volatile("cp.async.wait_group %0;" ::"n"(kPending) : "memory");
 }
 
-// All kernels of a step want the same split of a multiprocessor's memory: changing it would make each wait until the
-// one in front of it has left. `cluster`: blocks, in x, that form one.
+// `cluster`: blocks, in x, that form one.
 template <class... Parameters, class... Arguments>
 cudaError_t launch_cluster(const Launcher& launcher, int cluster, dim3 grid, dim3 block, size_t shared_bytes,
                            void (*kernel)(Parameters...), const Arguments&... arguments) {
-  const void* const function = reinterpret_cast<const void*>(kernel);
-  cudaError_t error =
-      cudaFuncSetAttribute(function, cudaFuncAttributePreferredSharedMemoryCarveout, cudaSharedmemCarveoutMaxShared);
-  if (error == cudaSuccess && shared_bytes > 0) {
-    error = cudaFuncSetAttribute(function, cudaFuncAttributeMaxDynamicSharedMemorySize, int(shared_bytes));
-  }
+  const cudaError_t error = prepare_kernel(reinterpret_cast<const void*>(kernel), shared_bytes);
   if (error != cudaSuccess) return error;
   cudaLaunchConfig_t config = {};
   config.gridDim = grid;

@@ -71,6 +71,7 @@ struct PromptAttention {
   float* out = nullptr;  // [n_tokens, n_heads * head_dim]
 };
 bool prompt_attention_takes(const Cache& cache);
-cudaError_t prompt_attention(const Launcher& launcher, const PromptAttention& call);
+cudaError_t prompt_attention(const Launcher& launcher, const PromptAttention& call);        // every device
+cudaError_t prompt_attention_wgmma(const Launcher& launcher, const PromptAttention& call);  // 9.0 only
 
 }  // namespace bitnet::cuda
