@@ -5,14 +5,13 @@
 namespace bitnet::cuda {
 namespace {
 
-constexpr int kMostThreads = 256;
+constexpr int kThreads = 256;
 constexpr int kMaxFours = 18;
 
 // A block: one token. A thread has kFours times four columns. kAhead: it has the registers to fetch the norm's weights
-// before the input is there. With many tokens it is kBlocks together that keep a multiprocessor busy, as each of them
-// mostly waits: for its row, for the chain of the sum of squares, for its other warps.
-template <int kThreads, int kFours, int kBlocks, bool kAhead>
-__global__ void __launch_bounds__(kThreads, kBlocks)
+// before the input is there.
+template <int kFours, bool kAhead>
+__global__ void __launch_bounds__(kThreads)
     normed_codes_kernel(const float* x, const float* norm, float eps, const __grid_constant__ TiledCodes out) {
   extern __shared__ __align__(16) float squares[];
   __shared__ float shared[kThreads / 32];
@@ -79,21 +78,20 @@ __global__ void __launch_bounds__(kThreads, kBlocks)
 
 }  // namespace
 
-bool normed_codes_takes(int64_t n_cols) { return n_cols % 16 == 0 && n_cols <= kMaxFours * kMostThreads * 4; }
+bool normed_codes_takes(int64_t n_cols) { return n_cols % 16 == 0 && n_cols <= kMaxFours * kThreads * 4; }
 
 cudaError_t normed_codes(const Launcher& launcher, const float* x, const float* norm, float eps,
                          const TiledCodes& out) {
-  const int n_fours = out.n_col_tiles * 32;
-  const auto launch = [&](auto kernel, int n_threads) {
-    return launch_kernel(launcher, dim3(unsigned(out.n_tokens)), dim3(unsigned(n_threads)), squares_bytes(out.n_cols),
-                         kernel, x, norm, eps, out);
+  const int fours = (out.n_col_tiles * 32 + kThreads - 1) / kThreads;
+  const auto launch = [&](auto kernel) {
+    return launch_kernel(launcher, dim3(unsigned(out.n_tokens)), dim3(kThreads), squares_bytes(out.n_cols), kernel, x,
+                         norm, eps, out);
   };
   const bool few = out.n_tokens <= 2 * launcher.n_multiprocessors;  // no more blocks than run at once in any case
-  if (few && n_fours <= 3 * 256) return launch(normed_codes_kernel<256, 3, 1, true>, 256);
-  if (few && n_fours <= 7 * 256) return launch(normed_codes_kernel<256, 7, 1, true>, 256);
-  if (n_fours <= 5 * 128) return launch(normed_codes_kernel<128, 5, 12, false>, 128);
-  if (n_fours <= 7 * 256) return launch(normed_codes_kernel<256, 7, 5, false>, 256);
-  return launch(normed_codes_kernel<256, kMaxFours, 1, false>, 256);
+  if (!few && row_codes_takes(launcher, out)) return row_codes(launcher, x, norm, eps, out);
+  if (fours <= 3) return launch(normed_codes_kernel<3, true>);
+  if (fours <= 7) return few ? launch(normed_codes_kernel<7, true>) : launch(normed_codes_kernel<7, false>);
+  return launch(normed_codes_kernel<kMaxFours, false>);
 }
 
 }  // namespace bitnet::cuda

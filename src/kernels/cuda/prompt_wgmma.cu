@@ -16,47 +16,20 @@ namespace {
 
 constexpr int kConsumers = 256;
 constexpr int kConsumerWarps = kConsumers / 32;
-constexpr int kThreads = kConsumers + 128;  // registers move between warpgroups only
+constexpr int kProducers = 128;
+constexpr int kThreads = kConsumers + kProducers;
 constexpr int kRowTiles = 16;  // of a tile
 constexpr int kCodeBytes = kTokenBlock * kTileCols;
 constexpr int kStage_bytes = kCodeBytes + kRowTiles * kTileBytes;
-constexpr int kStages = 8;
-constexpr size_t kShared_bytes = size_t(kStages) * kStage_bytes + 1024;
+constexpr int kStages = 7;
+constexpr int kLead = 4;
 constexpr int kGroups = kTokenBlock / 8;  // of eight tokens, the columns of an accumulator's four registers
-
-// A tile, or a block's share of one.
-struct Piece {
-  int token_block, row_block, k_begin, k_end;
-  bool shared;
-};
-
-// What this block does in each round. Whole tiles come first; the rest is shared by clusters.
-template <int kCluster>
-struct Schedule {
-  int n_tiles, n_token_blocks, n_col_tiles, n_whole;
-  __device__ explicit Schedule(const PromptProduct& call, int n_row_blocks)
-      : n_token_blocks((call.x.n_tokens + kTokenBlock - 1) / kTokenBlock), n_col_tiles(call.x.n_col_tiles) {
-    n_tiles = n_row_blocks * n_token_blocks;
-    const int n_blocks = int(gridDim.x);
-    n_whole = kCluster == 1 ? (n_tiles + n_blocks - 1) / n_blocks : n_tiles / n_blocks;
-  }
-  __device__ bool piece(int round, Piece& p) const {
-    const int n_blocks = int(gridDim.x), block = int(blockIdx.x);
-    int tile = block + round * n_blocks;
-    p.shared = kCluster > 1 && round >= n_whole;
-    p.k_begin = 0;
-    p.k_end = n_col_tiles;
-    if (p.shared) {
-      const int rank = block % kCluster;
-      tile = n_whole * n_blocks + block / kCluster + (round - n_whole) * (n_blocks / kCluster);
-      p.k_begin = rank * n_col_tiles / kCluster;
-      p.k_end = (rank + 1) * n_col_tiles / kCluster;
-    }
-    p.token_block = tile % n_token_blocks;
-    p.row_block = tile / n_token_blocks;
-    return tile < n_tiles;
-  }
-};
+// Sums of four groups of tokens on their way out, a warpgroup's 128 rows each. The stride keeps the lanes that write
+// them apart.
+constexpr int kPassGroups = 4;
+constexpr int kSumStride = 128 + 4;
+constexpr int kSums = kPassGroups * 8 * kSumStride;
+constexpr size_t kShared_bytes = size_t(kStages) * kStage_bytes + 2 * kSums * sizeof(int) + 1024;
 
 // Row tile `tile` of all segments one after the other; with a gate tile by tile of both segments.
 struct RowTile {
@@ -78,70 +51,130 @@ __host__ __device__ inline int row_blocks(const PromptProduct& call) {
   return (n + kRowTiles - 1) / kRowTiles;
 }
 
-// Puts sums of eight tokens out, four registers of each of the two accumulators.
+// A tile, or a block's share of one.
+struct Piece {
+  int token_block, row_block, k_begin, k_end;
+  bool shared;
+};
+
+// What this block does in each round. Whole tiles come first; the rest is shared by clusters.
+template <int kCluster>
+struct Schedule {
+  int n_tiles, n_token_blocks, n_col_tiles, n_whole;
+  __device__ explicit Schedule(const PromptProduct& call)
+      : n_token_blocks((call.x.n_tokens + kTokenBlock - 1) / kTokenBlock), n_col_tiles(call.x.n_col_tiles) {
+    n_tiles = row_blocks(call) * n_token_blocks;
+    const int n_blocks = int(gridDim.x);
+    n_whole = kCluster == 1 ? (n_tiles + n_blocks - 1) / n_blocks : n_tiles / n_blocks;
+  }
+  __device__ bool piece(int round, Piece& p) const {
+    const int n_blocks = int(gridDim.x), block = int(blockIdx.x);
+    int tile = block + round * n_blocks;
+    p.shared = kCluster > 1 && round >= n_whole;
+    p.k_begin = 0;
+    p.k_end = n_col_tiles;
+    if (p.shared) {
+      const int rank = block % kCluster;
+      tile = n_whole * n_blocks + block / kCluster + (round - n_whole) * (n_blocks / kCluster);
+      p.k_begin = rank * n_col_tiles / kCluster;
+      p.k_end = (rank + 1) * n_col_tiles / kCluster;
+    }
+    p.token_block = tile % n_token_blocks;
+    p.row_block = tile / n_token_blocks;
+    return tile < n_tiles;
+  }
+};
+
+constexpr int kMagic = 0x4b400000;  // 1.5 * 2^23 as float32: adding an integer to its bits makes a float of it
+// Of a token's sums: what is subtracted, with kMagic added to it, and the factor.
+struct TokenScale {
+  int less;
+  float inv;
+};
+
+// Where a warpgroup's sums go: a lane has four rows, with a gate those of both segments and every other token.
 class Output {
  public:
-  __device__ Output(const PromptProduct& call, const Piece& p, int warp, int lane)
-      : call_(call), gate_(is_gate(call.epilogue)), first_token_(p.token_block * kTokenBlock + 2 * (lane % 4)) {
+  __device__ Output(const PromptProduct& call, const Piece& p, int group, int lane)
+      : call_(call),
+        gate_(is_gate(call.epilogue)),
+        column_(lane % (gate_ ? 16 : 32) * 4),
+        odd_(gate_ ? lane / 16 : 0),
+        first_token_(p.token_block * kTokenBlock + odd_) {
+    const RowTile at = row_tile(call, gate_, p.row_block, group, column_ / 64, column_ % 64 / kTileRows);
+    const Segment& s = call.segments[at.segment];
+    const int row = at.tile * kTileRows + column_ % kTileRows;
+    n_rows_ = s.n_rows;
+    alpha_ = s.alpha;
+    out_ = s.out + row;
+    n_valid_ = min(s.n_rows - row, 4);
+  }
+  // What group `group` of the piece's tokens is added to.
+  __device__ void read(int group, float4 (&before)[8]) const {
 #pragma unroll
-    for (int a = 0; a < 2; ++a) {
-      const RowTile at = row_tile(call, gate_, p.row_block, warp / 4, a, warp % 4);
-      const Segment& s = call.segments[at.segment];
-      const int row = at.tile * kTileRows + lane / 4;
-      n_rows_[a] = s.n_rows;
-      alpha_[a] = s.alpha;
-      out_[a] = s.out + row;
-      n_valid_[a] = row + 8 < s.n_rows ? 2 : row < s.n_rows ? 1 : 0;
+    for (int i = 0; i < 8; ++i) {
+      const int token = first_token_ + group * 8 + i;
+      if (token < call_.x.n_tokens && n_valid_ > 0) before[i] = load(out_ + size_t(token) * n_rows_);
     }
   }
-  // What is added to, read long before it is wanted.
-  __device__ void read(int group, float (&before)[8]) const {
-    each(group, [&](int i, int, float& out) { before[i] = load1(&out); });
-  }
-  __device__ void write(int group, const int (&sums)[8], const float (&before)[8]) const {
-    const int token = first_token_ + group * 8;
-    if (token >= call_.x.n_tokens) return;
-    const float2 scales = load2(call_.x.inv_scales + token);
-    const float2 raw = load2(reinterpret_cast<const float*>(call_.x.sums) + token);
-    const float inv[2] = {scales.x, scales.y};
-    const int less[2] = {kMagic - __float_as_int(raw.x), kMagic - __float_as_int(raw.y)};
-    // Exact: the sums are far from 2^22.
-    const auto value = [&](int i) {
-      return ((__int_as_float(sums[i] + less[i % 2]) - __int_as_float(kMagic)) * inv[i % 2]) * alpha_[i / 4];
-    };
-    each(group, [&](int i, int, float& out) {
-      if (gate_) {
-        out = gated(call_.epilogue == Epilogue::kGateRelu2, value(i), value(i + 4));
-      } else {
-        out = call_.epilogue == Epilogue::kAdd ? before[i] + value(i) : value(i);
+  // The group's sums, by a warp. Scales are those of the piece's tokens.
+  __device__ void put(const int* sums, const TokenScale* scales, int group, const float4 (&before)[8]) const {
+    if (n_valid_ <= 0) return;
+    if (gate_) {
+      const bool relu2 = call_.epilogue == Epilogue::kGateRelu2;
+#pragma unroll
+      for (int i = 0; i < 8; i += 2) {
+        const int* const from = sums + (i + odd_) * kSumStride + column_;
+        const TokenScale scale = scales[group * 8 + i + odd_];
+        const float4 y = values(from, scale, alpha_), up = values(from + 64, scale, call_.segments[1].alpha);
+        store(group * 8 + i, make_float4(gated(relu2, y.x, up.x), gated(relu2, y.y, up.y), gated(relu2, y.z, up.z),
+                                         gated(relu2, y.w, up.w)));
       }
-    });
+      return;
+    }
+    const bool adds = call_.epilogue == Epilogue::kAdd;
+#pragma unroll
+    for (int i = 0; i < 8; ++i) {
+      float4 y = values(sums + i * kSumStride + column_, scales[group * 8 + i], alpha_);
+      if (adds) y = make_float4(before[i].x + y.x, before[i].y + y.y, before[i].z + y.z, before[i].w + y.w);
+      store(group * 8 + i, y);
+    }
   }
 
  private:
-  static constexpr int kMagic = 0x4b400000;  // 1.5 * 2^23 as float32
-  static __device__ float2 load2(const float* p) {
-    float2 v;
-    asm volatile("ld.global.v2.f32 {%0,%1}, [%2];" : "=f"(v.x), "=f"(v.y) : "l"(p) : "memory");
-    return v;
+  // The conversion is exact: sums are far from 2^22.
+  static __device__ float4 values(const int* sums, const TokenScale& scale, float alpha) {
+    const int4 v = *reinterpret_cast<const int4*>(sums);
+    const auto value = [&](int sum) {
+      return ((__int_as_float(sum + scale.less) - __int_as_float(kMagic)) * scale.inv) * alpha;
+    };
+    return make_float4(value(v.x), value(v.y), value(v.z), value(v.w));
   }
-  template <class Visit>
-  __device__ void each(int group, const Visit& visit) const {
-    const int token = first_token_ + group * 8;
-#pragma unroll
-    for (int i = 0; i < 8; ++i) {
-      const int a = i / 4, half = i / 2 % 2;
-      if ((a == 1 && gate_) || token + i % 2 >= call_.x.n_tokens || half >= n_valid_[a]) continue;
-      visit(i, a, out_[a][size_t(token + i % 2) * n_rows_[a] + 8 * half]);
+  __device__ float4 load(const float* from) const {
+    if (n_rows_ % 4 == 0) return load4(from);
+    return {load1(from), n_valid_ > 1 ? load1(from + 1) : 0.0f, n_valid_ > 2 ? load1(from + 2) : 0.0f,
+            n_valid_ > 3 ? load1(from + 3) : 0.0f};
+  }
+  __device__ void store(int at, const float4& y) const {
+    const int token = first_token_ + at;
+    if (token >= call_.x.n_tokens) return;
+    float* const to = out_ + size_t(token) * n_rows_;
+    if (n_rows_ % 4 == 0) {
+      *reinterpret_cast<float4*>(to) = y;
+      return;
     }
+    to[0] = y.x;
+    if (n_valid_ > 1) to[1] = y.y;
+    if (n_valid_ > 2) to[2] = y.z;
+    if (n_valid_ > 3) to[3] = y.w;
   }
 
   const PromptProduct& call_;
   bool gate_;
-  int first_token_;
-  float* out_[2];
-  int n_rows_[2], n_valid_[2];
-  float alpha_[2];
+  int column_, odd_, first_token_;
+  float* out_;
+  int n_rows_, n_valid_;
+  float alpha_;
 };
 
 #if BN_HAS_WGMMA
@@ -201,31 +234,35 @@ struct Ring {
   }
 };
 
-// The codes of weights are there before the kernel in front of this one ends.
+// Weights do not wait for the kernel in front of this one.
 template <int kCluster>
 __device__ void produce(const PromptProduct& call, const Schedule<kCluster>& schedule, const Ring& ring,
-                        uint64_t* reduced, int lane) {
-  const bool gate = is_gate(call.epilogue);
+                        uint64_t* reduced, int tid) {
+  constexpr int kWarps = kProducers / 32, kEach = kRowTiles / kWarps;
+  const int warp = tid / 32, lane = tid % 32;
+  const size_t row_bytes = size_t(schedule.n_col_tiles) * kTileBytes;  // of a row tile
   Piece p;
   int n = 0, n_shared = 0;
   for (int round = 0; schedule.piece(round, p); ++round) {
-    const uint8_t* weights = nullptr;
-    if (lane < kRowTiles) {
-      const RowTile at = row_tile(call, gate, p.row_block, lane / 8, lane / 4 % 2, lane % 4);
-      const Segment& s = call.segments[at.segment];  // tiles beyond the last repeat it and are not put out
-      weights = reinterpret_cast<const uint8_t*>(s.tiles) +
-                size_t(min(at.tile, s.n_row_tiles - 1)) * schedule.n_col_tiles * kTileBytes;
+    const uint8_t* weights[kEach];
+#pragma unroll
+    for (int i = 0; i < kEach; ++i) {  // tiles beyond the last repeat it and are not put out
+      const RowTile at = row_tile(call, is_gate(call.epilogue), p.row_block, warp / 2, warp % 2, i);
+      const Segment& s = call.segments[at.segment];
+      weights[i] = reinterpret_cast<const uint8_t*>(s.tiles + lane) + min(at.tile, s.n_row_tiles - 1) * row_bytes;
     }
     const int8_t* const codes = call.x.codes + size_t(p.token_block) * schedule.n_col_tiles * kCodeBytes;
     const auto fetch_weights = [&](int k, int to) {
-      if (lane == 0) barrier_expect(ring.full + to % kStages, kStage_bytes);
-      if (lane < kRowTiles) {
-        bulk_copy(ring.weights(to) + lane * kTileBytes, weights + size_t(k) * kTileBytes, kTileBytes,
-                  ring.full + to % kStages);
+#pragma unroll
+      for (int i = 0; i < kEach; ++i) {
+        async_copy16(ring.weights(to) + (warp * kEach + i) * kTileBytes + lane * 16, weights[i] + k * kTileBytes);
       }
+      barrier_arrive_copied(ring.full + to % kStages);
     };
     const auto fetch_codes = [&](int k, int to) {
-      if (lane == 0) bulk_copy(ring.codes(to), codes + size_t(k) * kCodeBytes, kCodeBytes, ring.full + to % kStages);
+      if (tid > 0) return;
+      barrier_expect(ring.full + to % kStages, kCodeBytes);
+      bulk_copy(ring.codes(to), codes + size_t(k) * kCodeBytes, kCodeBytes, ring.full + to % kStages);
     };
     if (n_shared > 0) barrier_wait(reduced, uint32_t((n_shared - 1) & 1));
     int k = p.k_begin;
@@ -239,8 +276,8 @@ __device__ void produce(const PromptProduct& call, const Schedule<kCluster>& sch
     }
     for (; k < p.k_end; ++k, ++n) {
       ring.wait_empty(n);
-      fetch_weights(k, n);
       fetch_codes(k, n);
+      fetch_weights(k, n);
     }
     if (p.shared) {
       ++n_shared;
@@ -253,8 +290,16 @@ __device__ void produce(const PromptProduct& call, const Schedule<kCluster>& sch
   }
 }
 
+// Barriers of a warpgroup, and of both, where one only arrives.
+__device__ inline void group_barrier(int group) { asm volatile("bar.sync %0, 128;" ::"r"(group + 1) : "memory"); }
+__device__ inline void lead_arrive() { asm volatile("bar.arrive 3, 256;" ::: "memory"); }
+__device__ inline void lead_wait() { asm volatile("bar.sync 3, 256;" ::: "memory"); }
+
 // Sums of the column tiles of a piece. A warpgroup always has a group of products on its way while it unpacks the next.
-__device__ inline void accumulate(const Ring& ring, const Piece& p, int& n, int warp, int lane, int (&acc)[2][64]) {
+// leads: the other warpgroup starts when this one has a lead of kLead column tiles, so that from then on one
+// multiplies while the other puts out.
+__device__ inline void accumulate(const Ring& ring, const Piece& p, int& n, int warp, int lane, bool leads,
+                                  int (&acc)[2][64]) {
 #pragma unroll
   for (int a = 0; a < 2; ++a) {
 #pragma unroll
@@ -284,6 +329,7 @@ __device__ inline void accumulate(const Ring& ring, const Piece& p, int& n, int 
     }
     unpack(words, 1, high);
     multiply(acc, high, descriptor + 4);
+    if (leads && n == first + min(kLead, end - first - 1)) lead_arrive();
     if (n + 1 < end) {
       ring.wait_full(n + 1);
       load(n + 1);
@@ -298,11 +344,11 @@ __device__ inline void accumulate(const Ring& ring, const Piece& p, int& n, int 
   ring.release(n - 1, lane);
 }
 
-// The blocks of a cluster send each other what the others put out: group u of tokens is put out by block u % kCluster.
+// The blocks of a cluster send each other what the others put out: group u of tokens is put out by block u % kCluster,
+// which then has its sums in acc as group u / kCluster.
 template <int kCluster>
-__device__ inline void reduce(const PromptProduct& call, const Piece& p, const Ring& ring, int tid,
-                              const int (&acc)[2][64]) {
-  constexpr int kMine = (kGroups + kCluster - 1) / kCluster, kTogether = 4;
+__device__ inline void reduce(const Ring& ring, int tid, int (&acc)[2][64]) {
+  constexpr int kMine = (kGroups + kCluster - 1) / kCluster;
   const int rank = int(blockIdx.x) % kCluster;
   int4* const room = reinterpret_cast<int4*>(ring.memory);
   const auto place = [&](int sender, int j, int a) { return room + ((sender * kMine + j) * 2 + a) * kConsumers + tid; };
@@ -320,63 +366,66 @@ __device__ inline void reduce(const PromptProduct& call, const Piece& p, const R
     }
   }
   cluster_arrive();
-  const Output output(call, p, tid / 32, tid % 32);
-  float before[kTogether][8];
-  const auto read = [&](int first) {
-#pragma unroll
-    for (int j = first; j < first + kTogether; ++j) {
-      if (j < kMine && j * kCluster + rank < kGroups) output.read(j * kCluster + rank, before[j % kTogether]);
-    }
-  };
-  const bool adds = call.epilogue == Epilogue::kAdd;
-  if (adds) read(0);
   cluster_wait();
 #pragma unroll
   for (int j = 0; j < kMine; ++j) {
-    if (j > 0 && j % kTogether == 0 && adds) read(j);
-    const int u = j * kCluster + rank;
-    if (u >= kGroups) continue;
-    int sums[8];
 #pragma unroll
-    for (int i = 0; i < 8; ++i) {
-      sums[i] = 0;
+    for (int a = 0; a < 2; ++a) {
+      int sums[4];
 #pragma unroll
-      for (int r = 0; r < kCluster; ++r) {
-        if (r == rank && j * kCluster + r < kGroups) sums[i] = acc[i / 4][4 * (j * kCluster + r) % 64 + i % 4];
+      for (int e = 0; e < 4; ++e) {
+        sums[e] = acc[a][4 * (j * kCluster) + e];
+#pragma unroll
+        for (int r = 1; r < kCluster; ++r) {
+          if (r == rank && j * kCluster + r < kGroups) sums[e] = acc[a][4 * (j * kCluster + r) % 64 + e];
+        }
       }
-    }
 #pragma unroll
-    for (int sender = 0; sender < kCluster - 1; ++sender) {
-#pragma unroll
-      for (int a = 0; a < 2; ++a) {
+      for (int sender = 0; sender < kCluster - 1; ++sender) {
         const int4 v = *place(sender, j, a);
-        sums[4 * a] += v.x;
-        sums[4 * a + 1] += v.y;
-        sums[4 * a + 2] += v.z;
-        sums[4 * a + 3] += v.w;
+        sums[0] += v.x;
+        sums[1] += v.y;
+        sums[2] += v.z;
+        sums[3] += v.w;
       }
+#pragma unroll
+      for (int e = 0; e < 4; ++e) acc[a][4 * j + e] = sums[e];
     }
-    output.write(u, sums, before[j % kTogether]);
   }
 }
 
-__device__ inline void put_out(const PromptProduct& call, const Piece& p, int tid, const int (&acc)[2][64]) {
-  constexpr int kTogether = 4;
-  const Output output(call, p, tid / 32, tid % 32);
+// Groups of tokens first, first + step, ... of the piece, which acc has one after the other. They go through shared
+// memory, so that rows of an output lie side by side and the code is short: it is fetched once in so many products.
+__device__ inline void put_out(const PromptProduct& call, const Piece& p, int* memory, const TokenScale* scales,
+                               int warp, int lane, int first, int step, const int (&acc)[2][64]) {
+  const int group = warp / 4, quarter = warp % 4, g = lane / 4, t = lane % 4;
+  const Output output(call, p, group, lane);
+  const bool adds = call.epilogue == Epilogue::kAdd;
+  int* const sums = memory + group * kSums;
+  int* const to = sums + 2 * t * kSumStride + quarter * kTileRows + g;
+  float4 before[8];
+  if (adds) output.read(quarter * step + first, before);
+#pragma unroll 1
+  for (int pass = 0; pass * kPassGroups * step + first < kGroups; ++pass) {
+    group_barrier(group);  // the pass before this one has been read
 #pragma unroll
-  for (int first = 0; first < kGroups; first += kTogether) {
-    float before[kTogether][8];
-    if (call.epilogue == Epilogue::kAdd) {
+    for (int u = 0; u < kGroups; ++u) {
+      if (u / kPassGroups != pass) continue;
 #pragma unroll
-      for (int j = 0; j < kTogether; ++j) output.read(first + j, before[j]);
+      for (int a = 0; a < 2; ++a) {
+#pragma unroll
+        for (int e = 0; e < 4; ++e) {
+          to[(u % kPassGroups * 8 + e % 2) * kSumStride + a * 64 + e / 2 * 8] = acc[a][4 * u + e];
+        }
+      }
     }
+    group_barrier(group);
+    const int mine = (pass * kPassGroups + quarter) * step + first, next = mine + kPassGroups * step;
+    float4 now[8];
 #pragma unroll
-    for (int j = 0; j < kTogether; ++j) {
-      int sums[8];
-#pragma unroll
-      for (int i = 0; i < 8; ++i) sums[i] = acc[i / 4][4 * (first + j) + i % 4];
-      output.write(first + j, sums, before[j]);
-    }
+    for (int i = 0; i < 8; ++i) now[i] = before[i];
+    if (adds && next < kGroups) output.read(next, before);
+    if (mine < kGroups) output.put(sums + quarter * 8 * kSumStride, scales, mine, now);
   }
 }
 #endif
@@ -386,11 +435,12 @@ __global__ void __launch_bounds__(kThreads, 1) wgmma_kernel(const __grid_constan
 #if BN_HAS_WGMMA
   extern __shared__ __align__(1024) uint8_t raw[];
   __shared__ __align__(8) uint64_t full[kStages], empty[kStages], reduced;
+  __shared__ TokenScale scales[2][2][kTokenBlock];
   // The compiler has to see that a warp does not diverge.
   const int tid = int(threadIdx.x), warp = __shfl_sync(kFullWarp, tid / 32, 0), lane = tid % 32;
   if (tid == 0) {
     for (int i = 0; i < kStages; ++i) {
-      barrier_init(&full[i], 1);
+      barrier_init(&full[i], 1 + kProducers);
       barrier_init(&empty[i], kConsumerWarps);
     }
     barrier_init(&reduced, kConsumerWarps);
@@ -399,25 +449,34 @@ __global__ void __launch_bounds__(kThreads, 1) wgmma_kernel(const __grid_constan
   __syncthreads();
   launch_dependents();
   const Ring ring = {raw + (1024 - shared_address(raw) % 1024) % 1024, full, empty};
-  const Schedule<kCluster> schedule(call, row_blocks(call));
+  const Schedule<kCluster> schedule(call);
   if (warp >= kConsumerWarps) {
-    give_registers<24>();
-    if (warp == kConsumerWarps) produce(call, schedule, ring, &reduced, lane);
+    give_registers<40>();
+    produce(call, schedule, ring, &reduced, tid - kConsumers);
   } else {
-    take_registers<240>();
+    take_registers<232>();
     wait_for_dependencies();
+    int* const sums = reinterpret_cast<int*>(ring.memory + kStages * kStage_bytes);
     Piece p;
     int n = 0;
     for (int round = 0; schedule.piece(round, p); ++round) {
+      // Read long before they are wanted; two sets, as the other warps may still put the last piece out.
+      const int token = min(p.token_block * kTokenBlock + tid % kTokenBlock, call.x.n_tokens - 1);
+      const float inv = load1(call.x.inv_scales + token);
+      const int sum = __float_as_int(load1(reinterpret_cast<const float*>(call.x.sums) + token));
+      const bool staggers = round == 0 && !p.shared;
+      if (staggers && warp >= 4) lead_wait();
       int acc[2][64];
-      accumulate(ring, p, n, warp, lane, acc);
+      accumulate(ring, p, n, warp, lane, staggers && warp < 4, acc);
       if (kCluster > 1 && p.shared) {
-        reduce<kCluster>(call, p, ring, tid, acc);
+        reduce<kCluster>(ring, tid, acc);
         __syncwarp();
         if (lane == 0) barrier_arrive(&reduced);
-      } else {
-        put_out(call, p, tid, acc);
       }
+      TokenScale* const mine = scales[round % 2][warp / 4];
+      mine[tid % kTokenBlock] = {kMagic - sum, inv};
+      const int first = p.shared ? int(blockIdx.x) % kCluster : 0, step = p.shared ? kCluster : 1;
+      put_out(call, p, sums, mine, warp, lane, first, step, acc);
     }
   }
 #endif
