@@ -44,7 +44,6 @@ __global__ void __launch_bounds__(kRopeThreads) whole_rope_kernel(const __grid_c
   const int head = (int(blockIdx.x) * kRopeThreads + int(threadIdx.x)) / kFours;  // of q, then of k, then of v
   const int position = call.first_position + token;
   const int64_t angle = int64_t(position) * kHalf + i;
-  launch_dependents();
   if (head >= call.n_heads + 2 * n_kv_heads) return;
   const bool query = head < call.n_heads, key = !query && head < call.n_heads + n_kv_heads;
   const int kv_head = head - call.n_heads - (key ? 0 : n_kv_heads);
@@ -58,6 +57,7 @@ __global__ void __launch_bounds__(kRopeThreads) whole_rope_kernel(const __grid_c
   }
   wait_for_dependencies();
   float4 a = load4(from + i), b = load4(from + i + kHalf);
+  launch_dependents();
   if (query || key) {
     const float4 low = a, high = b;
     a = make_float4(low.x * cos.x - high.x * sin.x, low.y * cos.y - high.y * sin.y, low.z * cos.z - high.z * sin.z,

@@ -208,7 +208,6 @@ __global__ void __launch_bounds__(kThreads, 1) wgmma_attention_kernel(const __gr
     barrier_init_fence();
   }
   __syncthreads();
-  launch_dependents();
   if (warp >= kConsumers / 32) {
     give_registers<40>();
     wait_for_dependencies();
@@ -245,6 +244,7 @@ __global__ void __launch_bounds__(kThreads, 1) wgmma_attention_kernel(const __gr
     mine.add_values(keys_at(n_tiles - 1) + kTile_bytes<kDim>);
     wgmma_wait<0>();
     pin(mine.out);
+    launch_dependents();
     mine.put_out(call, head, first_token + warp % 4 * 16, g, t);
   }
 #endif

@@ -21,15 +21,15 @@ constexpr int kThreads = kConsumers + kProducers;
 constexpr int kRowTiles = 16;  // of a tile
 constexpr int kCodeBytes = kTokenBlock * kTileCols;
 constexpr int kStage_bytes = kCodeBytes + kRowTiles * kTileBytes;
-constexpr int kStages = 7;
+constexpr int kStages = 6;
 constexpr int kLead = 4;
 constexpr int kGroups = kTokenBlock / 8;  // of eight tokens, the columns of an accumulator's four registers
-// Sums of four groups of tokens on their way out, a warpgroup's 128 rows each. The stride keeps the lanes that write
-// them apart.
+// Sums of four groups of tokens on their way out, a warpgroup's 128 rows each, in two buffers used in turn. The stride
+// keeps the lanes that write them apart.
 constexpr int kPassGroups = 4;
 constexpr int kSumStride = 128 + 4;
 constexpr int kSums = kPassGroups * 8 * kSumStride;
-constexpr size_t kShared_bytes = size_t(kStages) * kStage_bytes + 2 * kSums * sizeof(int) + 1024;
+constexpr size_t kShared_bytes = size_t(kStages) * kStage_bytes + 4 * kSums * sizeof(int) + 1024;
 
 // Row tile `tile` of all segments one after the other; with a gate tile by tile of both segments.
 struct RowTile {
@@ -108,36 +108,41 @@ class Output {
     alpha_ = s.alpha;
     out_ = s.out + row;
     n_valid_ = min(s.n_rows - row, 4);
+    // The same for all lanes of all tiles but the last ones.
+    const bool fits = n_valid_ == 4 && s.n_rows % 4 == 0 && (p.token_block + 1) * kTokenBlock <= call.x.n_tokens;
+    whole_ = __all_sync(kFullWarp, fits);
   }
   // What group `group` of the piece's tokens is added to.
   __device__ void read(int group, float4 (&before)[8]) const {
+    const float* const from = out_ + size_t(first_token_ + group * 8) * n_rows_;
+    if (whole_) {
 #pragma unroll
-    for (int i = 0; i < 8; ++i) {
-      const int token = first_token_ + group * 8 + i;
-      if (token < call_.x.n_tokens && n_valid_ > 0) before[i] = load(out_ + size_t(token) * n_rows_);
+      for (int i = 0; i < 8; ++i) before[i] = load4(from + size_t(i) * n_rows_);
     }
   }
   // The group's sums, by a warp. Scales are those of the piece's tokens.
   __device__ void put(const int* sums, const TokenScale* scales, int group, const float4 (&before)[8]) const {
-    if (n_valid_ <= 0) return;
-    if (gate_) {
-      const bool relu2 = call_.epilogue == Epilogue::kGateRelu2;
+    const int* const from = sums + odd_ * kSumStride + column_;
+    const TokenScale* const scale = scales + group * 8 + odd_;
+    float* const to = out_ + size_t(first_token_ + group * 8) * n_rows_;
+    const size_t stride = size_t(n_rows_);
+    if (!whole_) {
+      put_part(from, scale, group, to);
+    } else if (call_.epilogue == Epilogue::kGateRelu2) {
 #pragma unroll
-      for (int i = 0; i < 8; i += 2) {
-        const int* const from = sums + (i + odd_) * kSumStride + column_;
-        const TokenScale scale = scales[group * 8 + i + odd_];
-        const float4 y = values(from, scale, alpha_), up = values(from + 64, scale, call_.segments[1].alpha);
-        store(group * 8 + i, make_float4(gated(relu2, y.x, up.x), gated(relu2, y.y, up.y), gated(relu2, y.z, up.z),
-                                         gated(relu2, y.w, up.w)));
+      for (int i = 0; i < 8; i += 2) store4(to + i * stride, gate(true, from + i * kSumStride, scale[i]));
+    } else if (gate_) {
+#pragma unroll 1
+      for (int i = 0; i < 8; i += 2) store4(to + i * stride, gate(false, from + i * kSumStride, scale[i]));
+    } else if (call_.epilogue == Epilogue::kAdd) {
+#pragma unroll
+      for (int i = 0; i < 8; ++i) {
+        const float4 y = values(from + i * kSumStride, scale[i], alpha_);
+        store4(to + i * stride, make_float4(before[i].x + y.x, before[i].y + y.y, before[i].z + y.z, before[i].w + y.w));
       }
-      return;
-    }
-    const bool adds = call_.epilogue == Epilogue::kAdd;
+    } else {
 #pragma unroll
-    for (int i = 0; i < 8; ++i) {
-      float4 y = values(sums + i * kSumStride + column_, scales[group * 8 + i], alpha_);
-      if (adds) y = make_float4(before[i].x + y.x, before[i].y + y.y, before[i].z + y.z, before[i].w + y.w);
-      store(group * 8 + i, y);
+      for (int i = 0; i < 8; ++i) store4(to + i * stride, values(from + i * kSumStride, scale[i], alpha_));
     }
   }
 
@@ -150,27 +155,30 @@ class Output {
     };
     return make_float4(value(v.x), value(v.y), value(v.z), value(v.w));
   }
-  __device__ float4 load(const float* from) const {
-    if (n_rows_ % 4 == 0) return load4(from);
-    return {load1(from), n_valid_ > 1 ? load1(from + 1) : 0.0f, n_valid_ > 2 ? load1(from + 2) : 0.0f,
-            n_valid_ > 3 ? load1(from + 3) : 0.0f};
+  __device__ float4 gate(bool relu2, const int* sums, const TokenScale& scale) const {
+    const float4 y = values(sums, scale, alpha_), up = values(sums + 64, scale, call_.segments[1].alpha);
+    return make_float4(gated(relu2, y.x, up.x), gated(relu2, y.y, up.y), gated(relu2, y.z, up.z),
+                       gated(relu2, y.w, up.w));
   }
-  __device__ void store(int at, const float4& y) const {
-    const int token = first_token_ + at;
-    if (token >= call_.x.n_tokens) return;
-    float* const to = out_ + size_t(token) * n_rows_;
-    if (n_rows_ % 4 == 0) {
-      *reinterpret_cast<float4*>(to) = y;
-      return;
+  static __device__ void store4(float* to, const float4& y) { *reinterpret_cast<float4*>(to) = y; }
+  // Where there are fewer tokens or rows, or rows that do not begin at 16 bytes.
+  __device__ void put_part(const int* sums, const TokenScale* scale, int group, float* to) const {
+#pragma unroll 1
+    for (int i = 0; i < 8; i += gate_ ? 2 : 1) {
+      if (first_token_ + group * 8 + i >= call_.x.n_tokens) return;
+      const float4 y = gate_ ? gate(call_.epilogue == Epilogue::kGateRelu2, sums + i * kSumStride, scale[i])
+                             : values(sums + i * kSumStride, scale[i], alpha_);
+      const float all[4] = {y.x, y.y, y.z, y.w};
+#pragma unroll
+      for (int e = 0; e < 4; ++e) {
+        float* const place = to + size_t(i) * n_rows_ + e;
+        if (e < n_valid_) *place = call_.epilogue == Epilogue::kAdd ? load1(place) + all[e] : all[e];
+      }
     }
-    to[0] = y.x;
-    if (n_valid_ > 1) to[1] = y.y;
-    if (n_valid_ > 2) to[2] = y.z;
-    if (n_valid_ > 3) to[3] = y.w;
   }
 
   const PromptProduct& call_;
-  bool gate_;
+  bool gate_, whole_;
   int column_, odd_, first_token_;
   float* out_;
   int n_rows_, n_valid_;
@@ -401,13 +409,12 @@ __device__ inline void put_out(const PromptProduct& call, const Piece& p, int* m
   const int group = warp / 4, quarter = warp % 4, g = lane / 4, t = lane % 4;
   const Output output(call, p, group, lane);
   const bool adds = call.epilogue == Epilogue::kAdd;
-  int* const sums = memory + group * kSums;
-  int* const to = sums + 2 * t * kSumStride + quarter * kTileRows + g;
   float4 before[8];
   if (adds) output.read(quarter * step + first, before);
 #pragma unroll 1
   for (int pass = 0; pass * kPassGroups * step + first < kGroups; ++pass) {
-    group_barrier(group);  // the pass before this one has been read
+    int* const sums = memory + (2 * group + pass % 2) * kSums;
+    int* const to = sums + 2 * t * kSumStride + quarter * kTileRows + g;
 #pragma unroll
     for (int u = 0; u < kGroups; ++u) {
       if (u / kPassGroups != pass) continue;
@@ -419,7 +426,7 @@ __device__ inline void put_out(const PromptProduct& call, const Piece& p, int* m
         }
       }
     }
-    group_barrier(group);
+    group_barrier(group);  // which all pass that have read the buffer of the pass before
     const int mine = (pass * kPassGroups + quarter) * step + first, next = mine + kPassGroups * step;
     float4 now[8];
 #pragma unroll
@@ -447,7 +454,6 @@ __global__ void __launch_bounds__(kThreads, 1) wgmma_kernel(const __grid_constan
     barrier_init_fence();
   }
   __syncthreads();
-  launch_dependents();
   const Ring ring = {raw + (1024 - shared_address(raw) % 1024) % 1024, full, empty};
   const Schedule<kCluster> schedule(call);
   if (warp >= kConsumerWarps) {
@@ -475,6 +481,8 @@ __global__ void __launch_bounds__(kThreads, 1) wgmma_kernel(const __grid_constan
       }
       TokenScale* const mine = scales[round % 2][warp / 4];
       mine[tid % kTokenBlock] = {kMagic - sum, inv};
+      // Not before: kernels that wait would crowd on the first multiprocessors with room for them.
+      if (Piece next; !schedule.piece(round + 1, next)) launch_dependents();
       const int first = p.shared ? int(blockIdx.x) % kCluster : 0, step = p.shared ? kCluster : 1;
       put_out(call, p, sums, mine, warp, lane, first, step, acc);
     }
