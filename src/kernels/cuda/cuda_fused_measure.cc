@@ -1,8 +1,6 @@
 #include "kernels/cuda/cuda_fused_state.h"
 
 #include <algorithm>
-#include <chrono>
-#include <cstdio>
 #include <utility>
 
 // Where a step's time goes: each kind of kernels alone in a graph of all layers.
@@ -51,30 +49,6 @@ Result<std::vector<StepPhase>> CudaFused::measure(Stream& stream, std::span<cons
     return cudaMemcpyAsync(state.control, state.start, sizeof(cuda::StepControl), cudaMemcpyHostToDevice,
                            cuda_stream.get());
   };
-  // TEMPORARY
-  if (!token) {
-    for (int run = 0; run < 6; ++run) {
-      cudaEvent_t events[2];
-      for (auto& e : events) (void)cudaEventCreate(&e);
-      const auto t0 = std::chrono::steady_clock::now();
-      (void)cudaEventRecord(events[0], cuda_stream.get());
-      BN_RETURN_IF_ERROR(launch_rows(cuda_stream, state, step));
-      (void)cudaEventRecord(events[1], cuda_stream.get());
-      const auto t1 = std::chrono::steady_clock::now();
-      (void)cudaStreamSynchronize(cuda_stream.get());
-      const auto t2 = std::chrono::steady_clock::now();
-      float ms = 0;
-      (void)cudaEventElapsedTime(&ms, events[0], events[1]);
-      const auto us = [](auto d) { return std::chrono::duration<double, std::micro>(d).count(); };
-      BN_RETURN_IF_ERROR(step_best(stream, parts, rope, best));
-      const auto t3 = std::chrono::steady_clock::now();
-      fprintf(stderr, "rows %d: launching %.0f us, all %.0f us, device %.0f us; step_best %.0f us\n", int(step.n_rows), us(t1 - t0), us(t2 - t0), ms * 1e3, us(t3 - t2));
-    }
-    cudaGraphExec_t graph = nullptr;
-    BN_RETURN_IF_ERROR(capture(cuda_stream, graph, [&] { return launch_rows(cuda_stream, state, step); }));
-    const Result<double> seconds = time_graph(graph, cuda_stream.get());
-    if (seconds) fprintf(stderr, "whole graph %.0f us\n", *seconds * 1e6);
-  }
   std::vector<StepPhase> phases;
   const auto add = [&](std::string name, uint64_t bytes, uint64_t ops, const auto& launch) -> Status {
     cudaGraphExec_t graph = nullptr;

@@ -27,28 +27,27 @@ __device__ inline float largest_of(const float4& v) {
   return fmaxf(fmaxf(fabsf(v.x), fabsf(v.y)), fmaxf(fabsf(v.z), fabsf(v.w)));
 }
 
-// r of both rows, by a warp. The loads are kept ahead of the additions, each of which waits for the one before it.
+// r of both rows, by a warp. The loads are kept ahead of the additions, each of which waits for the one before it; they
+// go up to kAhead terms beyond the rows.
+constexpr int kAhead = 16;
 __device__ inline void follow_chains(const float* rows, int n_cols, float eps, int lane, float* factors) {
-  constexpr int kAhead = 16;
-  const float* const from = rows + lane / 16 * n_cols + lane % 16;
-  const int n = n_cols / 16;
+  const float* from = rows + lane / 16 * n_cols + lane % 16;
   float next[kAhead], sum = 0.0f;
 #pragma unroll
-  for (int j = 0; j < kAhead; ++j) next[j] = from[min(j, n - 1) * 16];
-  int i = 0;
-  for (; i + kAhead <= n; i += kAhead) {
-    float squares[kAhead];
+  for (int j = 0; j < kAhead; ++j) next[j] = from[j * 16];
+  int left = n_cols / 16;
+  for (; left >= kAhead; left -= kAhead) {
+    from += kAhead * 16;
 #pragma unroll
     for (int j = 0; j < kAhead; ++j) {
-      squares[j] = next[j] * next[j];
-      next[j] = from[min(i + kAhead + j, n - 1) * 16];
+      const float square = next[j] * next[j];
+      next[j] = from[j * 16];
+      sum += square;
     }
-#pragma unroll
-    for (int j = 0; j < kAhead; ++j) sum += squares[j];
   }
 #pragma unroll
   for (int j = 0; j < kAhead - 1; ++j) {
-    if (i + j < n) sum += next[j] * next[j];
+    if (j < left) sum += next[j] * next[j];
   }
   const float mean = sum_lanes(sum) / float(n_cols);
   if (lane % 16 == 0) factors[lane / 16] = 1.0f / sqrtf(mean + eps);
@@ -149,7 +148,7 @@ bool row_codes_takes(const Launcher& launcher, const TiledCodes& out) {
 
 cudaError_t row_codes(const Launcher& launcher, const float* x, const float* norm, float eps, const TiledCodes& out) {
   return launch_kernel(launcher, dim3(unsigned((out.n_tokens + 1) / 2)), dim3(kThreads),
-                       size_t(2) * out.n_cols * sizeof(float),
+                       size_t(2 * out.n_cols + kAhead * 16) * sizeof(float),
                        fours_of(out) <= 5 ? row_codes_kernel<5, 1> : row_codes_kernel<7, 2>, x, norm, eps, out);
 }
 

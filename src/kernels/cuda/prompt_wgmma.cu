@@ -120,8 +120,9 @@ class Output {
       for (int i = 0; i < 8; ++i) before[i] = load4(from + size_t(i) * n_rows_);
     }
   }
-  // The group's sums, by a warp. Scales are those of the piece's tokens.
-  __device__ void put(const int* sums, const TokenScale* scales, int group, const float4 (&before)[8]) const {
+  // The group's sums, by a warp. Scales are those of the piece's tokens. Reads what group `next` is added to, if there
+  // is such a group.
+  __device__ void put(const int* sums, const TokenScale* scales, int group, int next, float4 (&before)[8]) const {
     const int* const from = sums + odd_ * kSumStride + column_;
     const TokenScale* const scale = scales + group * 8 + odd_;
     float* const to = out_ + size_t(first_token_ + group * 8) * n_rows_;
@@ -135,10 +136,12 @@ class Output {
 #pragma unroll 1
       for (int i = 0; i < 8; i += 2) store4(to + i * stride, gate(false, from + i * kSumStride, scale[i]));
     } else if (call_.epilogue == Epilogue::kAdd) {
+      const ptrdiff_t ahead = ptrdiff_t(next < kGroups ? next - group : 0) * 8 * n_rows_;
 #pragma unroll
       for (int i = 0; i < 8; ++i) {
-        const float4 y = values(from + i * kSumStride, scale[i], alpha_);
-        store4(to + i * stride, make_float4(before[i].x + y.x, before[i].y + y.y, before[i].z + y.z, before[i].w + y.w));
+        const float4 y = values(from + i * kSumStride, scale[i], alpha_), x = before[i];
+        before[i] = load4(to + i * stride + ahead);
+        store4(to + i * stride, make_float4(x.x + y.x, x.y + y.y, x.z + y.z, x.w + y.w));
       }
     } else {
 #pragma unroll
@@ -228,17 +231,19 @@ __device__ inline void multiply(int (&acc)[2][64], const uint32_t (&planes)[2][2
   }
   wgmma_commit();
 }
+// Stages in shared memory, by their addresses there: few registers are left beside the sums.
 struct Ring {
   uint8_t* memory;
   uint64_t *full, *empty;
-  __device__ uint8_t* codes(int n) const { return memory + n % kStages * kStage_bytes; }
-  __device__ uint8_t* weights(int n) const { return codes(n) + kCodeBytes; }
-  __device__ void wait_full(int n) const { barrier_wait(full + n % kStages, uint32_t(n / kStages & 1)); }
-  __device__ void wait_empty(int n) const {
-    if (n >= kStages) barrier_wait(empty + n % kStages, uint32_t((n / kStages - 1) & 1));
-  }
-  __device__ void release(int n, int lane) const {
-    if (lane == 0) barrier_arrive(empty + n % kStages);
+};
+struct Place {
+  int stage = 0;
+  uint32_t parity = 0;
+  __device__ void next() {
+    if (++stage == kStages) {
+      stage = 0;
+      parity ^= 1;
+    }
   }
 };
 
@@ -250,7 +255,8 @@ __device__ void produce(const PromptProduct& call, const Schedule<kCluster>& sch
   const int warp = tid / 32, lane = tid % 32;
   const size_t row_bytes = size_t(schedule.n_col_tiles) * kTileBytes;  // of a row tile
   Piece p;
-  int n = 0, n_shared = 0;
+  Place place;
+  int n_shared = 0;
   for (int round = 0; schedule.piece(round, p); ++round) {
     const uint8_t* weights[kEach];
 #pragma unroll
@@ -260,17 +266,16 @@ __device__ void produce(const PromptProduct& call, const Schedule<kCluster>& sch
       weights[i] = reinterpret_cast<const uint8_t*>(s.tiles + lane) + min(at.tile, s.n_row_tiles - 1) * row_bytes;
     }
     const int8_t* const codes = call.x.codes + size_t(p.token_block) * schedule.n_col_tiles * kCodeBytes;
-    const auto fetch_weights = [&](int k, int to) {
+    const auto fetch_weights = [&](int k, int stage) {
+      uint8_t* const to = ring.memory + stage * kStage_bytes + kCodeBytes + warp * kEach * kTileBytes + lane * 16;
 #pragma unroll
-      for (int i = 0; i < kEach; ++i) {
-        async_copy16(ring.weights(to) + (warp * kEach + i) * kTileBytes + lane * 16, weights[i] + k * kTileBytes);
-      }
-      barrier_arrive_copied(ring.full + to % kStages);
+      for (int i = 0; i < kEach; ++i) async_copy16(to + i * kTileBytes, weights[i] + k * kTileBytes);
+      barrier_arrive_copied(ring.full + stage);
     };
-    const auto fetch_codes = [&](int k, int to) {
+    const auto fetch_codes = [&](int k, int stage) {
       if (tid > 0) return;
-      barrier_expect(ring.full + to % kStages, kCodeBytes);
-      bulk_copy(ring.codes(to), codes + size_t(k) * kCodeBytes, kCodeBytes, ring.full + to % kStages);
+      barrier_expect(ring.full + stage, kCodeBytes);
+      bulk_copy(ring.memory + stage * kStage_bytes, codes + size_t(k) * kCodeBytes, kCodeBytes, ring.full + stage);
     };
     if (n_shared > 0) barrier_wait(reduced, uint32_t((n_shared - 1) & 1));
     int k = p.k_begin;
@@ -278,14 +283,12 @@ __device__ void produce(const PromptProduct& call, const Schedule<kCluster>& sch
       const int n_first = min(kStages, p.k_end - p.k_begin);
       for (int i = 0; i < n_first; ++i) fetch_weights(k + i, i);
       wait_for_dependencies();
-      for (int i = 0; i < n_first; ++i) fetch_codes(k + i, i);
-      k += n_first;
-      n += n_first;
+      for (int i = 0; i < n_first; ++i, ++k, place.next()) fetch_codes(k, i);
     }
-    for (; k < p.k_end; ++k, ++n) {
-      ring.wait_empty(n);
-      fetch_codes(k, n);
-      fetch_weights(k, n);
+    for (; k < p.k_end; ++k, place.next()) {
+      barrier_wait(ring.empty + place.stage, place.parity ^ 1);
+      fetch_codes(k, place.stage);
+      fetch_weights(k, place.stage);
     }
     if (p.shared) {
       ++n_shared;
@@ -303,10 +306,19 @@ __device__ inline void group_barrier(int group) { asm volatile("bar.sync %0, 128
 __device__ inline void lead_arrive() { asm volatile("bar.arrive 3, 256;" ::: "memory"); }
 __device__ inline void lead_wait() { asm volatile("bar.sync 3, 256;" ::: "memory"); }
 
-// Sums of the column tiles of a piece. A warpgroup always has a group of products on its way while it unpacks the next.
+__device__ inline uint4 shared_words(uint32_t address) {
+  uint4 v;
+  asm volatile("ld.shared.v4.u32 {%0,%1,%2,%3}, [%4];"
+               : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
+               : "r"(address)
+               : "memory");
+  return v;
+}
+
+// Sums of n_k column tiles. A warpgroup always has a group of products on its way while it unpacks the next.
 // leads: the other warpgroup starts when this one has a lead of kLead column tiles, so that from then on one
 // multiplies while the other puts out.
-__device__ inline void accumulate(const Ring& ring, const Piece& p, int& n, int warp, int lane, bool leads,
+__device__ inline void accumulate(const Ring& ring, int n_k, Place& place, int warp, int lane, bool leads,
                                   int (&acc)[2][64]) {
 #pragma unroll
   for (int a = 0; a < 2; ++a) {
@@ -314,34 +326,35 @@ __device__ inline void accumulate(const Ring& ring, const Piece& p, int& n, int 
     for (int i = 0; i < 64; ++i) acc[a][i] = 0;
   }
   pin(acc);
-  if (p.k_begin == p.k_end) return;
+  if (n_k == 0) return;
+  const uint32_t base = shared_address(ring.memory), full = shared_address(ring.full), empty = shared_address(ring.empty);
+  const uint32_t mine = base + uint32_t(kCodeBytes + (warp / 4 * 8 + warp % 4) * kTileBytes + lane * 16);
   uint4 words[2];
   uint32_t low[2][2][4], high[2][2][4];
-  const auto load = [&](int stage) {
+  const auto load = [&] {
+    barrier_wait(full + uint32_t(place.stage) * 8, place.parity);
 #pragma unroll
     for (int a = 0; a < 2; ++a) {
-      words[a] = reinterpret_cast<const uint4*>(ring.weights(stage))[((warp / 4 * 2 + a) * 4 + warp % 4) * 32 + lane];
+      words[a] = shared_words(mine + uint32_t(place.stage * kStage_bytes + a * 4 * kTileBytes));
     }
   };
-  ring.wait_full(n);
-  load(n);
+  load();
   unpack(words, 0, low);
-  const int end = n + p.k_end - p.k_begin;
-  for (int first = n; n < end; ++n) {
-    const uint64_t descriptor = swizzled_descriptor(shared_address(ring.codes(n)));
+  uint32_t last = 0;  // the stage in front of this one
+  for (int k = 0; k < n_k; ++k) {
+    const uint64_t descriptor = swizzled_descriptor(base + uint32_t(place.stage * kStage_bytes));
     multiply(acc, low, descriptor);
     wgmma_wait<1>();
-    if (n > first) {
+    if (k > 0) {
       pin(high);
-      ring.release(n - 1, lane);
+      if (lane == 0) barrier_arrive(last);
     }
     unpack(words, 1, high);
     multiply(acc, high, descriptor + 4);
-    if (leads && n == first + min(kLead, end - first - 1)) lead_arrive();
-    if (n + 1 < end) {
-      ring.wait_full(n + 1);
-      load(n + 1);
-    }
+    last = empty + uint32_t(place.stage) * 8;
+    place.next();
+    if (leads && k == min(kLead, n_k - 1)) lead_arrive();
+    if (k + 1 < n_k) load();
     wgmma_wait<1>();
     pin(low);
     unpack(words, 0, low);
@@ -349,7 +362,7 @@ __device__ inline void accumulate(const Ring& ring, const Piece& p, int& n, int 
   wgmma_wait<0>();
   pin(high);
   pin(acc);
-  ring.release(n - 1, lane);
+  if (lane == 0) barrier_arrive(last);
 }
 
 // The blocks of a cluster send each other what the others put out: group u of tokens is put out by block u % kCluster,
@@ -428,11 +441,7 @@ __device__ inline void put_out(const PromptProduct& call, const Piece& p, int* m
     }
     group_barrier(group);  // which all pass that have read the buffer of the pass before
     const int mine = (pass * kPassGroups + quarter) * step + first, next = mine + kPassGroups * step;
-    float4 now[8];
-#pragma unroll
-    for (int i = 0; i < 8; ++i) now[i] = before[i];
-    if (adds && next < kGroups) output.read(next, before);
-    if (mine < kGroups) output.put(sums + quarter * 8 * kSumStride, scales, mine, now);
+    if (mine < kGroups) output.put(sums + quarter * 8 * kSumStride, scales, mine, next, before);
   }
 }
 #endif
@@ -464,7 +473,7 @@ __global__ void __launch_bounds__(kThreads, 1) wgmma_kernel(const __grid_constan
     wait_for_dependencies();
     int* const sums = reinterpret_cast<int*>(ring.memory + kStages * kStage_bytes);
     Piece p;
-    int n = 0;
+    Place place;
     for (int round = 0; schedule.piece(round, p); ++round) {
       // Read long before they are wanted; two sets, as the other warps may still put the last piece out.
       const int token = min(p.token_block * kTokenBlock + tid % kTokenBlock, call.x.n_tokens - 1);
@@ -473,7 +482,7 @@ __global__ void __launch_bounds__(kThreads, 1) wgmma_kernel(const __grid_constan
       const bool staggers = round == 0 && !p.shared;
       if (staggers && warp >= 4) lead_wait();
       int acc[2][64];
-      accumulate(ring, p, n, warp, lane, staggers && warp < 4, acc);
+      accumulate(ring, p.k_end - p.k_begin, place, warp, lane, staggers && warp < 4, acc);
       if (kCluster > 1 && p.shared) {
         reduce<kCluster>(ring, tid, acc);
         __syncwarp();
