@@ -5,20 +5,20 @@
 #include "kernels/cuda/wgmma.cuh"
 
 // Flash attention of prompts on Hopper. Two warpgroups have 64 queries each, of two heads that share a key head or of
-// one head; a third copies tiles of keys and values, a page each, to a ring in shared memory. Scores of the next tile
+// one head; a third copies tiles of keys and values, two pages each, to a ring in shared memory. Scores of the next tile
 // are on their way while values of this one are added, and one warpgroup's exponentials overlap the other's products.
 namespace bitnet::cuda {
 namespace {
 
 constexpr int kQueries = 64;  // of a warpgroup
-constexpr int kKeys = 64;
+constexpr int kPages = 2;
+constexpr int kKeys = kPages * kPagePositions;  // of a tile
 constexpr int kConsumers = 256;
 constexpr int kProducers = 128;
 constexpr int kThreads = kConsumers + kProducers;
-constexpr int kStages = 4;
-constexpr int kLag = 2;                   // tiles on their way before the first of them is announced
+constexpr int kStages = 3;
+constexpr int kLag = 1;                    // tiles on their way before the first of them is announced
 constexpr int kPanel_bytes = kKeys * 128;  // 64 dimensions of all keys, swizzled as wgmma wants it
-static_assert(kKeys == kPagePositions, "a tile of keys is a page");
 
 template <int kDim>
 constexpr int kTile_bytes = kDim / 64 * kPanel_bytes;
@@ -53,16 +53,21 @@ __device__ void produce(const PromptAttention& call, uint8_t* memory, uint64_t* 
   };
   for (int tile = 0; tile < n_tiles; ++tile) {
     if (tile >= kStages) barrier_wait(empty + tile % kStages, uint32_t((tile / kStages - 1) & 1));
-    const int64_t page = cache_row(call.cache, kv_head, tile * kKeys) * kDim + piece * 8;
     uint8_t* const to = memory + tile % kStages * (2 * kTile_bytes<kDim>) + place;
-    // Rows that nobody has seen repeat the last one: their products are masked.
-    const int last = n_seen - 1 - tile * kKeys;
 #pragma unroll
-    for (int plane = 0; plane < 2; ++plane) {
-      const __half* const from = reinterpret_cast<const __half*>(plane == 0 ? call.cache.k : call.cache.v) + page;
+    for (int page = 0; page < kPages; ++page) {
+      // Rows that nobody has seen repeat the last one: their products are masked.
+      const int first = min(tile * kKeys + page * kPagePositions, (n_seen - 1) / kPagePositions * kPagePositions);
+      const int last = n_seen - 1 - first;
+      const int64_t at = cache_row(call.cache, kv_head, first) * kDim + piece * 8;
 #pragma unroll
-      for (int row = 0; row < kKeys; row += kRowStep) {
-        async_copy16(to + plane * kTile_bytes<kDim> + row * 128, from + min(row0 + row, last) * kDim);
+      for (int plane = 0; plane < 2; ++plane) {
+        const __half* const from = reinterpret_cast<const __half*>(plane == 0 ? call.cache.k : call.cache.v) + at;
+#pragma unroll
+        for (int row = 0; row < kPagePositions; row += kRowStep) {
+          async_copy16(to + plane * kTile_bytes<kDim> + (page * kPagePositions + row) * 128,
+                       from + min(row0 + row, last) * kDim);
+        }
       }
     }
     async_commit();
