@@ -52,6 +52,8 @@ __device__ inline void barrier_wait(uint32_t address, uint32_t parity) {
 __device__ inline void barrier_wait(uint64_t* barrier, uint32_t parity) {
   barrier_wait(shared_address(barrier), parity);
 }
+// Between ordinary accesses to shared memory and those of copies and tensor cores.
+__device__ inline void proxy_fence() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
 // Sizes and addresses in multiples of 16 bytes.
 __device__ inline void bulk_copy(void* shared, const void* global, uint32_t n_bytes, uint64_t* barrier) {
   asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(

@@ -5,8 +5,9 @@
 #include "kernels/cuda/wgmma.cuh"
 
 // Flash attention of prompts on Hopper. Two warpgroups have 64 queries each, of two heads that share a key head or of
-// one head; a third copies tiles of keys and values, two pages each, to a ring in shared memory. Scores of the next tile
-// are on their way while values of this one are added, and one warpgroup's exponentials overlap the other's products.
+// one head; a third copies tiles of keys and values, two pages each, to a ring in shared memory. Scores of the next
+// tile are on their way while values of this one are added, and one warpgroup's exponentials overlap the other's
+// products.
 namespace bitnet::cuda {
 namespace {
 
@@ -26,8 +27,6 @@ template <int kDim>
 constexpr size_t kShared_bytes = size_t(kStages) * 2 * kTile_bytes<kDim> + 1024;
 
 #if BN_HAS_WGMMA
-__device__ inline void proxy_fence() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
-
 template <int kN>
 __device__ inline void pin(float (&x)[kN]) {
 #pragma unroll
@@ -53,7 +52,7 @@ __device__ void produce(const PromptAttention& call, uint8_t* memory, uint64_t* 
   };
   for (int tile = 0; tile < n_tiles; ++tile) {
     if (tile >= kStages) barrier_wait(empty + tile % kStages, uint32_t((tile / kStages - 1) & 1));
-    uint8_t* const to = memory + tile % kStages * (2 * kTile_bytes<kDim>) + place;
+    uint8_t* const to = memory + tile % kStages * (2 * kTile_bytes<kDim>)+place;
 #pragma unroll
     for (int page = 0; page < kPages; ++page) {
       // Rows that nobody has seen repeat the last one: their products are masked.

@@ -3,8 +3,8 @@
 #include "kernels/cuda/prompt_ops.h"
 
 // Norm and codes of many tokens on Hopper. A block has two tokens, whose rows lie in shared memory. A sum of squares is
-// a chain of additions in each of 16 lanes, so that one warp has both tokens' chains and the others wait: it is the many
-// blocks of a multiprocessor, with few registers each, that keep it busy.
+// a chain of additions in each of 16 lanes, so that one warp has both tokens' chains and the others wait: it is the
+// many blocks of a multiprocessor, with few registers each, that keep it busy.
 namespace bitnet::cuda {
 namespace {
 
@@ -124,15 +124,15 @@ __global__ void __launch_bounds__(kThreads, kBatches == 1 ? 5 : 4)
   if (token < out.n_tokens) {
     const int place = token % kTokenBlock;
     const int64_t block = int64_t(token / kTokenBlock) * out.n_col_tiles * (kTokenBlock * kTileCols);
-    int8_t* const to = out.codes + (out.fragments ? int64_t(token) * out.n_col_tiles * kTileCols
-                                                  : block + place * kTileCols);
+    int8_t* const to =
+        out.codes + (out.fragments ? int64_t(token) * out.n_col_tiles * kTileCols : block + place * kTileCols);
     const int tile_bytes = out.fragments ? kTileCols : kTokenBlock * kTileCols;
 #pragma unroll 5
     for (int at = tid % kHalf; at < out.n_col_tiles * 32; at += kHalf) {
       const uint32_t word = at < n_fours ? code_word(row[at], scale) : 0u;
       const int piece = at % 32 / 4 ^ (place & 7), within = piece * 16 + at % 4 * 4;
-      *reinterpret_cast<uint32_t*>(to + at / 32 * tile_bytes +
-                                   (out.fragments ? fragment_word(at % 32) * 4 : within)) = word;
+      *reinterpret_cast<uint32_t*>(to + at / 32 * tile_bytes + (out.fragments ? fragment_word(at % 32) * 4 : within)) =
+          word;
       sum = __dp4a(int(word), 0x01010101, sum);
     }
   }
