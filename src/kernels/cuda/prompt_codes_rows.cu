@@ -53,12 +53,6 @@ __device__ inline void follow_chains(const float* rows, int n_cols, float eps, i
   if (lane % 16 == 0) factors[lane / 16] = 1.0f / sqrtf(mean + eps);
 }
 
-__device__ inline int n_multiprocessors() {
-  int n;
-  asm("mov.u32 %0, %nsmid;" : "=r"(n));
-  return n;
-}
-
 // A thread has kBatches times kFours times four columns.
 template <int kFours, int kBatches>
 __global__ void __launch_bounds__(kThreads, kBatches == 1 ? 5 : 4)
@@ -92,9 +86,7 @@ __global__ void __launch_bounds__(kThreads, kBatches == 1 ? 5 : 4)
     bulk_copy(rows, x + int64_t(2 * pair) * n_cols, n_bytes, &arrived);
   }
   barrier_wait(&arrived, 0);
-  // Not the same warp in all blocks of a multiprocessor: warps of one number share a scheduler.
-  const int follower = pair / n_multiprocessors() % 4;
-  if (norm != nullptr && warp == follower) follow_chains(rows, n_cols, eps, lane, factors);
+  if (norm != nullptr && warp == 0) follow_chains(rows, n_cols, eps, lane, factors);
   __syncthreads();
 
   float4* const row = reinterpret_cast<float4*>(rows + half * n_cols);
