@@ -27,5 +27,16 @@ __device__ inline void cluster_store(float* to, int rank, float x) {
   (void)to, (void)rank, (void)x;
 #endif
 }
+__device__ inline void cluster_store(int4* to, int rank, int4 x) {
+#if __CUDA_ARCH__ >= 900
+  asm volatile(
+      "{.reg .u32 there; mapa.shared::cluster.u32 there, %0, %1; "
+      "st.shared::cluster.v4.s32 [there], {%2, %3, %4, %5};}" ::"r"(shared_address(to)),
+      "r"(rank), "r"(x.x), "r"(x.y), "r"(x.z), "r"(x.w)
+      : "memory");
+#else
+  (void)to, (void)rank, (void)x;
+#endif
+}
 
 }  // namespace bitnet::cuda

@@ -143,7 +143,8 @@ Status CudaFused::launch_rows(CudaStream& stream, State& state, const Step& step
 
 Status CudaFused::launch_product(const cuda::Launcher& launcher, State& state, const float* x, const float* norm,
                                  cuda::PromptProduct call, const Matrix* weight, int n_tokens, Kind kind) const {
-  const bool few = n_tokens <= cuda::kBatchTokens;
+  // Reading weights bounds a product of few tokens, but for the widest one.
+  const bool few = n_tokens <= (kind == kGate && backend_.hopper() ? cuda::kBatchTokens / 2 : cuda::kBatchTokens);
   call.x.codes = reinterpret_cast<int8_t*>(state.codes);
   call.x.inv_scales = state.inv_scales;
   call.x.sums = reinterpret_cast<int32_t*>(state.sums);
@@ -194,8 +195,8 @@ Status CudaFused::launch_attention(CudaStream& stream, State& state, const KvLay
     __half* const halves = reinterpret_cast<__half*>(state.q_halves);
     BN_CUDA_RETURN_IF_ERROR(cuda::prompt_rope(launcher, {q, k, v, halves, cache, rope, int(n), n_heads, int(first)}),
                             kStartingKernel);
-    BN_CUDA_RETURN_IF_ERROR(cuda::prompt_attention(launcher, {halves, cache, int(n), n_heads, int(first), out}),
-                            kStartingKernel);
+    const auto attention = backend_.hopper() ? cuda::prompt_attention_wgmma : cuda::prompt_attention;
+    BN_CUDA_RETURN_IF_ERROR(attention(launcher, {halves, cache, int(n), n_heads, int(first), out}), kStartingKernel);
     return ok();
   }
   cuda::rope(stream.get(), {q, n, d_q()}, graph_.head_dim, rope, first);

@@ -40,7 +40,7 @@ __global__ void __launch_bounds__(256, 2) wgmma_kernel(int* sink) {
 #pragma unroll
     for (int s = 0; s < 4; ++s) wgmma_u8s8(acc, a, descriptor + uint64_t(2 * s));
     wgmma_commit();
-    wgmma_wait();
+    wgmma_wait<0>();
   }
   int sum = 0;
 #pragma unroll

@@ -1,6 +1,7 @@
 #pragma once
 
 #include "kernels/cuda/decode_ops.h"
+#include "kernels/cuda/kernel_setup.h"
 
 #include <cuda_runtime.h>
 #include <cstdint>
@@ -31,18 +32,28 @@ __device__ inline void barrier_expect(uint64_t* barrier, uint32_t n_bytes) {
   asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(shared_address(barrier)), "r"(n_bytes)
                : "memory");
 }
-__device__ inline void barrier_arrive(uint64_t* barrier) {
-  asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(shared_address(barrier)) : "memory");
+__device__ inline void barrier_arrive(uint32_t address) {
+  asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(address) : "memory");
 }
-__device__ inline void barrier_wait(uint64_t* barrier, uint32_t parity) {
+__device__ inline void barrier_arrive(uint64_t* barrier) { barrier_arrive(shared_address(barrier)); }
+// Arrives when all copies by async_copy16() of this thread until now are there; such arrivals count as others do.
+__device__ inline void barrier_arrive_copied(uint64_t* barrier) {
+  asm volatile("cp.async.mbarrier.arrive.noinc.shared::cta.b64 [%0];" ::"r"(shared_address(barrier)) : "memory");
+}
+__device__ inline void barrier_wait(uint32_t address, uint32_t parity) {
   uint32_t done = 0;
   while (done == 0) {
     asm volatile("{.reg .pred p; mbarrier.try_wait.parity.shared::cta.b64 p, [%1], %2; selp.u32 %0, 1, 0, p;}"
                  : "=r"(done)
-                 : "r"(shared_address(barrier)), "r"(parity)
+                 : "r"(address), "r"(parity)
                  : "memory");
   }
 }
+__device__ inline void barrier_wait(uint64_t* barrier, uint32_t parity) {
+  barrier_wait(shared_address(barrier), parity);
+}
+// Between ordinary accesses to shared memory and those of copies and tensor cores.
+__device__ inline void proxy_fence() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
 // Sizes and addresses in multiples of 16 bytes.
 __device__ inline void bulk_copy(void* shared, const void* global, uint32_t n_bytes, uint64_t* barrier) {
   asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(
@@ -61,17 +72,11 @@ __device__ inline void async_wait() {
   asm volatile("cp.async.wait_group %0;" ::"n"(kPending) : "memory");
 }
 
-// All kernels of a step want the same split of a multiprocessor's memory: changing it would make each wait until the
-// one in front of it has left. `cluster`: blocks, in x, that form one.
+// `cluster`: blocks, in x, that form one.
 template <class... Parameters, class... Arguments>
 cudaError_t launch_cluster(const Launcher& launcher, int cluster, dim3 grid, dim3 block, size_t shared_bytes,
                            void (*kernel)(Parameters...), const Arguments&... arguments) {
-  const void* const function = reinterpret_cast<const void*>(kernel);
-  cudaError_t error =
-      cudaFuncSetAttribute(function, cudaFuncAttributePreferredSharedMemoryCarveout, cudaSharedmemCarveoutMaxShared);
-  if (error == cudaSuccess && shared_bytes > 0) {
-    error = cudaFuncSetAttribute(function, cudaFuncAttributeMaxDynamicSharedMemorySize, int(shared_bytes));
-  }
+  const cudaError_t error = prepare_kernel(reinterpret_cast<const void*>(kernel), shared_bytes);
   if (error != cudaSuccess) return error;
   cudaLaunchConfig_t config = {};
   config.gridDim = grid;

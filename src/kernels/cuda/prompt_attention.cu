@@ -1,4 +1,5 @@
 #include "kernels/cuda/device_math.cuh"
+#include "kernels/cuda/half_math.cuh"
 #include "kernels/cuda/hopper.cuh"
 #include "kernels/cuda/prompt_ops.h"
 
@@ -7,6 +8,10 @@ namespace {
 
 constexpr int kRopeThreads = 256;
 
+// What the attention kernel multiplies scores by is in the queries already.
+__device__ inline float query_scale(int head_dim) { return 1.44269504f / sqrtf(float(head_dim)); }
+
+// Any number of rotated pairs, one value at a time.
 __global__ void __launch_bounds__(kRopeThreads) prompt_rope_kernel(const __grid_constant__ PromptRope call) {
   launch_dependents();
   wait_for_dependencies();
@@ -14,7 +19,7 @@ __global__ void __launch_bounds__(kRopeThreads) prompt_rope_kernel(const __grid_
   const int position = call.first_position + token, n_kv_heads = int(call.cache.n_kv_heads);
   const float* const cos = call.rope.cos + int64_t(position) * n_pairs;
   const float* const sin = call.rope.sin + int64_t(position) * n_pairs;
-  const float scale = 1.44269504f / sqrtf(float(d));
+  const float scale = query_scale(d);
   const auto rotated = [&](const float* head, int i) {
     if (i < n_pairs) return head[i] * cos[i] - head[i + n_pairs] * sin[i];
     if (i < 2 * n_pairs) return head[i] * cos[i - n_pairs] + head[i - n_pairs] * sin[i - n_pairs];
@@ -29,6 +34,44 @@ __global__ void __launch_bounds__(kRopeThreads) prompt_rope_kernel(const __grid_
     reinterpret_cast<__half*>(call.cache.k)[at] = __float2half_rn(rotated(call.k + token * kv_cols + i / d * d, i % d));
     reinterpret_cast<__half*>(call.cache.v)[at] = __float2half_rn(call.v[token * kv_cols + i]);
   }
+}
+
+// Whole heads of kDim values: a thread takes four pairs of one head.
+template <int kDim>
+__global__ void __launch_bounds__(kRopeThreads) whole_rope_kernel(const __grid_constant__ PromptRope call) {
+  constexpr int kHalf = kDim / 2, kFours = kHalf / 4;
+  const int token = int(blockIdx.y), n_kv_heads = int(call.cache.n_kv_heads), i = int(threadIdx.x) % kFours * 4;
+  const int head = (int(blockIdx.x) * kRopeThreads + int(threadIdx.x)) / kFours;  // of q, then of k, then of v
+  const int position = call.first_position + token;
+  const int64_t angle = int64_t(position) * kHalf + i;
+  if (head >= call.n_heads + 2 * n_kv_heads) return;
+  const bool query = head < call.n_heads, key = !query && head < call.n_heads + n_kv_heads;
+  const int kv_head = head - call.n_heads - (key ? 0 : n_kv_heads);
+  const float4 cos = __ldg(reinterpret_cast<const float4*>(call.rope.cos + angle));
+  const float4 sin = __ldg(reinterpret_cast<const float4*>(call.rope.sin + angle));
+  const float* from = call.q + (int64_t(token) * call.n_heads + head) * kDim;
+  __half* to = call.q_out + (int64_t(token) * call.n_heads + head) * kDim;
+  if (!query) {
+    from = (key ? call.k : call.v) + (int64_t(token) * n_kv_heads + kv_head) * kDim;
+    to = reinterpret_cast<__half*>(key ? call.cache.k : call.cache.v) + cache_row(call.cache, kv_head, position) * kDim;
+  }
+  wait_for_dependencies();
+  float4 a = load4(from + i), b = load4(from + i + kHalf);
+  launch_dependents();
+  if (query || key) {
+    const float4 low = a, high = b;
+    a = make_float4(low.x * cos.x - high.x * sin.x, low.y * cos.y - high.y * sin.y, low.z * cos.z - high.z * sin.z,
+                    low.w * cos.w - high.w * sin.w);
+    b = make_float4(high.x * cos.x + low.x * sin.x, high.y * cos.y + low.y * sin.y, high.z * cos.z + low.z * sin.z,
+                    high.w * cos.w + low.w * sin.w);
+  }
+  const float scale = query ? query_scale(kDim) : 1.0f;
+  const auto put = [&](const float4& x, __half* out) {
+    const __half2 pairs[2] = {__floats2half2_rn(x.x * scale, x.y * scale), __floats2half2_rn(x.z * scale, x.w * scale)};
+    *reinterpret_cast<uint2*>(out) = *reinterpret_cast<const uint2*>(pairs);
+  };
+  put(a, to + i);
+  put(b, to + i + kHalf);
 }
 
 // Flash attention: a warp has 16 queries; the block's 64 queries share tiles of 64 keys and values in shared memory.
@@ -55,16 +98,6 @@ __device__ inline void load_matrices(uint32_t (&r)[4], uint32_t address) {
                  : "memory");
   }
 }
-__device__ inline uint32_t half_pair(float a, float b) {
-  const __half2 pair = __floats2half2_rn(a, b);
-  return *reinterpret_cast<const uint32_t*>(&pair);
-}
-__device__ inline float exp2_fast(float x) {
-  float y;
-  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
-  return y;
-}
-
 template <int kDim>
 __global__ void __launch_bounds__(kThreads) prompt_attention_kernel(const __grid_constant__ PromptAttention call) {
   extern __shared__ __align__(128) uint8_t memory[];
@@ -206,6 +239,13 @@ __global__ void __launch_bounds__(kThreads) prompt_attention_kernel(const __grid
 }  // namespace
 
 cudaError_t prompt_rope(const Launcher& launcher, const PromptRope& call) {
+  const int d = int(call.cache.head_dim), n_heads = call.n_heads + 2 * int(call.cache.n_kv_heads);
+  if (2 * call.rope.n_pairs == d && (d == 64 || d == 128)) {
+    const int n_threads = n_heads * (d / 8);
+    const dim3 grid(unsigned((n_threads + kRopeThreads - 1) / kRopeThreads), unsigned(call.n_tokens));
+    return d == 64 ? launch_kernel(launcher, grid, dim3(kRopeThreads), 0, whole_rope_kernel<64>, call)
+                   : launch_kernel(launcher, grid, dim3(kRopeThreads), 0, whole_rope_kernel<128>, call);
+  }
   return launch_kernel(launcher, dim3(unsigned(call.n_tokens)), dim3(kRopeThreads), 0, prompt_rope_kernel, call);
 }
 

@@ -88,6 +88,7 @@ cudaError_t normed_codes(const Launcher& launcher, const float* x, const float* 
                          norm, eps, out);
   };
   const bool few = out.n_tokens <= 2 * launcher.n_multiprocessors;  // no more blocks than run at once in any case
+  if (!few && row_codes_takes(launcher, out)) return row_codes(launcher, x, norm, eps, out);
   if (fours <= 3) return launch(normed_codes_kernel<3, true>);
   if (fours <= 7) return few ? launch(normed_codes_kernel<7, true>) : launch(normed_codes_kernel<7, false>);
   return launch(normed_codes_kernel<kMaxFours, false>);

@@ -29,6 +29,9 @@ struct TiledCodes {
 // quantized(norm(x)) of x [n_tokens, n_cols], n_cols a multiple of 16; no norm where its weights are null.
 cudaError_t normed_codes(const Launcher& launcher, const float* x, const float* norm, float eps, const TiledCodes& out);
 bool normed_codes_takes(int64_t n_cols);
+// The same for many tokens, on Hopper: normed_codes() calls it.
+bool row_codes_takes(const Launcher& launcher, const TiledCodes& out);
+cudaError_t row_codes(const Launcher& launcher, const float* x, const float* norm, float eps, const TiledCodes& out);
 
 // out [n_tokens, n_rows] of each segment.
 struct PromptProduct {
@@ -71,6 +74,7 @@ struct PromptAttention {
   float* out = nullptr;  // [n_tokens, n_heads * head_dim]
 };
 bool prompt_attention_takes(const Cache& cache);
-cudaError_t prompt_attention(const Launcher& launcher, const PromptAttention& call);
+cudaError_t prompt_attention(const Launcher& launcher, const PromptAttention& call);        // every device
+cudaError_t prompt_attention_wgmma(const Launcher& launcher, const PromptAttention& call);  // 9.0 only
 
 }  // namespace bitnet::cuda
