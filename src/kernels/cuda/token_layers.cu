@@ -1,3 +1,4 @@
+#include "kernels/cuda/kernel_setup.h"
 #include "kernels/cuda/layers_attention.cuh"
 
 // All layers of one token in one kernel, whose blocks all run at once. What one block computes reaches the others as
@@ -209,8 +210,7 @@ cudaError_t launch(const Launcher& launcher, const TokenLayers& call) {
   const auto kernel = token_layers_kernel<kType>;
   const int blocks = n_blocks(launcher, call);
   const LayersPlan plan = plan_of(call, blocks);
-  const cudaError_t error = cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel),
-                                                 cudaFuncAttributeMaxDynamicSharedMemorySize, plan.shared_bytes);
+  const cudaError_t error = prepare_kernel(reinterpret_cast<const void*>(kernel), size_t(plan.shared_bytes));
   if (error != cudaSuccess) return error;
   cudaLaunchConfig_t config = {};
   config.gridDim = dim3(unsigned(blocks));
