@@ -6,9 +6,11 @@
 #include <gtest/gtest.h>
 
 #include <atomic>
+#include <chrono>
 #include <cmath>
 #include <filesystem>
 #include <new>
+#include <thread>
 #include <vector>
 
 namespace bitnet {
@@ -82,6 +84,24 @@ TEST(ThreadPool, VisitsEveryItemOnce) {
       });
       for (const auto& v : visits) EXPECT_EQ(v.load(), 1);
     }
+  }
+}
+
+// Parts are done by their members or by the caller, once each and one after the other from job to job: a member's
+// memory needs no lock. With more members than processors most workers come late.
+TEST(ThreadPool, EachPartIsDoneOnceWhoeverIsLate) {
+  for (const int n_threads : {2, 5, 32}) {
+    ThreadPool pool(n_threads);
+    struct alignas(64) Member {
+      int64_t n_jobs = 0;
+    };
+    std::vector<Member> members(static_cast<size_t>(n_threads));
+    constexpr int64_t kJobs = 3000;
+    for (int64_t job = 0; job < kJobs; ++job) {
+      pool.run([&](int thread) { members[size_t(thread)].n_jobs += job; });
+      if (job % 500 == 0) std::this_thread::sleep_for(std::chrono::milliseconds(1));  // workers fall asleep
+    }
+    for (const Member& member : members) EXPECT_EQ(member.n_jobs, kJobs * (kJobs - 1) / 2);
   }
 }
 

@@ -45,6 +45,10 @@ TEST_P(Allocation, NoOperationTakesMemory) {
   const auto ternary_matrix = cpu_.prepare(ternary, pool), table_matrix = cpu_.prepare(table, pool);
   const auto head_matrix = cpu_.prepare(head, pool);
   ASSERT_TRUE(ternary_matrix.has_value() && table_matrix.has_value() && head_matrix.has_value());
+  for (int i = 0; i < 2; ++i) {  // the first reads the head, the second makes its sketch: both want scratch memory
+    Floats x(1, kCols, 2), out(1, kRows);
+    ASSERT_TRUE(cpu_.best_logits(*make_stream(cpu_, 2, 1, kCols), **head_matrix, x.view(), 5, out.view()));
+  }
   const std::vector<float> weight(kCols, 1.0f), angles(kContext * 16, 0.5f);
   std::vector<uint16_t> k(kContext * kCols), v(kContext * kCols);
   const KvLayer f16 = {k.data(), v.data(), DType::kF16, 2, kContext, 64};

@@ -178,8 +178,8 @@ struct DeviceLimits {
   double int8_gops_per_s = 0;  // multiplications and additions of its fastest 8-bit products
 };
 
-// All operations are deterministic and allocate nothing. Shapes are the caller's duty (model/forward.cc), so that only
-// reading a file can fail; linear() wants the rows of a table loaded.
+// All operations are deterministic. None allocates, but for a head's first two searches (best_logits). Shapes are the
+// caller's duty (model/forward.cc), so that only reading a file can fail; linear() wants the rows of a table loaded.
 // Weights of norms and rotation tables lie in allocate()'s memory. Const and thread-safe as long as each thread uses a
 // Stream of its own.
 class Backend {
