@@ -392,11 +392,12 @@ Status CpuBackend::best_logits(Stream& stream, const Matrix& table, MatrixView x
     linear(stream, {&call, 1}, x);
     return ok();
   }
-  const bool first_search = weights.begin_first_search();
-  if (first_search && x.n_rows == 1 && !weights.sketch()->ready()) {
-    return read_all_logits(kernels_, static_cast<CpuStream&>(stream), weights, x, out);
+  if (!weights.sketch()->ready()) {
+    if (x.n_rows == 1 && weights.begin_first_search()) {
+      return read_all_logits(kernels_, static_cast<CpuStream&>(stream), weights, x, out);
+    }
+    BN_RETURN_IF_ERROR(weights.fill_sketch(kernels_, stream.pool()));
   }
-  BN_RETURN_IF_ERROR(weights.fill_sketch(kernels_, stream.pool()));
   for (int64_t first = 0; first < x.n_rows; first += kInputsAtOnce) {
     const int64_t n = std::min(kInputsAtOnce, x.n_rows - first);
     HeadSearch search(kernels_, static_cast<CpuStream&>(stream), weights, {x.row(first), n, x.n_cols},

@@ -76,7 +76,7 @@ class CpuFloatMatrix final : public Matrix {
   const HeadSketch* sketch() const { return sketch_.get(); }
   // Makes the sketch ready if it is not. Thread-safe.
   Status fill_sketch(const CpuKernels& kernels, ThreadPool& pool) const;
-  // Whether nobody has searched the table before. Thread-safe.
+  // Whether nobody has asked this before. Thread-safe.
   bool begin_first_search() const { return !searched_.exchange(true, std::memory_order_relaxed); }
   bool loaded() const { return loaded_.load(std::memory_order_acquire); }
   const uint8_t* row(int64_t i) const { return rows_.as<uint8_t>() + i * row_bytes_; }  // wants loaded()

@@ -130,7 +130,7 @@ Result<cudaGraphExec_t> CudaFused::token_graph(CudaStream& stream, State& state,
   return graph;
 }
 
-cuda::TokenLayers CudaFused::layers_of(const State& state, std::span<const KvLayer> kv, const RopeTable& rope) const {
+cuda::TokenLayers CudaFused::layers_shape() const {
   cuda::TokenLayers call;
   call.n_layers = int(graph_.layers.size());
   call.d_model = int(graph_.d_model);
@@ -138,6 +138,13 @@ cuda::TokenLayers CudaFused::layers_of(const State& state, std::span<const KvLay
   call.d_kv = int(d_kv());
   call.d_ff = int(graph_.d_ff);
   call.n_heads = int(graph_.n_heads);
+  call.cache.n_kv_heads = graph_.n_kv_heads;
+  call.cache.head_dim = graph_.head_dim;
+  return call;
+}
+
+cuda::TokenLayers CudaFused::layers_of(const State& state, std::span<const KvLayer> kv, const RopeTable& rope) const {
+  cuda::TokenLayers call = layers_shape();
   call.model_col_tiles = int(weights_of(graph_.layers[0].q).n_col_tiles);
   call.q_col_tiles = int(weights_of(graph_.layers[0].o).n_col_tiles);
   call.ff_col_tiles = int(weights_of(graph_.layers[0].down).n_col_tiles);

@@ -49,6 +49,7 @@ class CudaFused final : public FusedModel {
                     bool best_only) const;
   // Which of a token's graphs serves a position: all layers in one kernel, or kernels for few or for many positions.
   enum Reach : uint8_t { kOneKernel, kFew, kMany };
+  cuda::TokenLayers layers_shape() const;
   cuda::TokenLayers layers_of(const State& state, std::span<const KvLayer> kv, const RopeTable& rope) const;
   static Reach reach(const State& state, int64_t position);
   Status launch_token(CudaStream& stream, State& state, std::span<const KvLayer> kv, const RopeTable& rope,
@@ -57,7 +58,6 @@ class CudaFused final : public FusedModel {
                         bool few_positions) const;
   Result<cudaGraphExec_t> token_graph(CudaStream& stream, State& state, std::span<const KvLayer> kv,
                                       const RopeTable& rope, int64_t position, bool best_only) const;
-  int64_t exchange_words() const;
   template <class Launch>
   Status capture(CudaStream& stream, cudaGraphExec_t& graph, const Launch& launch) const;
 

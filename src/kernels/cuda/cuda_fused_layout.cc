@@ -27,19 +27,6 @@ class Layout {
 
 }  // namespace
 
-// For either type of cache.
-int64_t CudaFused::exchange_words() const {
-  cuda::TokenLayers call;
-  call.d_model = int(graph_.d_model);
-  call.d_q = int(d_q());
-  call.d_kv = int(d_kv());
-  call.d_ff = int(graph_.d_ff);
-  call.n_heads = int(graph_.n_heads);
-  call.cache.n_kv_heads = graph_.n_kv_heads;
-  call.cache.head_dim = graph_.head_dim;
-  return int64_t(cuda::token_layers_words(call));
-}
-
 Result<std::unique_ptr<FusedState>> CudaFused::new_state(const StreamOptions& options) const {
   auto made = std::make_unique<State>();
   State& state = *made;
@@ -83,7 +70,7 @@ Result<std::unique_ptr<FusedState>> CudaFused::new_state(const StreamOptions& op
     layout.place(state.panel, state.panel_rows * head.table().row_bytes / int64_t(sizeof(float)));
     layout.place(state.head_state, n_states);
     layout.place(state.control, 1);
-    layout.place(state.exchange, exchange_words());
+    layout.place(state.exchange, int64_t(cuda::token_layers_words(layers_shape())));
     layout.place(state.epoch, 1);
     layout.place(state.positions, n + n_parts * (1 + state.table_stride));
     return layout.used_bytes();

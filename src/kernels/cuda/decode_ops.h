@@ -106,6 +106,7 @@ struct TokenLayers {
 };
 // Below which position it takes a token of this shape; 0 if never.
 int64_t token_layers_positions(const Launcher& launcher, const TokenLayers& call);
+// Of `exchange`; enough for either type of cache where the call names none.
 size_t token_layers_words(const TokenLayers& call);
 cudaError_t token_layers(const Launcher& launcher, const TokenLayers& call);
 

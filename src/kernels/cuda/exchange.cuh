@@ -97,6 +97,26 @@ template <class Put>
 __device__ __forceinline__ void receive_group(const uint4* from, int n_groups, uint32_t epoch, const Put& put) {
   receive<1>(from, n_groups, epoch, 0, n_groups, [&](int, int e, float x) { put(e, x); });
 }
+
+// Scores travel alone, in words of eight bytes.
+__device__ inline void send_score(uint64_t* to, float score, uint32_t epoch) {
+  const uint64_t word = uint64_t(epoch) << 32 | __float_as_uint(score);
+  asm volatile("st.relaxed.gpu.global.u64 [%0], %1;" ::"l"(to), "l"(word) : "memory");
+}
+struct ScorePair {
+  uint64_t first = 0, second = 0;
+  __device__ bool has_arrived(uint32_t epoch, bool both) const {
+    return uint32_t(first >> 32) == epoch && (!both || uint32_t(second >> 32) == epoch);
+  }
+};
+__device__ inline ScorePair look(const uint64_t* at) {
+  ScorePair pair;
+  asm volatile("ld.relaxed.gpu.global.v2.u64 {%0, %1}, [%2];"
+               : "=l"(pair.first), "=l"(pair.second)
+               : "l"(at)
+               : "memory");
+  return pair;
+}
 #endif
 
 }  // namespace bitnet::cuda

@@ -21,25 +21,6 @@ BN_HOST_DEVICE constexpr int element_bytes(TableType type) { return type == Tabl
 BN_HOST_DEVICE constexpr int position_stride(TableType type) { return layers_positions(type) + 4; }
 
 #if __CUDA_ARCH__ >= 900
-__device__ inline void send_score(uint64_t* to, float score, uint32_t epoch) {
-  const uint64_t word = uint64_t(epoch) << 32 | __float_as_uint(score);
-  asm volatile("st.relaxed.gpu.global.u64 [%0], %1;" ::"l"(to), "l"(word) : "memory");
-}
-struct ScorePair {
-  uint64_t first = 0, second = 0;
-  __device__ bool has_arrived(uint32_t epoch, bool both) const {
-    return uint32_t(first >> 32) == epoch && (!both || uint32_t(second >> 32) == epoch);
-  }
-};
-__device__ inline ScorePair look(const uint64_t* at) {
-  ScorePair pair;
-  asm volatile("ld.relaxed.gpu.global.v2.u64 {%0, %1}, [%2];"
-               : "=l"(pair.first), "=l"(pair.second)
-               : "l"(at)
-               : "memory");
-  return pair;
-}
-
 template <TableType kType>
 class LayerAttention {
  public:
