@@ -121,9 +121,19 @@ void add_floats(const CpuKernels& k) {
   add("gate_relu2", k, kFeed, [&k](Operands& o) { k.gate_relu2(o.x.data(), o.y.data(), kFeed, o.out.data()); });
   add("gate_silu", k, kFeed, [&k](Operands& o) { k.gate_silu(o.x.data(), o.y.data(), kFeed, o.out.data()); });
   add("add", k, kModel, [&k](Operands& o) { k.add(o.x.data(), kModel, o.out.data()); });
+  const int64_t n_sketch_blocks = kModel / kSketchBlockCols;
+  add("matvec_tile/sketch", k, kTileRows * kModel, [=, &k](Operands& o) {
+    int32_t sums[kTileRows];
+    k.sketch.matvec_tile(o.bytes.data(), n_sketch_blocks, o.quantized.data(), sums);
+    benchmark::DoNotOptimize(sums);
+  });
+  if (k.sketch.unpack_tile != nullptr) {
+    add("unpack_tile/sketch", k, kTileRows * kModel,
+        [=, &k](Operands& o) { k.sketch.unpack_tile(o.bytes.data(), n_sketch_blocks, o.codes.data()); });
+  }
   add("sketch_row", k, kModel, [&k](Operands& o) {
-    float errors[16];
-    k.sketch_row(o.x.data(), kModel, 0.1f, 10.0f, 4, o.quantized.data(), errors);
+    float errors[2];
+    k.sketch_row(o.x.data(), kModel, 0.1f, 10.0f, o.quantized.data(), o.quantized.data() + kModel, errors);
     benchmark::DoNotOptimize(errors);
   });
 }
@@ -149,7 +159,7 @@ void add_attention_tiles(const CpuKernels& k) {
     });
     add("weigh_tiles" + kind, k, kContext, [=, &k](Operands& o) {
       std::memcpy(o.out.data(), o.z.data(), size_t(kContext) * sizeof(float));
-      k.weigh_tiles(o.out.data(), kContext, kTiles, o.bytes.data(), tile_bytes);
+      k.weigh_tiles(o.out.data(), kContext, kTiles, o.bytes.data(), tile_bytes, 0, 0);
     });
   }
   add("encode_query", k, kHeadDim, [&k](Operands& o) { k.encode_query(o.x.data(), kHeadDim, o.out.data()); });

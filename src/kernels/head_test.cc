@@ -1,4 +1,5 @@
 #include "base/half.h"
+#include "kernels/cpu/packing.h"
 #include "kernels/test_support.h"
 #include "quant/blocks.h"
 
@@ -148,18 +149,17 @@ TEST_P(Head, BestLogitsOfUnusualRowsAndInputs) {
 // above the approximate one by all of the bound, and row 1 lies just below it.
 TEST_P(Head, BoundsHoldWhereTheErrorPointsAlongTheInput) {
   constexpr int64_t kCols = 256, kRows = 40;
-  const bool base3 = GetParam()->digits != nullptr;
-  const int n_codes = base3 ? 243 : 256;
-  for (const int unit : base3 ? std::vector<int>{27, 9, 3, 1} : std::vector<int>{16, 4, 1}) {
+  constexpr int kCodes = 128;
+  for (const int unit : {4, 1}) {
     for (uint64_t seed = 1; seed <= 20; ++seed) {
       std::vector<float> values = random_floats(kCols, seed, 0.02);
       double squares = 0, logit = 0, lost = 0;
       for (const float w : values) squares += double(w) * w;
-      const double step = 5.76 / n_codes * std::sqrt(squares / kCols);
+      const double step = 6.2 / kCodes * std::sqrt(squares / kCols);
       Floats x(1, kCols);
       for (size_t i = 0; i < size_t(kCols); ++i) {
-        const int code = int(std::clamp(values[i] / step + n_codes / 2.0, 0.0, n_codes - 1.0));
-        x.values[i] = float(values[i] - step * (code / unit * unit + (unit - 1) / 2.0 - (n_codes - 1) / 2.0));
+        const int code = int(std::clamp(values[i] / step + kCodes / 2.0, 0.0, kCodes - 1.0));
+        x.values[i] = float(values[i] - step * (code / unit * unit + (unit - 1) / 2.0 - (kCodes - 1) / 2.0));
         logit += double(values[i]) * x.values[i];
         lost += double(x.values[i]) * x.values[i];
       }
@@ -264,25 +264,50 @@ TEST_P(Head, RowsTakeEveryTwoBitCode) {
   }
 }
 
-// matvec_tile with codes up to 3, in every position and at the largest magnitudes.
-TEST_P(Head, TilesTakeEveryTwoBitCode) {
-  constexpr int64_t kBlocks = 640;
+// A tile of upper codes with random bits, the largest codes and the largest magnitudes, at lengths that end anywhere;
+// unpacked, through the product of several tokens, as far as its codes may go.
+TEST_P(Head, TilesOfUpperCodes) {
+  const CpuKernels& kernels = *GetParam();
   const CounterRng rng(1);
-  std::vector<uint8_t> tile(size_t(kBlocks * kBlockBytes) + 8192);
-  std::vector<int8_t> q(size_t(kBlocks * kBlockCols));
-  for (int kind = 0; kind < 3; ++kind) {
-    for (size_t i = 0; i < tile.size(); ++i) tile[i] = kind == 0 ? uint8_t(rng.bits(i)) : uint8_t{0xff};
-    for (size_t i = 0; i < q.size(); ++i)
-      q[i] = kind == 0 ? int8_t(rng.bits(i + 1000000)) : int8_t(kind == 1 ? 127 : -128);
-    int32_t sums[kTileRows];
-    GetParam()->fields.matvec_tile(tile.data(), kBlocks, q.data(), sums);
-    for (int64_t row = 0; row < kTileRows; ++row) {
-      int32_t want = 0;
-      for (int64_t col = 0; col < kBlocks * kBlockCols; ++col) {
-        const uint8_t byte = tile[size_t(col / 16 * kBlockBytes + row * 4 + col % 4)];
-        want += int32_t(byte >> (col % 16 / 4 * 2) & 3) * q[size_t(col)];
+  for (const int64_t n_cols : {1, 31, 32, 33, 320, 2560, 20480}) {
+    const int64_t n_blocks = (n_cols + kSketchBlockCols - 1) / kSketchBlockCols, stride = quantized_stride(n_cols);
+    for (int kind = 0; kind < 3; ++kind) {
+      std::vector<uint8_t> codes(size_t(kTileRows * n_cols));
+      std::vector<int8_t> q(size_t(stride), 0);
+      for (size_t i = 0; i < codes.size(); ++i) codes[i] = kind == 0 ? uint8_t(rng.bits(i) & 31) : kSketchMaxCode;
+      for (size_t i = 0; i < size_t(n_cols); ++i) {
+        q[i] = kind == 0 ? int8_t(rng.bits(i + 1000000)) : int8_t(kind == 1 ? 127 : -128);
       }
-      ASSERT_EQ(sums[row], want) << "row " << row << ", kind " << kind;
+      std::vector<uint8_t> tile(size_t(n_blocks * kSketchBlockBytes), 0);
+      int32_t want[kTileRows], sums[kTileRows];
+      for (int64_t row = 0; row < kTileRows; ++row) {
+        pack_sketch_row(codes.data() + row * n_cols, n_cols, row, tile.data());
+        want[row] = 0;
+        for (int64_t col = 0; col < n_cols; ++col) want[row] += codes[size_t(row * n_cols + col)] * q[size_t(col)];
+      }
+      kernels.sketch.matvec_tile(tile.data(), n_blocks, q.data(), sums);
+      ASSERT_EQ(std::memcmp(sums, want, sizeof want), 0) << n_cols << " columns, kind " << kind;
+      const MatmulKernels& matmul = kernels.matmul;
+      ASSERT_EQ(matmul.matmul_tile == nullptr, kernels.sketch.unpack_tile == nullptr);
+      if (matmul.matmul_tile == nullptr) continue;
+      ASSERT_GE(matmul.max_code, 3);
+      std::vector<uint8_t> unpacked(size_t(stride * kTileRows));
+      std::vector<int8_t> packed(size_t(stride * matmul.n_tokens));
+      std::vector<int32_t> products(size_t(kTileRows * matmul.n_tokens));
+      kernels.sketch.unpack_tile(tile.data(), n_blocks, unpacked.data());
+      if (matmul.max_code < kSketchMaxCode) {
+        for (uint8_t& code : unpacked) code &= 3;
+        for (int64_t row = 0; row < kTileRows; ++row) {
+          want[row] = 0;
+          for (int64_t col = 0; col < n_cols; ++col) {
+            want[row] += (codes[size_t(row * n_cols + col)] & 3) * q[size_t(col)];
+          }
+        }
+      }
+      matmul.pack_tokens(q.data(), stride, 1, stride / kBlockCols, packed.data());
+      matmul.matmul_tile(unpacked.data(), packed.data(), n_blocks * (kSketchBlockCols / kBlockCols), 1,
+                         products.data());
+      ASSERT_EQ(std::memcmp(products.data(), want, sizeof want), 0) << n_cols << " columns, kind " << kind;
     }
   }
 }

@@ -15,7 +15,7 @@ class CpuBackend final : public Backend {
   std::string_view name() const override { return "cpu"; }
   std::string_view kernels() const override { return kernels_.name; }
   std::string_view layout() const override { return kernels_.digits != nullptr ? "base3" : "base4"; }
-  int layout_version() const override { return 1; }  // of Packing, CpuTernaryMatrix and HeadSketch
+  int layout_version() const override { return 2; }  // of Packing, CpuTernaryMatrix and HeadSketch
   Result<std::unique_ptr<Stream>> new_stream(const StreamOptions& options) const override;
   // A session's memory: most of it is a cache that fills up position by position.
   Result<Buffer> allocate(size_t size_bytes, CallSite site = CallSite::here()) const override {

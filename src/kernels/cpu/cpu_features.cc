@@ -53,7 +53,8 @@ bool request_tiles() {
 // Bits as in the Intel Software Developer's Manual, volume 2, CPUID.
 CpuFeatures detect_cpu_features() {
   CpuFeatures features;
-  const CpuId basic = cpuid(1, 0);
+  const CpuId vendor = cpuid(0, 0), basic = cpuid(1, 0);
+  features.intel = vendor.ebx == 0x756e6547 && vendor.edx == 0x49656e69 && vendor.ecx == 0x6c65746e;  // "GenuineIntel"
   const bool osxsave = bit(basic.ecx, 27), avx = bit(basic.ecx, 28), f16c = bit(basic.ecx, 29);
   if (!osxsave || !avx) return features;
   const uint64_t state = enabled_state();

@@ -5,6 +5,7 @@ namespace bitnet {
 // What the processor can do and the operating system lets it (register state saved on a context switch). Own code:
 // clang 14's __builtin_cpu_supports knows neither f16c nor avxvnni.
 struct CpuFeatures {
+  bool intel = false;
   bool avx2 = false;  // with f16c
   bool avx_vnni = false;
   bool avx512_vnni = false;  // with F, BW, VL and DQ

@@ -73,10 +73,9 @@ class Likeliest {
   int64_t n_ = 0, n_best_ = 0;
 };
 
-// Finds the largest logits by the sketch's bounds (head_sketch.h). The upper two digits are read for all rows; the
-// exact logits of those that seem likeliest rule most rows out. One digit more at a time of what stays open gives
-// better bounds and better candidates, and only rows that are still open then get their exact logits. Several inputs
-// share the passes.
+// Finds the largest logits by the sketch's bounds (head_sketch.h). The upper codes are read for all rows; the exact
+// logits of those that seem likeliest rule most rows out. The lower codes of what stays open give better bounds and
+// better candidates, and only rows that are still open then get their exact logits. Several inputs share the passes.
 class HeadSearch {
  public:
   // `x` and `out` have at most kInputsAtOnce rows.
@@ -86,9 +85,9 @@ class HeadSearch {
   Status run(int64_t n_best) {
     for (int64_t i = 0; i < x_.n_rows; ++i) quantize(i);
     if (packs()) pack();
-    for (int level = 0; level < sketch_.n_levels(); ++level) {
+    for (int level = 0; level < HeadSketch::kLevels; ++level) {
       BN_RETURN_IF_ERROR(pass(n_best, [&](int64_t begin, int64_t end, int thread, Likeliest* found) -> Result<int64_t> {
-        return level == 0 ? sum_tiles(begin, end, thread, found) : refine(level, begin, end, thread, found);
+        return level == 0 ? sum_tiles(begin, end, thread, found) : refine(begin, end, thread, found);
       }));
       for (int64_t i = 0; i < x_.n_rows; ++i) BN_RETURN_IF_ERROR(raise_least(i, n_best));
     }
@@ -96,7 +95,7 @@ class HeadSearch {
   }
 
  private:
-  // Between passes `out` holds, for each row, the sum of q times the digits read so far, or that it cannot be the best.
+  // Between passes `out` holds, for each row, the sum of q times the codes read so far, or that it cannot be the best.
   static constexpr int32_t kRuledOut = std::numeric_limits<int32_t>::min();
 
   struct Exact {
@@ -183,8 +182,8 @@ class HeadSearch {
   // its terms need not.
   void to_logits(int level, const Input& input, int64_t row, int64_t n, const int32_t* sums, float* logits) const {
     const float* const steps = sketch_.steps() + row;
-    const uint32_t unit = uint32_t(sketch_.unit(level));
-    const uint32_t twice_unit = 2u * unit, centre = (uint32_t(sketch_.n_codes()) - unit) * uint32_t(input.sum);
+    const uint32_t unit = uint32_t(HeadSketch::unit(level));
+    const uint32_t twice_unit = 2u * unit, centre = (uint32_t(HeadSketch::kCodes) - unit) * uint32_t(input.sum);
     const float scale = 0.5f * input.inv_scale;
     for (int64_t j = 0; j < n; ++j) {
       logits[j] = float(int32_t(twice_unit * uint32_t(sums[j]) - centre)) * (steps[j] * scale);
@@ -206,15 +205,14 @@ class HeadSearch {
     }
     return n_stay;
   }
-  // Takes in the products with one digit more of n <= 32 rows.
-  void add_bits(int level, int64_t i, int64_t row, int64_t n, const int32_t* more, Likeliest& likeliest) const {
+  // Takes in the products with the lower codes of n <= 32 rows.
+  void add_lower(int64_t i, int64_t row, int64_t n, const int32_t* lower, Likeliest& likeliest) const {
     int32_t sums[kTileRows];
     float logits[kTileRows];
-    const auto radix = uint32_t(sketch_.radix());
     std::memcpy(sums, out_.row(i) + row, size_t(n) * sizeof(int32_t));
-    for (int64_t j = 0; j < n; ++j) sums[j] = int32_t(radix * uint32_t(sums[j]) + uint32_t(more[j]));
+    for (int64_t j = 0; j < n; ++j) sums[j] = HeadSketch::unit(0) * sums[j] + lower[j];
     std::memcpy(out_.row(i) + row, sums, size_t(n) * sizeof(int32_t));
-    to_logits(level, inputs_[size_t(i)], row, n, sums, logits);
+    to_logits(1, inputs_[size_t(i)], row, n, sums, logits);
     likeliest.offer_tile(logits, n, row);
   }
   int64_t rows_before(int64_t tile) const { return std::min(tile * kTileRows, table_.n_rows()); }
@@ -233,38 +231,42 @@ class HeadSearch {
     }
   }
 
-  // sums [inputs, 32] of a tile's upper two digits.
+  // sums [inputs, 32] of a tile.
   void sum_tile(int64_t tile, int thread, int32_t* sums) const {
-    const auto matvec_tile = sketch_.packing().of(kernels_).matvec_tile;
-    const int32_t radix = sketch_.radix();
+    const uint8_t* const bytes = sketch_.tile(tile);
     const int64_t n_blocks = sketch_.n_blocks();
+    if (!packs()) {
+      for (int64_t i = 0; i < x_.n_rows; ++i) {
+        kernels_.sketch.matvec_tile(bytes, n_blocks, inputs_[size_t(i)].q, sums + i * kTileRows);
+      }
+      return;
+    }
+    const int64_t n_codes = n_blocks * kSketchBlockCols * kTileRows;
+    uint8_t* const codes = stream_.codes(thread);
+    kernels_.sketch.unpack_tile(bytes, n_blocks, codes);
     std::memset(sums, 0, size_t(x_.n_rows * kTileRows) * sizeof(int32_t));
-    const auto add = [&](const int32_t* more, int64_t first, int64_t n) {
+    if (kernels_.matmul.max_code >= kSketchMaxCode) return add_products(codes, 1, thread, sums);
+    // By two bits at a time where a product is exact for no more.
+    uint8_t* const part = codes + n_codes;
+    for (int shift = 0; shift <= 4; shift += 2) {
+      for (int64_t i = 0; i < n_codes; ++i) part[i] = uint8_t(codes[i] >> shift & 3);
+      add_products(part, 1 << shift, thread, sums);
+    }
+  }
+  // sums [inputs, 32] += the products with an unpacked tile, times `factor`.
+  void add_products(const uint8_t* codes, int32_t factor, int thread, int32_t* sums) const {
+    const MatmulKernels& matmul = kernels_.matmul;
+    const int64_t n_code_blocks = sketch_.n_blocks() * (kSketchBlockCols / kBlockCols);
+    int32_t* const products = stream_.sums(thread);
+    for (int64_t first = 0; first < x_.n_rows; first += matmul.n_tokens) {
+      const int64_t n = std::min(matmul.n_tokens, x_.n_rows - first);
+      matmul.matmul_tile(codes, packed(first), n_code_blocks, n, products);
       int32_t* const to = sums + first * kTileRows;
-      for (int64_t i = 0; i < n * kTileRows; ++i) to[i] = radix * to[i] + more[i];
-    };
-    for (int plane = 0; plane < 2; ++plane) {
-      const uint8_t* const digits = sketch_.tile(tile, plane);
-      int32_t* const more = stream_.sums(thread);
-      if (!packs()) {
-        for (int64_t i = 0; i < x_.n_rows; ++i) {
-          matvec_tile(digits, n_blocks, inputs_[size_t(i)].q, more);
-          add(more, i, 1);
-        }
-        continue;
-      }
-      uint8_t* const codes = stream_.codes(thread);
-      const int64_t n_code_blocks = sketch_.packing().n_code_blocks(x_.n_cols);
-      sketch_.packing().unpack_tile(kernels_, digits, x_.n_cols, codes);
-      for (int64_t first = 0; first < x_.n_rows; first += kernels_.matmul.n_tokens) {
-        const int64_t n = std::min(kernels_.matmul.n_tokens, x_.n_rows - first);
-        kernels_.matmul.matmul_tile(codes, packed(first), n_code_blocks, n, more);
-        add(more, first, n);
-      }
+      for (int64_t i = 0; i < n * kTileRows; ++i) to[i] += factor * products[i];
     }
   }
 
-  // The upper two digits of all rows.
+  // The upper codes of all rows.
   int64_t sum_tiles(int64_t begin, int64_t end, int thread, Likeliest* found) const {
     for (int64_t tile = begin; tile < end; ++tile) {
       const int64_t first = tile * kTileRows, n = rows_before(tile + 1) - first;
@@ -277,18 +279,17 @@ class HeadSearch {
         std::memcpy(out_.row(i) + first, sums + i * kTileRows, size_t(n) * sizeof(int32_t));
       }
     }
-    return (end - begin) * 2 * sketch_.tile_bytes();
+    return (end - begin) * sketch_.tile_bytes();
   }
 
-  // One digit more of the rows that the level before leaves open.
-  int64_t refine(int level, int64_t begin, int64_t end, int thread, Likeliest* found) const {
+  // The lower codes of the rows that the upper ones leave open.
+  int64_t refine(int64_t begin, int64_t end, int thread, Likeliest* found) const {
     SparseLists& lists = stream_.lists(thread);
-    const auto dot_rows = sketch_.packing().of(kernels_).dot_rows;
     int64_t n_read = 0;
     for (int64_t i = 0; i < x_.n_rows; ++i) {
       const Input& input = inputs_[size_t(i)];
       int8_t* const spread = stream_.spread(thread);
-      spread_token(input.q, quantized_stride(x_.n_cols), sketch_.packing(), sketch_.row_bytes(), spread);
+      spread_token(input.q, quantized_stride(x_.n_cols), Packing{}, sketch_.row_bytes(), spread);
       for (int64_t row = rows_before(begin); row < rows_before(end);) {
         const int64_t last = std::min(row + SparseLists::kAtOnce, rows_before(end));
         int64_t n = 0;
@@ -296,7 +297,7 @@ class HeadSearch {
           int32_t sums[kTileRows];
           const int64_t n_rows = std::min(kTileRows, last - row);
           std::memcpy(sums, out_.row(i) + row, size_t(n_rows) * sizeof(int32_t));
-          const int64_t n_stay = rule_out(level - 1, input, row, n_rows, sums);
+          const int64_t n_stay = rule_out(0, input, row, n_rows, sums);
           if (n_stay == n_rows) {
             std::iota(lists.ids + n, lists.ids + n + n_rows, int32_t(row));
             n += n_rows;
@@ -311,13 +312,13 @@ class HeadSearch {
         }
         if (n == 0) continue;
         lists.n = n;
-        lists.prefetch_first(sketch_.rows(level), sketch_.row_bytes());
-        dot_rows({sketch_.rows(level), sketch_.row_bytes(), lists.ids, lists.fill_up(), spread, lists.sums});
+        lists.prefetch_first(sketch_.rows(), sketch_.row_bytes());
+        kernels_.fields.dot_rows({sketch_.rows(), sketch_.row_bytes(), lists.ids, lists.fill_up(), spread, lists.sums});
         for (int64_t j = 0; j < n;) {  // rows that follow each other together
           int64_t n_run = 1;
           const int64_t most = std::min(kTileRows, n - j);
           if (lists.ids[j + most - 1] - lists.ids[j] == most - 1) n_run = most;
-          add_bits(level, i, lists.ids[j], n_run, lists.sums + j, found[i]);
+          add_lower(i, lists.ids[j], n_run, lists.sums + j, found[i]);
           j += n_run;
         }
         n_read += n;
@@ -328,7 +329,6 @@ class HeadSearch {
 
   // The exact logits of the rows that are still open, minus infinity for the others.
   Result<int64_t> finish(int64_t begin, int64_t end, int thread) const {
-    const int last = sketch_.n_levels() - 1;
     int64_t n_read = 0;
     for (int64_t i = 0; i < x_.n_rows; ++i) {
       const Input& input = inputs_[size_t(i)];
@@ -338,7 +338,7 @@ class HeadSearch {
         int32_t sums[kTileRows];
         std::memcpy(sums, out, size_t(n) * sizeof(int32_t));
         std::fill_n(out, n, kLowest);
-        if (rule_out(last, input, first, n, sums) == 0) continue;
+        if (rule_out(HeadSketch::kLevels - 1, input, first, n, sums) == 0) continue;
         for (int64_t j = 0; j < n; ++j) {
           if (sums[j] == kRuledOut) continue;
           BN_ASSIGN_OR_RETURN(out[j], exact(i, first + j, thread));

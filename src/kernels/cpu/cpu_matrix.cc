@@ -27,7 +27,7 @@ Result<std::unique_ptr<Matrix>> prepare_float(const FloatSource& source, const C
   const WeightType type = weight_type(source.dtype);
   std::unique_ptr<HeadSketch> sketch;
   if (source.use == TableUse::kHead && source.n_cols <= HeadSketch::kMaxCols) {
-    BN_ASSIGN_OR_RETURN(sketch, HeadSketch::reserve(source, kernels));
+    BN_ASSIGN_OR_RETURN(sketch, HeadSketch::reserve(source));
   }
   auto matrix = std::make_unique<CpuFloatMatrix>(type, source, row_bytes, std::move(sketch));
   // Whoever hands out the memory keeps what is laid out; for searches alone it can wait.

@@ -14,24 +14,39 @@ CpuKernels with_matmul(const char* name, const CpuKernels& kernels, const Matmul
   return joined;
 }
 
+#if defined(__x86_64__)
+static CpuKernels streamed(const CpuKernels& kernels, const StreamedKernels& to_second_level,
+                           const CpuFeatures& features) {
+  CpuKernels chosen = kernels;
+  if (features.intel) {
+    chosen.fields = to_second_level.fields;
+    chosen.sketch = to_second_level.sketch;
+  }
+  return chosen;
+}
+#endif
+
 std::vector<const CpuKernels*> usable_cpu_kernels() {
   std::vector<const CpuKernels*> usable;
   // Once: a virtual machine takes tens of microseconds to answer cpuid.
   [[maybe_unused]] static const CpuFeatures features = detect_cpu_features();
 #if defined(__x86_64__)
+  static const CpuKernels avx2 = streamed(kAvx2Kernels, kAvx2ToSecondLevel, features);
+  static const CpuKernels avxvnni = streamed(kAvxVnniKernels, kAvxVnniToSecondLevel, features);
+  static const CpuKernels avx512vnni = streamed(kAvx512VnniKernels, kAvx512VnniToSecondLevel, features);
   static const CpuKernels avx512vbmi = [] {
-    CpuKernels kernels = kAvx512VnniKernels;
+    CpuKernels kernels = avx512vnni;
     kernels.name = "avx512vbmi";
-    kernels.digits = &kAvx512VbmiDigits;
+    kernels.digits = features.intel ? &kAvx512VbmiDigitsToSecondLevel : &kAvx512VbmiDigits;
     kernels.codecs = &kAvx512VbmiCodecs;
     return kernels;
   }();
   static const CpuKernels amx = with_matmul("amx", avx512vbmi, kAmxMatmul);
   if (features.amx_int8) usable.push_back(&amx);
   if (features.avx512_vbmi) usable.push_back(&avx512vbmi);
-  if (features.avx512_vnni) usable.push_back(&kAvx512VnniKernels);
-  if (features.avx_vnni) usable.push_back(&kAvxVnniKernels);
-  if (features.avx2) usable.push_back(&kAvx2Kernels);
+  if (features.avx512_vnni) usable.push_back(&avx512vnni);
+  if (features.avx_vnni) usable.push_back(&avxvnni);
+  if (features.avx2) usable.push_back(&avx2);
 #elif defined(__aarch64__)
   if (features.neon_i8mm) usable.push_back(&kNeonI8mmKernels);
   if (features.neon_dotprod) usable.push_back(&kNeonDotprodKernels);

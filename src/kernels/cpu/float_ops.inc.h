@@ -221,34 +221,23 @@ static void add_to(const float* x, int64_t n, float* y) {
   map2(y, x, n, y, [](F32x16 a, F32x16 b) { return add(a, b); });
 }
 
-// Codes have kLevels + 1 digits; the digit of plane p + 1 is what upper digits p + 2 have beyond upper digits p + 1.
-template <int kRadix, int kLevels>
-static inline void sketch_digits(const float* w, int64_t n, float step, float inverse_step, int8_t* planes,
-                                 float* errors) {
-  constexpr float kLast = kRadix == 3 ? 242 : 255;
-  F32x16 sums[kLevels];
-  BN_UNROLL for (int level = 0; level < kLevels; ++level) sums[level] = zero();
+// u lies in the middle of the four codes that begin as it does when its lower two bits are 1.5.
+static void sketch_row(const float* w, int64_t n, float step, float inverse_step, int8_t* upper, int8_t* lower,
+                       float* errors) {
+  F32x16 upper_error = zero(), error = zero();
   for (int64_t i = 0; i < n; i += 16) {
     const F32x16 v = load(w + i);
-    const F32x16 code = round_half_even(add(mul(v, broadcast(inverse_step)), broadcast(0.5f * kLast)));
-    const F32x16 u = min(max(code, zero()), broadcast(kLast));
-    F32x16 below = zero();  // the upper digits of the level below
-    float unit = 1.0f;
-    BN_UNROLL for (int level = kLevels - 1; level >= -1; --level, unit *= kRadix) {
-      const F32x16 middle = broadcast(0.5f * (unit - 1.0f));  // of the codes that begin alike
-      const F32x16 upper = round_half_even(mul(sub(u, middle), broadcast(1.0f / unit)));
-      if (level < kLevels - 1) store_i8(planes + (level + 2) * n + i, sub(below, mul(upper, broadcast(kRadix))));
-      below = upper;
-      if (level < 0) break;
-      const F32x16 approximate = sub(add(mul(upper, broadcast(unit)), middle), broadcast(0.5f * kLast));
-      const F32x16 rest = sub(v, mul(approximate, broadcast(step)));
-      sums[level] = add(sums[level], mul(rest, rest));
-    }
-    store_i8(planes + i, below);
+    const F32x16 code = round_half_even(add(mul(v, broadcast(inverse_step)), broadcast(63.5f)));
+    const F32x16 u = min(max(code, zero()), broadcast(127.0f));
+    const F32x16 c = round_half_even(mul(sub(u, broadcast(1.5f)), broadcast(0.25f)));
+    const F32x16 first = mul(c, broadcast(4.0f));
+    store_i8(upper + i, c);
+    store_i8(lower + i, sub(u, first));
+    const F32x16 upper_rest = sub(v, mul(sub(first, broadcast(62.0f)), broadcast(step)));
+    const F32x16 rest = sub(v, mul(sub(u, broadcast(63.5f)), broadcast(step)));
+    upper_error = add(upper_error, mul(upper_rest, upper_rest));
+    error = add(error, mul(rest, rest));
   }
-  BN_UNROLL for (int level = 0; level < kLevels; ++level) errors[level] = fold(sums[level]);
-}
-static void sketch_row(const float* w, int64_t n, float step, float inverse_step, int32_t radix, int8_t* planes,
-                       float* errors) {
-  (radix == 3 ? sketch_digits<3, 4> : sketch_digits<4, 3>)(w, n, step, inverse_step, planes, errors);
+  errors[0] = fold(upper_error);
+  errors[1] = fold(error);
 }

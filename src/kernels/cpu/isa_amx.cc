@@ -10,6 +10,6 @@ namespace {
 
 }  // namespace
 
-const MatmulKernels kAmxMatmul = {kMatmulTokens, kMinTokens, pack_tokens, matmul_tile};
+const MatmulKernels kAmxMatmul = {kMatmulTokens, kMinTokens, pack_tokens, matmul_tile, kSketchMaxCode};
 
 }  // namespace bitnet

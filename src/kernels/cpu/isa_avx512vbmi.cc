@@ -44,6 +44,7 @@ inline Digits split(__m512i bytes, __m512i low, __m512i high) {
 }
 
 // The fifth digit counts 81 times.
+template <int kLevel>
 void matvec_tile(const uint8_t* tile, int64_t n_blocks, const int8_t* q, int32_t* sums) {
   const __m512i field[4] = {_mm512_set1_epi8(0x03), _mm512_set1_epi8(0x0c), _mm512_set1_epi8(0x30),
                             _mm512_set1_epi8(int8_t(0xc0))};
@@ -51,7 +52,7 @@ void matvec_tile(const uint8_t* tile, int64_t n_blocks, const int8_t* q, int32_t
   __m512i low[5], high[5];  // rows 0..15 and 16..31, by digit
   BN_UNROLL for (int j = 0; j < 5; ++j) low[j] = high[j] = _mm512_setzero_si512();
   for (int64_t block = 0; block < n_blocks; ++block, tile += kBlockBytes, q += kBase3BlockCols) {
-    prefetch_block(tile);
+    prefetch_block<kLevel>(tile);
     const Digits a = split(load_once(tile), table_low, table_high);
     const Digits b = split(load_once(tile + 64), table_low, table_high);
     BN_UNROLL for (int j = 0; j < 4; ++j) {
@@ -91,6 +92,7 @@ void unpack_tile(const uint8_t* tile, int64_t n_blocks, uint8_t* codes) {
 }
 
 // Four rows at once share the activations.
+template <int kLevel>
 void dot_rows(const RowDotArgs& a) {
   const __m512i field[4] = {_mm512_set1_epi8(0x03), _mm512_set1_epi8(0x0c), _mm512_set1_epi8(0x30),
                             _mm512_set1_epi8(int8_t(0xc0))};
@@ -107,7 +109,7 @@ void dot_rows(const RowDotArgs& a) {
     BN_UNROLL for (int k = 0; k < 4; ++k) { BN_UNROLL for (int j = 0; j < 5; ++j) sums[k][j] = _mm512_setzero_si512(); }
     for (int64_t at = 0; at < a.row_bytes; at += kVectorBytes, x += 5 * kVectorBytes) {
       BN_UNROLL for (int k = 0; k < 4; ++k) {
-        _mm_prefetch(reinterpret_cast<const char*>(ahead[k] + at), _MM_HINT_T0);
+        __builtin_prefetch(ahead[k] + at, 0, kLevel);
         const Digits v = split(load_once(row[k] + at), table_low, table_high);
         BN_UNROLL for (int j = 0; j < 4; ++j) {
           sums[k][j] = _mm512_dpbusd_epi32(sums[k][j], _mm512_and_si512(v.fields, field[j]),
@@ -126,6 +128,7 @@ void dot_rows(const RowDotArgs& a) {
 }
 
 // Sums of one kind of digits at a time would decode five times, so all twenty stand in registers.
+template <int kLevel>
 void add_columns(const ColumnSumArgs& a) {
   const __m512i field[4] = {_mm512_set1_epi8(0x03), _mm512_set1_epi8(0x0c), _mm512_set1_epi8(0x30),
                             _mm512_set1_epi8(int8_t(0xc0))};
@@ -139,7 +142,7 @@ void add_columns(const ColumnSumArgs& a) {
       __m512i fields[4], tops[4];
       BN_UNROLL for (int k = 0; k < 4; ++k) {
         const uint8_t* const ahead = vectors + a.ids[i + k + kPiecesAhead] * a.column_bytes;
-        _mm_prefetch(reinterpret_cast<const char*>(ahead), _MM_HINT_T0);
+        __builtin_prefetch(ahead, 0, kLevel);
         const Digits v = split(load_once(vectors + a.ids[i + k] * a.column_bytes), table_low, table_high);
         fields[k] = v.fields;
         tops[k] = v.top;
@@ -168,6 +171,9 @@ void add_columns(const ColumnSumArgs& a) {
 
 }  // namespace
 
-const TernaryKernels kAvx512VbmiDigits = {matvec_tile, unpack_tile, dot_rows, add_columns};
+const TernaryKernels kAvx512VbmiDigits = {matvec_tile<kToFirstLevel>, unpack_tile, dot_rows<kToFirstLevel>,
+                                          add_columns<kToFirstLevel>};
+const TernaryKernels kAvx512VbmiDigitsToSecondLevel = {matvec_tile<kToSecondLevel>, unpack_tile,
+                                                       dot_rows<kToSecondLevel>, add_columns<kToSecondLevel>};
 
 }  // namespace bitnet

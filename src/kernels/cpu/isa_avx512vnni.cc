@@ -23,13 +23,14 @@ constexpr int64_t kMatmulTokens = 12;
 
 #include "kernels/cpu/ternary_avx512.inc.h"
 
+template <int kLevel>
 void matvec_tile(const uint8_t* tile, int64_t n_blocks, const int8_t* q, int32_t* sums) {
   const __m512i field[4] = {_mm512_set1_epi8(0x03), _mm512_set1_epi8(0x0c), _mm512_set1_epi8(0x30),
                             _mm512_set1_epi8(int8_t(0xc0))};
   __m512i low[4], high[4];  // rows 0..15 and 16..31, by field
   BN_UNROLL for (int j = 0; j < 4; ++j) low[j] = high[j] = _mm512_setzero_si512();
   for (int64_t block = 0; block < n_blocks; ++block, tile += kBlockBytes, q += kBlockCols) {
-    prefetch_block(tile);
+    prefetch_block<kLevel>(tile);
     const __m512i a = load_once(tile), b = load_once(tile + 64);
     BN_UNROLL for (int j = 0; j < 4; ++j) {
       const __m512i x = broadcast_quad(q + 4 * j);
@@ -57,6 +58,7 @@ void unpack_tile(const uint8_t* tile, int64_t n_blocks, uint8_t* codes) {
 }
 
 // Four rows at once share the activations.
+template <int kLevel>
 void dot_rows(const RowDotArgs& a) {
   const __m512i field[4] = {_mm512_set1_epi8(0x03), _mm512_set1_epi8(0x0c), _mm512_set1_epi8(0x30),
                             _mm512_set1_epi8(int8_t(0xc0))};
@@ -72,7 +74,7 @@ void dot_rows(const RowDotArgs& a) {
     for (int64_t at = 0; at < a.row_bytes; at += kVectorBytes, x += 4 * kVectorBytes) {
       __m512i v[4];
       BN_UNROLL for (int k = 0; k < 4; ++k) {
-        _mm_prefetch(reinterpret_cast<const char*>(ahead[k] + at), _MM_HINT_T0);
+        __builtin_prefetch(ahead[k] + at, 0, kLevel);
         v[k] = load_once(row[k] + at);
       }
       BN_UNROLL for (int j = 0; j < 4; ++j) {
@@ -87,6 +89,7 @@ void dot_rows(const RowDotArgs& a) {
   }
 }
 
+template <int kLevel>
 void add_columns(const ColumnSumArgs& a) {
   const __m512i field[4] = {_mm512_set1_epi8(0x03), _mm512_set1_epi8(0x0c), _mm512_set1_epi8(0x30),
                             _mm512_set1_epi8(int8_t(0xc0))};
@@ -98,7 +101,7 @@ void add_columns(const ColumnSumArgs& a) {
       __m512i v[4];
       BN_UNROLL for (int k = 0; k < 4; ++k) {
         const uint8_t* const ahead = vectors + a.ids[i + k + kPiecesAhead] * a.column_bytes;
-        _mm_prefetch(reinterpret_cast<const char*>(ahead), _MM_HINT_T0);
+        __builtin_prefetch(ahead, 0, kLevel);
         v[k] = load_once(vectors + a.ids[i + k] * a.column_bytes);
       }
       interleave_columns(v);
@@ -112,6 +115,39 @@ void add_columns(const ColumnSumArgs& a) {
       BN_UNROLL for (int k = 0; k < 4; ++k) sums[j][k] = _mm512_srai_epi32(sums[j][k], unsigned(2 * j));
       add_in_order(sums[j], a.sums + 4 * at + 64 * j);
     }
+  }
+}
+
+// 16 rows of a tile of upper codes with column quads v and 4 + v. Shifts go by 16-bit lanes: what crosses from byte to
+// byte is not among the bits that are kept.
+template <int v>
+inline void add_codes(__m512i* sums, __m512i bytes, __m512i low_bits, const int8_t* q) {
+  constexpr int kSelect = 0xca;  // a ? b : c
+  const __m512i code = _mm512_set1_epi8(31), low = _mm512_set1_epi8(3);
+  const __m512i joined =
+      _mm512_ternarylogic_epi32(low, _mm512_srli_epi16(low_bits, 2 * v), _mm512_srli_epi16(bytes, 3), kSelect);
+  sums[0] = _mm512_dpbusd_epi32(sums[0], _mm512_and_si512(bytes, code), broadcast_quad(q + 4 * v));
+  sums[1] = _mm512_dpbusd_epi32(sums[1], _mm512_and_si512(joined, code), broadcast_quad(q + 16 + 4 * v));
+  BN_STAY(sums[0]);
+  BN_STAY(sums[1]);
+}
+template <int kLevel>
+void sketch_matvec_tile(const uint8_t* tile, int64_t n_blocks, const int8_t* q, int32_t* sums) {
+  __m512i total[2][2];  // [16 rows][even and odd quads]
+  BN_UNROLL for (int i = 0; i < 4; ++i) total[i / 2][i % 2] = _mm512_setzero_si512();
+  for (int64_t block = 0; block < n_blocks; ++block, tile += kSketchBlockBytes, q += kSketchBlockCols) {
+    for (int64_t line = 0; line < kSketchBlockBytes; line += 2 * 64) prefetch_block<kLevel>(tile + line);
+    BN_UNROLL for (int group = 0; group < 2; ++group) {
+      const uint8_t* const vectors = tile + group * (kSketchBlockBytes / 2);
+      const __m512i low_bits = load_once(vectors + 4 * kVectorBytes);
+      add_codes<0>(total[group], load_once(vectors), low_bits, q);
+      add_codes<1>(total[group], load_once(vectors + kVectorBytes), low_bits, q);
+      add_codes<2>(total[group], load_once(vectors + 2 * kVectorBytes), low_bits, q);
+      add_codes<3>(total[group], load_once(vectors + 3 * kVectorBytes), low_bits, q);
+    }
+  }
+  BN_UNROLL for (int group = 0; group < 2; ++group) {
+    _mm512_storeu_si512(sums + 16 * group, _mm512_add_epi32(total[group][0], total[group][1]));
   }
 }
 
@@ -140,14 +176,18 @@ void matmul_tile(const uint8_t* codes, const int8_t* packed, int64_t n_blocks, i
   run(codes, packed, n_blocks, sums);
 }
 
+#include "kernels/cpu/streamed.inc.h"
+
 }  // namespace
 
 const CpuKernels kAvx512VnniKernels = {
     "avx512vnni",
-    {matvec_tile, unpack_tile, dot_rows, add_columns},
-    {kMatmulTokens, 4, pack_tokens, matmul_tile},
+    fields<kToFirstLevel>(),
+    {kMatmulTokens, 4, pack_tokens, matmul_tile, kSketchMaxCode},
+    sketch<kToFirstLevel>(),
     &kAvx2Codecs,
 #include "kernels/cpu/table.inc.h"
 };
+const StreamedKernels kAvx512VnniToSecondLevel = {fields<kToSecondLevel>(), sketch<kToSecondLevel>()};
 
 }  // namespace bitnet

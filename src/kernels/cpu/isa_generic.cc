@@ -55,13 +55,27 @@ void matvec_tile(const uint8_t* tile, int64_t n_blocks, const int8_t* q, int32_t
   }
 }
 
+void sketch_matvec_tile(const uint8_t* tile, int64_t n_blocks, const int8_t* q, int32_t* sums) {
+  for (int64_t r = 0; r < kTileRows; ++r) sums[r] = 0;
+  for (int64_t block = 0; block < n_blocks; ++block, q += kSketchBlockCols) {
+    for (int64_t group = 0; group < 2; ++group, tile += kSketchBlockBytes / 2) {
+      int32_t lanes[kVectorBytes] = {};
+      for (int v = 0; v < 4; ++v) {
+        const uint8_t *const codes = tile + v * kVectorBytes, *const low_bits = tile + 4 * kVectorBytes;
+        for (int b = 0; b < kVectorBytes; ++b) {
+          lanes[b] += (codes[b] & 31) * q[4 * v + b % 4];
+          lanes[b] += ((codes[b] >> 3 & 28) | (low_bits[b] >> 2 * v & 3)) * q[16 + 4 * v + b % 4];
+        }
+      }
+      for (int b = 0; b < kVectorBytes; ++b) sums[16 * group + b / 4] += lanes[b];
+    }
+  }
+}
+
 }  // namespace
 
 const CpuKernels kGenericKernels = {
-    "generic",
-    {matvec_tile, nullptr, dot_rows, add_columns},
-    {},
-    &kPlainTernaryCodecs,
+    "generic", {matvec_tile, nullptr, dot_rows, add_columns}, {}, {sketch_matvec_tile, nullptr}, &kPlainTernaryCodecs,
 #include "kernels/cpu/table.inc.h"
 };
 

@@ -75,6 +75,32 @@ void matvec_tile(const uint8_t* tile, int64_t n_blocks, const int8_t* q, int32_t
   }
 }
 
+void sketch_matvec_tile(const uint8_t* tile, int64_t n_blocks, const int8_t* q, int32_t* sums) {
+  static_assert(8 * kSketchMaxCode * 128 < 32768, "a block's eight products a lane fit into 16 bits");
+  for (int64_t r = 0; r < kTileRows; ++r) sums[r] = 0;
+  for (int64_t block = 0; block < n_blocks; ++block, tile += kSketchBlockBytes, q += kSketchBlockCols) {
+    int8x8_t x[8];
+    BN_UNROLL for (int j = 0; j < 8; ++j) x[j] = broadcast_quad(q + 4 * j);
+    Sums16<16> sum;
+    sum.clear();
+    BN_UNROLL for (int i = 0; i < 8; ++i) {
+      const uint8_t* const vectors = tile + i / 4 * (kSketchBlockBytes / 2) + i % 4 * 16;
+      const uint8x16_t low_bits = vld1q_u8(vectors + 4 * kVectorBytes);
+      const uint8x16_t a = vld1q_u8(vectors), b = vld1q_u8(vectors + kVectorBytes);
+      const uint8x16_t c = vld1q_u8(vectors + 2 * kVectorBytes), d = vld1q_u8(vectors + 3 * kVectorBytes);
+      sum.add_product(i, sketch_first(a), x[0]);
+      sum.add_product(i, sketch_first(b), x[1]);
+      sum.add_product(i, sketch_first(c), x[2]);
+      sum.add_product(i, sketch_first(d), x[3]);
+      sum.add_product(i, sketch_second<0>(a, low_bits), x[4]);
+      sum.add_product(i, sketch_second<1>(b, low_bits), x[5]);
+      sum.add_product(i, sketch_second<2>(c, low_bits), x[6]);
+      sum.add_product(i, sketch_second<3>(d, low_bits), x[7]);
+    }
+    sum.widen_to(sums);
+  }
+}
+
 // 2 tokens x 16 rows at once, twice for the tile's 32.
 void matmul_tile(const uint8_t* codes, const int8_t* packed, int64_t n_blocks, int64_t, int32_t* sums) {
   for (int64_t i = 0; i < kMatmulTokens * kTileRows; ++i) sums[i] = 0;
@@ -103,7 +129,8 @@ void matmul_tile(const uint8_t* codes, const int8_t* packed, int64_t n_blocks, i
 const CpuKernels kNeonKernels = {
     "neon",
     {matvec_tile, unpack_tile, dot_rows, add_columns},
-    {kMatmulTokens, 3, pack_tokens, matmul_tile},
+    {kMatmulTokens, 3, pack_tokens, matmul_tile, 3},
+    {sketch_matvec_tile, sketch_unpack_tile},
     &kNeonCodecs,
 #include "kernels/cpu/table.inc.h"
 };

@@ -53,7 +53,8 @@ void matmul_tile(const uint8_t* codes, const int8_t* packed, int64_t n_blocks, i
 const CpuKernels kNeonDotprodKernels = {
     "neon_dotprod",
     {matvec_tile, unpack_tile, dot_rows, add_columns},
-    {kMatmulTokens, 3, pack_tokens, matmul_tile},
+    {kMatmulTokens, 3, pack_tokens, matmul_tile, kSketchMaxCode},
+    {sketch_matvec_tile, sketch_unpack_tile},
     &kNeonCodecs,
 #include "kernels/cpu/table.inc.h"
 };

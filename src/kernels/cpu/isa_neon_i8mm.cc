@@ -31,16 +31,33 @@ constexpr int64_t kMatmulTokens = 4;
 // [column octet][token pair: 2][2][8].
 constexpr int64_t kOctetBytes = kTileRows * 8;
 
+// Two column quads of four rows.
+inline void store_octet(int8x16_t first, int8x16_t second, uint8_t* codes) {
+  const int32x4_t a = vreinterpretq_s32_s8(first), b = vreinterpretq_s32_s8(second);
+  vst1q_u8(codes, vreinterpretq_u8_s32(vzip1q_s32(a, b)));
+  vst1q_u8(codes + 16, vreinterpretq_u8_s32(vzip2q_s32(a, b)));
+}
 void unpack_tile(const uint8_t* tile, int64_t n_blocks, uint8_t* codes) {
   for (int64_t block = 0; block < n_blocks; ++block, tile += kBlockBytes, codes += 2 * kOctetBytes) {
     for (int64_t i = 0; i < 8; ++i) {  // four rows
       const uint8x16_t v = vld1q_u8(tile + 16 * i);
-      const int32x4_t f0 = vreinterpretq_s32_s8(field<0>(v)), f1 = vreinterpretq_s32_s8(field<1>(v));
-      const int32x4_t f2 = vreinterpretq_s32_s8(field<2>(v)), f3 = vreinterpretq_s32_s8(field<3>(v));
-      vst1q_u8(codes + 32 * i, vreinterpretq_u8_s32(vzip1q_s32(f0, f1)));
-      vst1q_u8(codes + 32 * i + 16, vreinterpretq_u8_s32(vzip2q_s32(f0, f1)));
-      vst1q_u8(codes + kOctetBytes + 32 * i, vreinterpretq_u8_s32(vzip1q_s32(f2, f3)));
-      vst1q_u8(codes + kOctetBytes + 32 * i + 16, vreinterpretq_u8_s32(vzip2q_s32(f2, f3)));
+      store_octet(field<0>(v), field<1>(v), codes + 32 * i);
+      store_octet(field<2>(v), field<3>(v), codes + kOctetBytes + 32 * i);
+    }
+  }
+}
+void sketch_unpack_tile(const uint8_t* tile, int64_t n_blocks, uint8_t* codes) {
+  for (int64_t block = 0; block < n_blocks; ++block, tile += kSketchBlockBytes, codes += 4 * kOctetBytes) {
+    for (int64_t i = 0; i < 8; ++i) {  // four rows
+      const uint8_t* const vectors = tile + i / 4 * (kSketchBlockBytes / 2) + i % 4 * 16;
+      const uint8x16_t low_bits = vld1q_u8(vectors + 4 * kVectorBytes);
+      const uint8x16_t a = vld1q_u8(vectors), b = vld1q_u8(vectors + kVectorBytes);
+      const uint8x16_t c = vld1q_u8(vectors + 2 * kVectorBytes), d = vld1q_u8(vectors + 3 * kVectorBytes);
+      uint8_t* const out = codes + 32 * i;
+      store_octet(sketch_first(a), sketch_first(b), out);
+      store_octet(sketch_first(c), sketch_first(d), out + kOctetBytes);
+      store_octet(sketch_second<0>(a, low_bits), sketch_second<1>(b, low_bits), out + 2 * kOctetBytes);
+      store_octet(sketch_second<2>(c, low_bits), sketch_second<3>(d, low_bits), out + 3 * kOctetBytes);
     }
   }
 }
@@ -82,7 +99,8 @@ void matmul_tile(const uint8_t* codes, const int8_t* packed, int64_t n_blocks, i
 const CpuKernels kNeonI8mmKernels = {
     "neon_i8mm",
     {matvec_tile, unpack_tile, dot_rows, add_columns},
-    {kMatmulTokens, 3, pack_tokens, matmul_tile},
+    {kMatmulTokens, 3, pack_tokens, matmul_tile, kSketchMaxCode},
+    {sketch_matvec_tile, sketch_unpack_tile},
     &kNeonCodecs,
 #include "kernels/cpu/table.inc.h"
 };

@@ -26,6 +26,13 @@ constexpr int64_t kBase3BlockCols = 20;
 // - some rows: the words of a tile's blocks, row after row: [row][column block][byte b: 4], zeros behind;
 // - some columns: [column][vector v][byte b: 64], field j of byte b is row 64 (n v + j) + b.
 constexpr int64_t kVectorBytes = 64;
+// The upper codes of a coarse copy of a head (head_sketch.h), 0..31, lie in tiles of 32 rows too: blocks of 32 columns
+// [16-row group g: 2][vector v: 5][row lane: 16][byte b: 4]. Vector v = 0..3 has the code of column 4v + b in the lower
+// five bits of byte b and the upper three bits of that of column 16 + 4v + b above them; bits 2v, 2v + 1 of byte b of
+// vector 4 are the lower two bits of the latter.
+constexpr int64_t kSketchBlockCols = 32;
+constexpr int64_t kSketchBlockBytes = kTileRows * kSketchBlockCols * 5 / 8;
+constexpr uint8_t kSketchMaxCode = 31;
 // With codes unshifted (up to 3 << 6) and |q| <= 128, four products a block and lane stay within int32 up to here.
 constexpr int64_t kMaxTernaryCols = int64_t{1} << 18;
 
@@ -134,7 +141,7 @@ struct ColumnSumArgs {
 constexpr int64_t kColumnsAtOnce = 32;
 
 // Ternary weights, int8 activations, with 2-bit fields or five ternary digits a byte. Fields are exact for any codes, 3
-// included (head_sketch.h); digits are 0..2.
+// included (the lower codes of head_sketch.h); digits are 0..2.
 struct TernaryKernels {
   // sums[r] = sum(code * q) over n_blocks blocks of one tile, r = 0..31.
   void (*matvec_tile)(const uint8_t* tile, int64_t n_blocks, const int8_t* q, int32_t* sums);
@@ -145,6 +152,23 @@ struct TernaryKernels {
   void (*add_columns)(const ColumnSumArgs& args);
 };
 
+// A tile of the upper codes of a head's coarse copy.
+struct SketchKernels {
+  // sums[r] = sum(code * q) over n_blocks blocks, r = 0..31.
+  void (*matvec_tile)(const uint8_t* tile, int64_t n_blocks, const int8_t* q, int32_t* sums);
+  // As TernaryKernels::unpack_tile; null where that is.
+  void (*unpack_tile)(const uint8_t* tile, int64_t n_blocks, uint8_t* codes);
+};
+
+// The kernels above ask for weights ahead of their use. Into the second level of the cache more of them can be on their
+// way at once, which is worth 5 to 8% on Intel's processors; on AMD's (Zen 5) it now and then halves the speed. The
+// numbers are __builtin_prefetch's.
+constexpr int kToFirstLevel = 3, kToSecondLevel = 2;
+struct StreamedKernels {
+  TernaryKernels fields;
+  SketchKernels sketch;
+};
+
 // matvec_tile for several tokens: a tile is unpacked once and the tokens are packed in groups of n_tokens, both in an
 // order of the instruction set's own. For fewer than min_tokens, matvec_tile on each token is faster. All of it 0 and
 // null where that is always so.
@@ -152,9 +176,10 @@ struct MatmulKernels {
   int64_t n_tokens;
   int64_t min_tokens;
   void (*pack_tokens)(const int8_t* q, int64_t stride, int64_t n_tokens, int64_t n_blocks, int8_t* packed);
-  // sums [MatmulKernels::n_tokens, 32]. Tokens beyond this n_tokens count as zeros or are left out. May read up to
-  // whole 64 columns, where activations are zero and codes anything.
+  // sums [MatmulKernels::n_tokens, 32], exact with codes up to max_code. Tokens beyond this n_tokens count as zeros or
+  // are left out. May read up to whole 64 columns, where activations are zero and codes anything.
   void (*matmul_tile)(const uint8_t* codes, const int8_t* packed, int64_t n_blocks, int64_t n_tokens, int32_t* sums);
+  uint8_t max_code;  // 3 at least
 };
 
 // Products of a training step: one tile of c = a b, kProductRows x kProductCols, from panels that hold these rows and
@@ -209,6 +234,7 @@ struct CpuKernels {
   const char* name;
   TernaryKernels fields;
   MatmulKernels matmul;
+  SketchKernels sketch;
   const TernaryCodecs* codecs;
 
   // From here on cpu/*.inc.h gives everything from an F32x16.
@@ -239,9 +265,9 @@ struct CpuKernels {
   void (*gate_relu2)(const float* gate, const float* up, int64_t n, float* out);
   void (*gate_silu)(const float* gate, const float* up, int64_t n, float* out);
   void (*add)(const float* x, int64_t n, float* y);
-  // u[i] = w[i] * inverse_step + (n_codes - 1) / 2, rounded, in 0..n_codes - 1; n a multiple of 16. planes [n digits,
-  // n] are the digits of u, the upper first; errors[level] = the sums of the squares of w - w~ (head_sketch.h).
-  void (*sketch_row)(const float* w, int64_t n, float step, float inverse_step, int32_t radix, int8_t* planes,
+  // u[i] = w[i] * inverse_step + 63.5, rounded, in 0..127; n a multiple of 16. upper[i] = u[i] / 4, lower[i] = u[i] %
+  // 4; errors[level] = the sums of the squares of w - w~ by the upper codes and by all of u (head_sketch.h).
+  void (*sketch_row)(const float* w, int64_t n, float step, float inverse_step, int8_t* upper, int8_t* lower,
                      float* errors);
   TrainingKernels training;
 
@@ -255,7 +281,11 @@ extern const CpuKernels kGenericKernels;
 extern const CpuKernels kAvx2Kernels;
 extern const CpuKernels kAvxVnniKernels;
 extern const CpuKernels kAvx512VnniKernels;
+extern const StreamedKernels kAvx2ToSecondLevel;
+extern const StreamedKernels kAvxVnniToSecondLevel;
+extern const StreamedKernels kAvx512VnniToSecondLevel;
 extern const TernaryKernels kAvx512VbmiDigits;
+extern const TernaryKernels kAvx512VbmiDigitsToSecondLevel;
 extern const MatmulKernels kAmxMatmul;
 extern const CpuKernels kNeonKernels;
 extern const CpuKernels kNeonDotprodKernels;

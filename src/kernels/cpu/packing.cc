@@ -1,5 +1,6 @@
 #include "kernels/cpu/packing.h"
 
+#include <algorithm>
 #include <cstring>
 
 namespace bitnet {
@@ -65,6 +66,22 @@ void Packing::unpack_tile(const CpuKernels& kernels, const uint8_t* tile, int64_
 void pack_codes(Packing packing, const uint8_t* codes, int64_t n_cols, int64_t stride, uint8_t* out) {
   const auto pack = packing.base3 ? pack_row<kBase3BlockCols, pack_digits> : pack_row<kBlockCols, pack_fields>;
   pack(codes, n_cols, stride, out);
+}
+
+void pack_sketch_row(const uint8_t* codes, int64_t n_cols, int64_t row, uint8_t* tile) {
+  uint8_t* out = tile + row / 16 * (kSketchBlockBytes / 2) + row % 16 * 4;
+  for (int64_t col = 0; col < n_cols; col += kSketchBlockCols, out += kSketchBlockBytes) {
+    uint8_t c[kSketchBlockCols] = {};
+    std::memcpy(c, codes + col, size_t(std::min(kSketchBlockCols, n_cols - col)));
+    uint32_t low_bits = 0;
+    for (int v = 0; v < 4; ++v) {
+      const uint32_t first = load_word(c + 4 * v), second = load_word(c + 16 + 4 * v);
+      const uint32_t word = first | (second >> 2 & 0x07070707u) << 5;
+      std::memcpy(out + v * kVectorBytes, &word, 4);
+      low_bits |= (second & 0x03030303u) << 2 * v;
+    }
+    std::memcpy(out + 4 * kVectorBytes, &low_bits, 4);
+  }
 }
 
 void take_codes(Packing packing, const uint8_t* bytes, int64_t n, int64_t j, uint8_t* codes) {

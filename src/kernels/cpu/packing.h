@@ -32,6 +32,8 @@ struct Packing {
 // One row of codes [n_cols], padded to whole blocks with code 1, as words `stride` bytes apart: kBlockBytes in a tile,
 // 4 in a row.
 void pack_codes(Packing packing, const uint8_t* codes, int64_t n_cols, int64_t stride, uint8_t* out);
+// One row of a head's upper codes [n_cols], padded with code 0, as row `row` of a tile (kSketchBlockCols).
+void pack_sketch_row(const uint8_t* codes, int64_t n_cols, int64_t row, uint8_t* tile);
 // Field or digit j of each of n bytes.
 void take_codes(Packing packing, const uint8_t* bytes, int64_t n, int64_t j, uint8_t* codes);
 

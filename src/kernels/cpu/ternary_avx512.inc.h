@@ -14,9 +14,10 @@ static inline __m512i load_once(const uint8_t* p) {
 
 // Weights stream from memory; the hardware's prefetcher stops at the end of each page.
 constexpr int64_t kPrefetchBytes = 4096;
+template <int kLevel>
 static inline void prefetch_block(const uint8_t* block) {
-  _mm_prefetch(reinterpret_cast<const char*>(block + kPrefetchBytes), _MM_HINT_T0);
-  _mm_prefetch(reinterpret_cast<const char*>(block + kPrefetchBytes + 64), _MM_HINT_T0);
+  __builtin_prefetch(block + kPrefetchBytes, 0, kLevel);
+  __builtin_prefetch(block + kPrefetchBytes + 64, 0, kLevel);
 }
 
 // Codes are never shifted in their bytes: field j counts 4^j times, exact in the sums, which are shifted back at the

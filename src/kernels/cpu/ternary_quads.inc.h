@@ -9,3 +9,26 @@ static void pack_tokens(const int8_t* q, int64_t stride, int64_t n_tokens, int64
     }
   }
 }
+
+// Codes of a head's coarse copy: [column quad][row: 32][4].
+static void sketch_unpack_tile(const uint8_t* tile, int64_t n_blocks, uint8_t* codes) {
+  const auto load_bytes = [](const uint8_t* p) {
+    U8x16 v;
+    __builtin_memcpy(&v, p, 16);
+    return v;
+  };
+  for (int64_t block = 0; block < n_blocks; ++block, codes += kSketchBlockCols * kTileRows) {
+    for (int64_t group = 0; group < 2; ++group, tile += kSketchBlockBytes / 2) {
+      for (int64_t at = 0; at < kVectorBytes; at += 16) {
+        const U8x16 low_bits = load_bytes(tile + 4 * kVectorBytes + at);
+        BN_UNROLL for (int v = 0; v < 4; ++v) {
+          const U8x16 bytes = load_bytes(tile + v * kVectorBytes + at);
+          const U8x16 first = bytes & 31, second = (bytes >> 3 & 28) | (low_bits >> uint8_t(2 * v) & 3);
+          uint8_t* const out = codes + v * kBlockBytes + group * kVectorBytes + at;
+          __builtin_memcpy(out, &first, 16);
+          __builtin_memcpy(out + 4 * kBlockBytes, &second, 16);
+        }
+      }
+    }
+  }
+}
