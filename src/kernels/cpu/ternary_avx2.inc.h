@@ -26,14 +26,16 @@ constexpr int64_t kPrefetch_bytes = 4096;
 // Sums of products with the fields of bytes. Fields 1 and 3 stay unshifted and count four times, which is taken back
 // once at the end.
 struct Sums {
-  __m256i ones = _mm256_setzero_si256(), fours = _mm256_setzero_si256();
+  __m256i ones, fours;
 
+  inline void clear() { ones = fours = _mm256_setzero_si256(); }
   // `x` gives the activations that meet field j.
   template <class X>
   inline void add(__m256i v, const X& x) {
     const __m256i even = _mm256_set1_epi8(0x03), odd = _mm256_set1_epi8(0x0c), shifted = _mm256_srli_epi16(v, 4);
     ones = mul_add(ones, _mm256_and_si256(v, even), x(0));
     fours = mul_add(fours, _mm256_and_si256(v, odd), x(1));
+    BN_KEEP_ORDER(ones, fours);
     ones = mul_add(ones, _mm256_and_si256(shifted, even), x(2));
     fours = mul_add(fours, _mm256_and_si256(shifted, odd), x(3));
     BN_KEEP_ORDER(ones, fours);
@@ -48,18 +50,18 @@ struct Sums {
 template <int kLevel>
 static void matvec_tile(const uint8_t* tile, int64_t n_blocks, const int8_t* q, int32_t* sums) {
   Sums total[4];  // eight rows each
+  BN_UNROLL for (int i = 0; i < 4; ++i) total[i].clear();
   for (int64_t block = 0; block < n_blocks;) {
     const int64_t end = n_blocks - block > kBlockSteps ? block + kBlockSteps : n_blocks;
     Sums part[4];
+    BN_UNROLL for (int i = 0; i < 4; ++i) part[i].clear();
     for (; block < end; ++block, tile += kBlockBytes, q += kBlockCols) {
       prefetch_line<kLevel>(tile + kPrefetch_bytes);
       prefetch_line<kLevel>(tile + kPrefetch_bytes + 64);
-      const __m256i x0 = broadcast_quad(q), x1 = broadcast_quad(q + 4);
       BN_UNROLL for (int i = 0; i < 4; ++i) {
-        const int8_t* rest = q + 8;
-        asm volatile("" : "+r"(rest));  // read anew each time: two registers fewer, and all sums stay in theirs
-        const __m256i x2 = broadcast_quad(rest), x3 = broadcast_quad(rest + 4);
-        part[i].add(load_codes(tile + 32 * i), [&](int j) { return j == 0 ? x0 : j == 1 ? x1 : j == 2 ? x2 : x3; });
+        const int8_t* x = q;
+        asm volatile("" : "+r"(x));  // read anew each time: fewer registers, and all sums stay in theirs
+        part[i].add(load_codes(tile + 32 * i), [&](int j) { return broadcast_quad(x + 4 * j); });
       }
     }
     BN_UNROLL for (int i = 0; i < 4; ++i) total[i].add_wide(part[i]);
@@ -75,7 +77,8 @@ static inline __m256i add_codes(__m256i sums, __m256i bytes, __m256i low_bits, c
   const __m256i upper = _mm256_and_si256(_mm256_srli_epi16(bytes, 3), _mm256_set1_epi8(28));
   const __m256i lower = _mm256_and_si256(_mm256_srli_epi16(low_bits, 2 * v), _mm256_set1_epi8(3));
   sums = mul_add(sums, first, broadcast_quad(q + 4 * v));
-  return mul_add(sums, _mm256_or_si256(upper, lower), broadcast_quad(q + 16 + 4 * v));
+  sums = mul_add(sums, _mm256_or_si256(upper, lower), broadcast_quad(q + 16 + 4 * v));
+  return sums;
 }
 template <int kLevel>
 static void sketch_matvec_tile(const uint8_t* tile, int64_t n_blocks, const int8_t* q, int32_t* sums) {
@@ -86,11 +89,13 @@ static void sketch_matvec_tile(const uint8_t* tile, int64_t n_blocks, const int8
     for (int64_t line = 0; line < kSketchBlockBytes; line += 64) prefetch_line<kLevel>(tile + kPrefetch_bytes + line);
     BN_UNROLL for (int i = 0; i < 4; ++i) {
       const uint8_t* const vectors = tile + i / 2 * (kSketchBlockBytes / 2) + i % 2 * 32;
+      const int8_t* x = q;
+      asm volatile("" : "+r"(x));  // read anew each time, as in matvec_tile
       const __m256i low_bits = load_codes(vectors + 4 * kVectorBytes);
-      __m256i a = add_codes<0>(_mm256_setzero_si256(), load_codes(vectors), low_bits, q);
-      a = add_codes<1>(a, load_codes(vectors + kVectorBytes), low_bits, q);
-      __m256i b = add_codes<2>(_mm256_setzero_si256(), load_codes(vectors + 2 * kVectorBytes), low_bits, q);
-      b = add_codes<3>(b, load_codes(vectors + 3 * kVectorBytes), low_bits, q);
+      __m256i a = add_codes<0>(_mm256_setzero_si256(), load_codes(vectors), low_bits, x);
+      a = add_codes<1>(a, load_codes(vectors + kVectorBytes), low_bits, x);
+      __m256i b = add_codes<2>(_mm256_setzero_si256(), load_codes(vectors + 2 * kVectorBytes), low_bits, x);
+      b = add_codes<3>(b, load_codes(vectors + 3 * kVectorBytes), low_bits, x);
       total[i] = _mm256_add_epi32(total[i], _mm256_add_epi32(widen(a), widen(b)));
       asm volatile("" : "+x"(total[i]));  // as BN_KEEP_ORDER
     }
@@ -147,12 +152,14 @@ static inline void dot_some_rows(const RowDotArgs& a, int64_t first) {
   const uint8_t *row[N], *ahead[N];
   Sums total[N];
   BN_UNROLL for (int k = 0; k < N; ++k) {
+    total[k].clear();
     row[k] = a.rows + a.ids[first + k] * a.row_bytes;
     ahead[k] = a.rows + a.ids[first + k + kPiecesAhead] * a.row_bytes;
   }
   for (int64_t at = 0; at < a.row_bytes;) {
     const int64_t end = a.row_bytes - at > 32 * kRowSteps ? at + 32 * kRowSteps : a.row_bytes;
     Sums part[N];
+    BN_UNROLL for (int k = 0; k < N; ++k) part[k].clear();
     for (; at < end; at += 32) {
       const int8_t* const x = a.x + at / kVectorBytes * 4 * kVectorBytes + at % kVectorBytes;
       BN_UNROLL for (int k = 0; k < N; ++k) {
