@@ -42,4 +42,14 @@ struct TokenizerImpl {
                       std::vector<int32_t>& ids) const;
 };
 
+// A stretch of a conversation: what the model is given, or what it is to write.
+struct ChatTurn {
+  std::vector<int32_t> ids;
+  bool is_reply;
+};
+// A conversation as the model meets it when it replies as the assistant, each reply with the end of its turn; what
+// follows the last reply is left out. The ids joined are those that `bitnet chat` would have had in front of it: a
+// reply's tokens never reach into its prompt. Refuses templates that rewrite what came before.
+Result<std::vector<ChatTurn>> encode_turns(const Tokenizer& tokenizer, std::span<const ChatMessage> messages);
+
 }  // namespace bitnet

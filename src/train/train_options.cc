@@ -69,7 +69,9 @@ std::vector<OptionKey> option_keys(TrainOptions& o) {
       {"quantization", "group_cols", "Columns that share a scale; 0: the whole matrix", &o.group_cols},
       {"quantization", "lambda_warmup", "Steps in which quantisation is mixed in", &o.lambda_warmup},
       {"data", "dataset", "Folder that `bitnet train prepare` made", &o.dataset},
-      {"data", "text", "Text file to train on byte by byte", &o.text},
+      {"data", "text", "Text file to train on: byte by byte, or with the vocabulary of init", &o.text},
+      {"data", "conversations", "JSONL file or folder of conversations, of which the replies are learned",
+       &o.conversations},
       {"data", "valid_share", "Share at the end of the text that is kept for validation", &o.valid_share},
       {"data", "n_ctx", "Tokens of a sequence", &o.n_ctx},
       {"data", "batch", "Sequences of a step, times accumulation", &o.batch},
@@ -87,6 +89,7 @@ std::vector<OptionKey> option_keys(TrainOptions& o) {
       {"optimizer", "spike_factor", "Skip a step whose gradient is so many times the usual; 0: never", &o.spike_factor},
       {"schedule", "schedule", "two_stage, cosine, wsd or linear", &o.schedule},
       {"schedule", "steps", "Steps of the whole run", &o.steps},
+      {"schedule", "epochs", "Passes over the data instead of steps; 0: steps", &o.epochs},
       {"schedule", "warmup", "Steps in which the rate rises", &o.warmup},
       {"schedule", "second_lr", "two_stage: peak of the second half; 0: two thirds of lr", &o.second_lr},
       {"schedule", "final_share", "Share of lr at the end", &o.final_share},
@@ -250,9 +253,16 @@ Status check_train_options(const TrainOptions& o) {
   BN_RETURN_IF_ERROR(refuse_unless(o.valid_share > 0 && o.valid_share < 1, "valid_share",
                                    fmt::format("{}", o.valid_share), "more than 0 and less than 1"));
   if (o.keep < 2) return invalid_argument("keep is {}, expected 2 or more", o.keep);
-  if (o.dataset.empty() == o.text.empty()) {
-    return invalid_argument("the data are one of dataset and text, {}",
-                            o.text.empty() ? "neither is given" : "both are given");
+  BN_RETURN_IF_ERROR(refuse_unless(std::isfinite(o.epochs) && o.epochs >= 0, "epochs", fmt::format("{}", o.epochs),
+                                   "0 or a positive number"));
+  const int n_given = int(!o.dataset.empty()) + int(!o.text.empty()) + int(!o.conversations.empty());
+  if (n_given != 1) {
+    return invalid_argument("the data are one of dataset, text and conversations, {} given",
+                            n_given == 0 ? "none is" : "several are");
+  }
+  if (!o.conversations.empty() && o.init.empty()) {
+    return invalid_argument(
+        "conversations want a model to continue from, whose vocabulary and chat template they take");
   }
   return ok();
 }

@@ -30,7 +30,8 @@ struct TrainOptions {
   int64_t group_cols = 0, lambda_warmup = 0;
   // [data]
   std::string dataset;  // a folder that `bitnet train prepare` made
-  std::string text;     // or a text file, whose bytes become tokens in the run's folder
+  std::string text;  // or a text file, which becomes tokens in the run's folder: of the vocabulary of `init`, or bytes
+  std::string conversations;  // or JSONL files of conversations (conversation.h), of which the replies are learned
   double valid_share = 0.1;
   int64_t n_ctx = 256, batch = 8, accumulation = 1, seed = 0;
   // [optimizer]
@@ -40,6 +41,7 @@ struct TrainOptions {
   // [schedule]
   std::string schedule = "cosine";
   int64_t steps = 1000, warmup = 100;
+  double epochs = 0;  // more than 0: instead of steps
   double second_lr = 0, final_share = 0, decay_share = 0.2;
   // [run]
   std::string run;  // the folder that everything is written to

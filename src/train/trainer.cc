@@ -22,6 +22,7 @@ namespace fs = std::filesystem;
 
 constexpr int64_t kMaxBadSteps = 10;
 constexpr double kNormMemory = 0.98;
+constexpr int32_t kNoTarget = -1;
 
 // The dataset that the options name; text becomes one of bytes in the run's folder.
 Result<Dataset> open_dataset(const TrainOptions& o) {
@@ -31,8 +32,9 @@ Result<Dataset> open_dataset(const TrainOptions& o) {
   if (!fs::exists(folder + "/dataset.json", ignored)) {
     fs::create_directories(o.run, ignored);
     PrepareOptions prepare;
-    prepare.inputs = {o.text};
-    prepare.tokenizer = "byte";
+    prepare.corpus.conversations = !o.conversations.empty();
+    prepare.inputs = {o.text + o.conversations};
+    prepare.tokenizer = o.init.empty() ? "byte" : o.init;
     prepare.folder = folder;
     prepare.corpus.valid_tail = o.valid_share;
     BN_RETURN_IF_ERROR(prepare_dataset(prepare));
@@ -65,7 +67,12 @@ Result<std::unique_ptr<Trainer>> Trainer::create(const TrainOptions& options) tr
   Trainer& t = *trainer;
   BN_ASSIGN_OR_RETURN(t.vocabulary_, t.dataset_.vocabulary());
   BN_ASSIGN_OR_RETURN(t.config_, model_config(options, t.dataset_.vocab_size()));
-  BN_ASSIGN_OR_RETURN(t.schedule_, schedule_options(options));
+  if (options.epochs > 0) {
+    const double n_sequences = double(t.dataset_.n_sequences(Split::kTrain, options.n_ctx + 1));
+    const double steps = std::ceil(options.epochs * n_sequences / double(options.batch * options.accumulation));
+    t.options_.steps = int64_t(std::clamp(steps, 1.0, 1e12));
+  }
+  BN_ASSIGN_OR_RETURN(t.schedule_, schedule_options(t.options_));
   BN_ASSIGN_OR_RETURN(const OptimizerOptions optimizer, optimizer_options(options));
   BN_ASSIGN_OR_RETURN(const QuantizationOptions quantization, quantization_options(options, 0));
   if (options.group_cols > 0 && options.export_model) {
@@ -116,17 +123,22 @@ uint64_t Trainer::activation_bytes() const {
   return uint64_t(graph_->n_tokens() * (a_layer * n_states + inputs));
 }
 
-Status Trainer::load_sequences(Split split, uint64_t first) {
+Result<int64_t> Trainer::load_sequences(Split split, uint64_t first, int64_t n_sequences) {
   const size_t n = size_t(options_.n_ctx);
   sequence_.resize(n + 1);
+  counted_.resize(n + 1);
   ids_.clear();
   targets_.clear();
-  for (int64_t i = 0; i < options_.batch; ++i) {
-    BN_RETURN_IF_ERROR(dataset_.sequence(split, uint64_t(options_.seed), first + uint64_t(i), sequence_));
+  int64_t n_targets = 0;
+  for (int64_t i = 0; i < n_sequences; ++i) {
+    BN_RETURN_IF_ERROR(dataset_.sequence(split, uint64_t(options_.seed), first + uint64_t(i), sequence_, counted_));
     ids_.insert(ids_.end(), sequence_.begin(), sequence_.end() - 1);
-    targets_.insert(targets_.end(), sequence_.begin() + 1, sequence_.end());
+    for (size_t k = 1; k <= n; ++k) {
+      targets_.push_back(counted_[k] != 0 ? sequence_[k] : kNoTarget);
+      n_targets += int64_t(counted_[k] != 0);
+    }
   }
-  return ok();
+  return n_targets;
 }
 
 // `finished`: as the exported model computes, whatever the share of quantisation now.
@@ -157,11 +169,15 @@ Result<StepReport> Trainer::train_step() try {
   const Clock::time_point start = Clock::now();
   if (!prepared_ || options_.lambda_warmup > step_) BN_RETURN_IF_ERROR(prepare(parameters_, false));
   std::fill(gradients_.begin(), gradients_.end(), 0.0f);
-  const double n_targets = double(n_tokens_per_step());
+  // A step without targets, of marked data, changes nothing: its loss and gradients are 0.
+  BN_ASSIGN_OR_RETURN(const int64_t n_counted,
+                      load_sequences(Split::kTrain, position_, options_.batch * options_.accumulation));
+  const double n_targets = double(std::max<int64_t>(n_counted, 1));
+  const auto n_part = size_t(graph_->n_tokens());
   double loss = 0;
-  for (int64_t part = 0; part < options_.accumulation; ++part) {
-    BN_RETURN_IF_ERROR(load_sequences(Split::kTrain, position_ + uint64_t(part * options_.batch)));
-    loss += graph_->backpropagate(ids_, targets_, float(1.0 / n_targets), gradients_.data());
+  for (size_t at = 0; n_counted > 0 && at < ids_.size(); at += n_part) {
+    loss += graph_->backpropagate(std::span(ids_).subspan(at, n_part), std::span(targets_).subspan(at, n_part),
+                                  float(1.0 / n_targets), gradients_.data());
   }
   loss /= n_targets;
   const double norm = gradient_norm();
@@ -169,7 +185,8 @@ Result<StepReport> Trainer::train_step() try {
   const bool finite = std::isfinite(loss) && std::isfinite(norm);
   const bool spike =
       finite && options_.spike_factor > 0 && n_updates_ >= 20 && norm > options_.spike_factor * usual_norm_;
-  prepared_ = !finite || spike;  // the weights stay as they are
+  const bool skipped = !finite || spike || n_counted == 0;
+  prepared_ = skipped;  // the weights stay as they are
   if (!prepared_) {
     usual_norm_ = n_updates_ == 0 ? norm : kNormMemory * usual_norm_ + (1 - kNormMemory) * norm;
     const double factor = options_.clip > 0 ? std::min(1.0, options_.clip / (norm + 1e-6)) : 1.0;
@@ -193,8 +210,8 @@ Result<StepReport> Trainer::train_step() try {
   report.loss = loss;
   report.lr = rates.lr;
   report.gradient_norm = norm;
-  report.tokens_per_s = n_targets / seconds;
-  report.skipped = !finite || spike;
+  report.tokens_per_s = double(n_tokens_per_step()) / seconds;
+  report.skipped = skipped;
   return report;
 } catch (const std::bad_alloc&) {
   return no_memory();
@@ -219,11 +236,13 @@ Result<double> Trainer::validate() try {
   const int64_t n_whole = dataset_.n_sequences(Split::kValid, options_.n_ctx + 1) / options_.batch;
   const int64_t n_batches = std::clamp<int64_t>(n_whole, 1, options_.eval_batches);
   double loss = 0;
+  int64_t n_targets = 0;
   for (int64_t i = 0; i < n_batches; ++i) {
-    BN_RETURN_IF_ERROR(load_sequences(Split::kValid, uint64_t(i * options_.batch)));
+    BN_ASSIGN_OR_RETURN(const int64_t n, load_sequences(Split::kValid, uint64_t(i * options_.batch), options_.batch));
     loss += graph_->evaluate(ids_, targets_);
+    n_targets += n;
   }
-  return loss / double(n_batches * graph_->n_tokens());
+  return loss / double(std::max<int64_t>(n_targets, 1));
 } catch (const std::bad_alloc&) {
   return no_memory();
 }

@@ -45,6 +45,7 @@ class Trainer {
   const ParameterLayout& layout() const { return layout_; }
   const PoolVector<float>& parameters() const { return parameters_; }
   int64_t step() const { return step_; }
+  int64_t n_steps() const { return options_.steps; }  // of the whole run
   int64_t n_tokens_per_step() const { return graph_->n_tokens() * options_.accumulation; }
   double flops_per_token() const;
   uint64_t memory_bytes() const;      // of weights, gradients and moments
@@ -66,7 +67,8 @@ class Trainer {
   Status save();
   Status log_step(const StepReport& report);
   Status write_text(const TrainCallbacks& callbacks);
-  Status load_sequences(Split split, uint64_t first);
+  // Into ids_ and targets_; gives how many targets count.
+  Result<int64_t> load_sequences(Split split, uint64_t first, int64_t n_sequences);
   double gradient_norm() const;
   void average_weights();
   Status prepare(const PoolVector<float>& parameters, bool finished);
@@ -88,6 +90,7 @@ class Trainer {
   PoolVector<float> parameters_, gradients_, average_;
   std::vector<uint8_t> last_codes_;
   std::vector<int32_t> sequence_, ids_, targets_;
+  std::vector<uint8_t> counted_;
 
   int64_t step_ = 0;       // done
   int64_t n_updates_ = 0;  // of them not skipped

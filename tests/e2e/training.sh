@@ -53,12 +53,26 @@ until [ -s parts/model.gguf ] || [ $n_kills -ge 40 ]; do
 done
 check "killed $n_kills times, it ends with the same bytes" same whole/model/model.safetensors parts/model/model.safetensors
 
+for i in $(seq 1 60); do echo "{\"prompt\": \"Who came? \", \"completion\": \"The duck number $((i % 3)).\"}"; done >replies.jsonl
+call 0 finetune -m whole/model.gguf -d replies.jsonl --run tuned --n-ctx 48 --batch 2 --accumulation 1 --epochs 6 \
+  --lr 4e-3 --valid-share 0.2 --threads 2 --json
+check "finetune: replies are learned" json 'd["valid_loss"] < 1 and d["steps"] == 81'
+call 0 run -m tuned/model.gguf -p "Who came? " -n 16 --temp 0
+check "the tuned model replies" out_has "The duck number"
+echo '{"prompt": "Who?"}' >bad.jsonl
+call 3 finetune -m whole/model.gguf -d bad.jsonl --run tuned2
+check "a line without a reply is refused by its number" err_has "bad.jsonl: line 1"
+call 3 finetune -m whole/model.gguf -d story.txt.missing --run tuned3
+check "data that is not there" err_has "story.txt.missing"
+call 2 train --conversations replies.jsonl --run tuned4
+check "conversations want a model" err_has "a model to continue from"
+
 call 2 train --run whole --lr 1e-3 run.toml
 check "another learning rate cannot go on" err_has "the run began with lr = 0.004"
 echo "d_modle = 3" >>run.toml
 call 3 train --run other run.toml
 check "an unknown key is refused" err_has "there is no key d_modle in [run]"
 call 2 train --run other
-check "a run without data is refused" err_has "neither is given"
+check "a run without data is refused" err_has "the data are one of dataset, text and conversations, none is given"
 call 0 train --text story.txt --run dry --n-layers 1 --d-model 32 --d-ff 64 --n-heads 2 --n-ctx 32 --batch 2 --dry-run --json
 check "a dry run tells what it would take" json 'd["parameters"] > 8192 and d["tokens_per_s"] > 0'

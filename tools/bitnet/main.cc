@@ -100,6 +100,7 @@ int run_program(int argc, char** argv) {
   add_synth(app, invocation);
   add_perplexity(app, invocation);
   add_train(app, invocation);
+  add_finetune(app, invocation);
   add_bench(app, invocation);
   add_devices(app, invocation);
 
@@ -121,7 +122,9 @@ int run_program(int argc, char** argv) {
     return int(ErrorCode::kInvalidArgument);
   }
 
-  configure_host_pool(invocation.command.starts_with("bitnet train") ? Profile::kTraining : Profile::kServer);
+  configure_host_pool(invocation.command.starts_with("bitnet train") || invocation.command == "bitnet finetune"
+                          ? Profile::kTraining
+                          : Profile::kServer);
   install_interrupt_handler(invocation.command, invocation.json);
   Result<int> result = invocation.action(invocation);
   if (!result) {

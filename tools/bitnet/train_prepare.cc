@@ -29,6 +29,7 @@ constexpr double kDefaultTail = 0.05;
 OrderedJson split_as_json(const PrepareReport& report, Split split) {
   return {{"n_tokens", report.info.n_tokens(split)},
           {"n_documents", report.info.n_documents(split)},
+          {"n_counted", report.info.marked ? int64_t(report.n_counted[size_t(split)]) : report.info.n_tokens(split)},
           {"n_shards", report.info.shards[size_t(split)].size()},
           {"text_bytes", report.text_bytes[size_t(split)]}};
 }
@@ -47,6 +48,10 @@ void print_for_people(const Invocation& invocation, const PrepareReport& report,
                     fmt::format("{}", report.info.shards[size_t(split)].size())});
   }
   print(table(rows));
+  if (report.info.marked) {
+    print(fmt::format("\nof replies, which are learned: {} and {} tokens\n", human_count(report.n_counted[0]),
+                      human_count(report.n_counted[1])));
+  }
   print_report(fmt::format("{}: {} file(s), {}, {:.1f} s ({}/s)", folder, report.n_files, report.info.tokenizer,
                            seconds, human_bytes(uint64_t(double(text_bytes) / std::max(seconds, 1e-3)))));
 }
@@ -109,6 +114,8 @@ void add_train_prepare(CLI::App& train, Invocation& invocation) {
                    "Validate on this share of the documents instead, chosen by a hash of what they say")
       ->check(CLI::Range(1e-6, 0.9).description(""))
       ->excludes(tail);
+  command->add_flag("--conversations", options.corpus.conversations,
+                    "Each line of the JSONL files is a conversation, of which training learns the replies");
   command->add_flag("--no-bos", flags->no_bos, "No begin-of-text token in front of documents");
   command->add_flag("--no-eos", flags->no_eos, "No end-of-text token behind documents");
   command->add_option("--shard-tokens", options.shard_tokens, "Tokens in a file at most")

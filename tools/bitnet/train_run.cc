@@ -1,4 +1,4 @@
-// bitnet train CONFIG: a training run, or what it would take.
+// bitnet train CONFIG and bitnet finetune: a training run, or what it would take.
 #include "interrupt.h"
 #include "output.h"
 #include "train.h"
@@ -16,6 +16,7 @@ namespace bitnet::cli {
 namespace {
 
 struct TrainFlags {
+  TrainOptions defaults;
   std::string config;
   TrainOptions given;  // by flags
   std::vector<CLI::Option*> flags;
@@ -30,7 +31,7 @@ std::string flag_of(const OptionKey& key) {
 
 // The file's values, and over them the flags'.
 Result<TrainOptions> read_options(TrainFlags& flags) {
-  TrainOptions options;
+  TrainOptions options = flags.defaults;
   if (!flags.config.empty()) BN_RETURN_IF_ERROR(read_train_config(flags.config, options));
   const std::vector<OptionKey> to = option_keys(options), from = option_keys(flags.given);
   for (size_t i = 0; i < to.size(); ++i) {
@@ -76,13 +77,14 @@ class StepLine {
   double tokens_ = 0;  // of a step
 };
 
-Result<int> dry_run(const Invocation& invocation, Trainer& trainer, const TrainOptions& options) {
+Result<int> dry_run(const Invocation& invocation, Trainer& trainer) {
   constexpr int kSteps = 3;  // the first one also takes memory
   StepReport report;
   for (int i = 0; i < kSteps; ++i) {
     BN_ASSIGN_OR_RETURN(report, trainer.train_step());
   }
-  const double flops = trainer.flops_per_token(), tokens = double(trainer.n_tokens_per_step()) * double(options.steps);
+  const double flops = trainer.flops_per_token(),
+               tokens = double(trainer.n_tokens_per_step()) * double(trainer.n_steps());
   const double seconds = tokens / report.tokens_per_s;
   if (invocation.json) {
     print_json({{"parameters", trainer.layout().n_parameters()},
@@ -106,7 +108,7 @@ Result<int> dry_run(const Invocation& invocation, Trainer& trainer, const TrainO
 Result<int> run(const Invocation& invocation, TrainFlags& flags) {
   BN_ASSIGN_OR_RETURN(const TrainOptions options, read_options(flags));
   BN_ASSIGN_OR_RETURN(const std::unique_ptr<Trainer> trainer, Trainer::create(options));
-  if (flags.dry_run) return dry_run(invocation, *trainer, options);
+  if (flags.dry_run) return dry_run(invocation, *trainer);
   StepReport last;
   double valid_loss = 0;
   Status status = ok();
@@ -140,25 +142,71 @@ Result<int> run(const Invocation& invocation, TrainFlags& flags) {
   return 0;
 }
 
+// A flag for each key of the options, with the defaults that `flags` hold.
+void add_option_flags(CLI::App& command, TrainFlags& flags) {
+  command.add_option("--config,config", flags.config, "TOML file of the run (docs/training.md); flags win over it");
+  command.add_flag("--dry-run", flags.dry_run, "Print parameters, memory, work and time, and train nothing");
+  flags.given = flags.defaults;
+  for (const OptionKey& key : option_keys(flags.given)) {
+    std::visit(
+        [&](auto* value) {
+          flags.flags.push_back(command.add_option(flag_of(key), *value, key.help)->group("[" + key.section + "]"));
+        },
+        key.value);
+  }
+}
+
+// Tuned on a model that has learned already: small steps, little of them, nothing that pulls weights to zero.
+TrainOptions finetune_defaults() {
+  TrainOptions options;
+  options.n_ctx = 512;
+  options.batch = 4;
+  options.accumulation = 4;
+  options.lr = 1e-4;
+  options.weight_decay = 0;
+  options.epochs = 3;
+  options.warmup = 10;
+  options.valid_share = 0.05;
+  options.log_every = 1;
+  options.eval_every = 20;
+  options.checkpoint_every = 50;
+  return options;
+}
+
 }  // namespace
 
 void add_train_run(CLI::App& train, Invocation& invocation) {
   auto flags = std::make_shared<TrainFlags>();
-  train.add_option("config", flags->config, "TOML file of the run (docs/training.md); flags go before it");
-  train.add_flag("--dry-run", flags->dry_run, "Print parameters, memory, work and time, and train nothing");
-  for (const OptionKey& key : option_keys(flags->given)) {
-    std::visit(
-        [&](auto* value) {
-          flags->flags.push_back(train.add_option(flag_of(key), *value, key.help)->group("[" + key.section + "]"));
-        },
-        key.value);
-  }
+  add_option_flags(train, *flags);
   define(train, invocation,
          "bitnet train tokenizer books/ --vocab-size 4096 --out vocabulary\n"
          "  bitnet train prepare books/ --tokenizer vocabulary --out data\n"
          "  bitnet train --run runs/first --steps 2000 run.toml\n"
          "  bitnet train report runs/first",
          [flags](const Invocation& self) { return run(self, *flags); });
+}
+
+void add_finetune(CLI::App& app, Invocation& invocation) {
+  CLI::App& command = *app.add_subcommand("finetune", "Train a model further, on conversations or text");
+  struct FinetuneFlags : TrainFlags {
+    std::string model, data;
+  };
+  auto flags = std::make_shared<FinetuneFlags>();
+  flags->defaults = finetune_defaults();
+  command.add_option("-m,--model", flags->model, "Model to begin with: a folder or a GGUF file, 16-bit or ternary")
+      ->required();
+  command
+      .add_option("-d,--data", flags->data,
+                  "Conversations (.jsonl, or a folder of such files; docs/training.md) or a text file")
+      ->required();
+  add_option_flags(command, *flags);
+  define(command, invocation, "bitnet finetune -m models/storyteller-29m.gguf -d replies.jsonl --run runs/tuned",
+         [flags](const Invocation& self) {
+           const bool is_text = flags->data.ends_with(".txt") || flags->data.ends_with(".md");
+           flags->defaults.init = flags->model;
+           (is_text ? flags->defaults.text : flags->defaults.conversations) = flags->data;
+           return run(self, *flags);
+         });
 }
 
 }  // namespace bitnet::cli

@@ -84,6 +84,9 @@ struct Corpus::Impl {
   Status begin_segment() {
     if (n_segments_begun > 0) bytes_before += segment().end - segment().begin;
     const CorpusSegment& next = files.segments[n_segments_begun++];
+    if (options.conversations && !next.is_jsonl) {
+      return invalid_input("{}: conversations are read from .jsonl files, a JSON object a line", next.path);
+    }
     BN_ASSIGN_OR_RETURN(File file, File::open(next.path));
     reader.emplace(std::move(file), next);
     if (next.begin == 0) line_number = 0;
@@ -150,10 +153,17 @@ struct Corpus::Impl {
       if (!found) return std::optional<TextChunk>();
     }
     const std::string_view text = std::string_view(json_text).substr(n_json_taken);
-    BN_ASSIGN_OR_RETURN(const size_t n, chunk_size(text, true));
+    size_t n = text.size();
+    if (!options.conversations) {
+      BN_ASSIGN_OR_RETURN(n, chunk_size(text, true));
+    }
     n_json_taken += n;
-    return std::optional(chunk_of(text.substr(0, n), n == text.size()));
+    TextChunk chunk = chunk_of(text.substr(0, n), n == text.size());
+    if (options.conversations) chunk.origin = line_name();
+    return std::optional(std::move(chunk));
   }
+
+  std::string line_name() const { return fmt::format("{}: line {}", segment().path, line_number); }
 
   // Reads a line and the document in it, empty for a blank line; false at the end.
   Result<bool> next_line() {
@@ -171,10 +181,13 @@ struct Corpus::Impl {
     json_text.clear();
     n_json_taken = 0;
     if (!std::all_of(line.begin(), line.end(), is_space)) {
-      const std::string name = fmt::format("{}: line {}", segment().path, line_number);
-      BN_ASSIGN_OR_RETURN(const Json json, parse_json(line, name));
-      if (!json.is_object()) return invalid_input("{}: is not a JSON object", name);
-      BN_ASSIGN_OR_RETURN(json_text, json_string(json, options.field.c_str(), name));
+      if (options.conversations) {
+        json_text = line;
+      } else {
+        BN_ASSIGN_OR_RETURN(const Json json, parse_json(line, line_name()));
+        if (!json.is_object()) return invalid_input("{}: is not a JSON object", line_name());
+        BN_ASSIGN_OR_RETURN(json_text, json_string(json, options.field.c_str(), line_name()));
+      }
     }
     reader->take(line.size() + (end != std::string::npos ? 1 : 0));
     return true;

@@ -15,6 +15,7 @@ namespace bitnet {
 
 struct CorpusOptions {
   std::string field = "text";  // of a line of a JSONL file
+  bool conversations = false;  // a document is a JSONL line as it stands, of a conversation; text files are refused
   std::string separator;       // between the documents of a text file; empty: a file is one document
   // Validation, at most one of the two: the last share of the bytes, or the documents whose contents hash below a
   // share.
@@ -31,6 +32,7 @@ struct TextChunk {
   Split split = Split::kTrain;
   bool begins_document = true;
   bool ends_document = true;
+  std::string origin;  // of a conversation: file and line, for errors
 };
 
 // The documents of text and JSONL files (.jsonl, .ndjson, .json: an object a line), in order, in bounded memory.

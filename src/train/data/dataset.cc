@@ -34,7 +34,8 @@ int64_t Dataset::n_sequences(Split split, int64_t length) const {
   return length < 2 || n < length ? 0 : (n - 1) / (length - 1);
 }
 
-Status Dataset::sequence(Split split, uint64_t seed, uint64_t index, std::span<int32_t> out) const {
+Status Dataset::sequence(Split split, uint64_t seed, uint64_t index, std::span<int32_t> out,
+                         std::span<uint8_t> counted) const {
   const uint64_t n = uint64_t(n_tokens(split)), length = out.size();
   if (length < 2) return invalid_argument("{}: sequences of {} token(s), expected at least 2", folder_, length);
   if (n < length) {
@@ -44,22 +45,28 @@ Status Dataset::sequence(Split split, uint64_t seed, uint64_t index, std::span<i
     return error;
   }
   const uint64_t n_sequences = (n - 1) / (length - 1);
-  if (split == Split::kValid) return read_ring(split, index % n_sequences * (length - 1), out);
+  if (split == Split::kValid) return read_ring(split, index % n_sequences * (length - 1), out, counted);
   const uint64_t epoch = index / n_sequences;
   const uint64_t start = CounterRng(seed, epoch).bits(~uint64_t{0}) % n;
   const uint64_t place = Permutation(n_sequences, seed, epoch)(index % n_sequences);
-  return read_ring(split, (start + place * (length - 1)) % n, out);
+  return read_ring(split, (start + place * (length - 1)) % n, out, counted);
 }
 
-Status Dataset::read_ring(Split split, uint64_t first, std::span<int32_t> out) const {
+Status Dataset::read_ring(Split split, uint64_t first, std::span<int32_t> out, std::span<uint8_t> counted) const {
   const std::vector<uint64_t>& ends = ends_[size_t(split)];
-  while (!out.empty()) {
+  for (std::span<int32_t> rest = out; !rest.empty();) {
     const size_t i = size_t(std::upper_bound(ends.begin(), ends.end(), first) - ends.begin());
     const uint64_t begin = i == 0 ? 0 : ends[i - 1];
-    const auto part = out.first(size_t(std::min<uint64_t>(out.size(), ends[i] - first)));
+    const auto part = rest.first(size_t(std::min<uint64_t>(rest.size(), ends[i] - first)));
     BN_RETURN_IF_ERROR(shards_[size_t(split)][i].read(first - begin, part));
-    out = out.subspan(part.size());
+    rest = rest.subspan(part.size());
     first = (first + part.size()) % ends.back();
+  }
+  if (!counted.empty()) std::fill(counted.begin(), counted.end(), uint8_t{1});
+  if (!info_.marked) return ok();
+  for (size_t i = 0; i < out.size(); ++i) {
+    if (!counted.empty()) counted[i] = uint8_t(is_counted(out[i]));
+    out[i] = id_of_marked(out[i]);
   }
   return ok();
 }

@@ -62,12 +62,13 @@ int64_t DatasetInfo::n_documents(Split split) const {
 }
 
 Status write_dataset_info(const std::string& folder, const DatasetInfo& info) {
-  const Json root = {{"format", kFormat},
-                     {"version", kVersion},
-                     {"vocab_size", info.vocab_size},
-                     {"tokenizer", info.tokenizer},
-                     {"train", shards_as_json(info.shards[0])},
-                     {"valid", shards_as_json(info.shards[1])}};
+  Json root = {{"format", kFormat},
+               {"version", kVersion},
+               {"vocab_size", info.vocab_size},
+               {"tokenizer", info.tokenizer},
+               {"train", shards_as_json(info.shards[0])},
+               {"valid", shards_as_json(info.shards[1])}};
+  if (info.marked) root["marked"] = true;
   return write_file_atomically(folder + "/" + kFileName, root.dump(1) + "\n");
 }
 
@@ -89,6 +90,13 @@ Result<DatasetInfo> read_dataset_info(const std::string& folder) {
   DatasetInfo info;
   BN_ASSIGN_OR_RETURN(info.vocab_size, json_int(root, "vocab_size", name, 1, int64_t(ShardHeader::kMaxVocabSize)));
   BN_ASSIGN_OR_RETURN(info.tokenizer, json_string(root, "tokenizer", name));
+  if (const auto marked = root.find("marked"); marked != root.end()) {
+    if (!marked->is_boolean()) return invalid_input("{}: \"marked\" is neither true nor false", name);
+    info.marked = marked->get<bool>();
+  }
+  if (info.n_elements() > int64_t(ShardHeader::kMaxVocabSize)) {
+    return unsupported("{}: a marked vocabulary of {} tokens is too large", name, info.vocab_size);
+  }
   int64_t n_tokens = 0;
   for (const Split split : {Split::kTrain, Split::kValid}) {
     const auto list = root.find(split_name(split));
@@ -97,7 +105,7 @@ Result<DatasetInfo> read_dataset_info(const std::string& folder) {
     }
     for (const Json& json : *list) {
       BN_ASSIGN_OR_RETURN(DatasetInfo::ShardEntry entry, shard_from_json(json, name));
-      entry.header.vocab_size = uint64_t(info.vocab_size);
+      entry.header.vocab_size = uint64_t(info.n_elements());
       entry.header.split = split;
       entry.header.index = uint32_t(info.shards[size_t(split)].size());
       n_tokens += int64_t(entry.header.n_tokens);

@@ -4,6 +4,7 @@
 #include "base/parallel_status.h"
 #include "base/thread_pool.h"
 #include "tokenizer/tokenizer_impl.h"
+#include "train/data/conversation.h"
 
 #include <unistd.h>
 
@@ -127,7 +128,17 @@ class ChunkEncoder {
   const Tokenizer& tokenizer() const { return tokenizer_; }
   bool is_sentencepiece() const { return vocabulary_of(tokenizer_).kind == VocabularyKind::kSentencePieceBpe; }
 
+  // What a shard stores of it.
   Result<std::vector<int32_t>> encode(const TextChunk& chunk) const {
+    if (!conversations_) return encode_text(chunk);
+    BN_ASSIGN_OR_RETURN(const MarkedTokens tokens, encode_conversation(tokenizer_, chunk.text, chunk.origin));
+    std::vector<int32_t> elements(tokens.ids.size());
+    for (size_t i = 0; i < elements.size(); ++i) elements[i] = mark_token(tokens.ids[i], tokens.counted[i] != 0);
+    return elements;
+  }
+
+ private:
+  Result<std::vector<int32_t>> encode_text(const TextChunk& chunk) const {
     std::string_view text = chunk.text;
     if (is_sentencepiece() && !(chunk.begins_document && chunk.ends_document)) {
       if (!tokenizer_.impl().model.words_are_separate()) {
@@ -148,12 +159,13 @@ class ChunkEncoder {
     return ids;
   }
 
- private:
-  ChunkEncoder(Tokenizer tokenizer, const PrepareOptions& options) : tokenizer_(std::move(tokenizer)) {
+  ChunkEncoder(Tokenizer tokenizer, const PrepareOptions& options)
+      : tokenizer_(std::move(tokenizer)), conversations_(options.corpus.conversations) {
     if (options.add_bos && tokenizer_.adds_bos()) bos_id_ = tokenizer_.bos_id();
     if (options.add_eos) eos_id_ = tokenizer_.eos_id();
   }
   Tokenizer tokenizer_;
+  bool conversations_;
   std::optional<int32_t> bos_id_, eos_id_;
 };
 
@@ -197,8 +209,10 @@ Result<PrepareReport> prepare_dataset(const PrepareOptions& options) {
   report.notices = corpus.notices();
   report.info.vocab_size = encoder.tokenizer().vocab_size();
   report.info.tokenizer = encoder.tokenizer().description();
-  SplitWriter writers[] = {{folder.path(), report.info.vocab_size, Split::kTrain, options.shard_tokens},
-                           {folder.path(), report.info.vocab_size, Split::kValid, options.shard_tokens}};
+  report.info.marked = options.corpus.conversations;
+  const int64_t n_elements = report.info.n_elements();
+  SplitWriter writers[] = {{folder.path(), n_elements, Split::kTrain, options.shard_tokens},
+                           {folder.path(), n_elements, Split::kValid, options.shard_tokens}};
   ThreadPool pool(options.n_threads);
   for (;;) {
     BN_ASSIGN_OR_RETURN(const auto batch, next_batch(corpus, kChunksPerThread * size_t(options.n_threads)));
@@ -215,6 +229,9 @@ Result<PrepareReport> prepare_dataset(const PrepareOptions& options) {
       report.text_bytes[size_t(batch[i].split)] += batch[i].text.size();
       if (batch[i].begins_document) BN_RETURN_IF_ERROR(writer.count_document());
       BN_RETURN_IF_ERROR(writer.write(ids[i]));
+      if (report.info.marked) {
+        for (const int32_t element : ids[i]) report.n_counted[size_t(batch[i].split)] += uint64_t(is_counted(element));
+      }
     }
     const double done = double(corpus.position_bytes()) / double(std::max<uint64_t>(corpus.size_bytes(), 1));
     if (options.on_progress && !options.on_progress(done)) {

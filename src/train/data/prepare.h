@@ -29,6 +29,7 @@ struct PrepareReport {
   DatasetInfo info;
   uint64_t n_files = 0;
   uint64_t text_bytes[2] = {0, 0};  // of documents, by Split
+  uint64_t n_counted[2] = {0, 0};   // tokens that count as targets, of conversations
   std::vector<std::string> notices;
 };
 
