@@ -138,6 +138,8 @@ Status CudaFused::launch_rows(CudaStream& stream, State& state, const Step& step
     BN_RETURN_IF_ERROR(product(state.act, layer.ffn_sub_norm, cuda::Epilogue::kAdd, {segment(layer.down, state.x)},
                                layer.down, kDown));
   }
+  // Of the operations among them, which say nothing.
+  BN_CUDA_RETURN_IF_ERROR(cudaPeekAtLastError(), kStartingKernel);
   return ok();
 }
 
