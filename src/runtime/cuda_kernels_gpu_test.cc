@@ -1,5 +1,7 @@
 #include "runtime/batch.h"
 
+#include "bitnet/generate.h"
+#include "runtime/sampler.h"
 #include "runtime/test_gpu.h"
 
 #include <gtest/gtest.h>
@@ -8,8 +10,8 @@
 #include <cmath>
 
 // Every kernel of the fused steps on the smallest shapes that reach it, so that compute-sanitizer's tools, which run a
-// kernel a thousand times slower, come to an end: scripts/cuda_suite.sh runs memcheck and racecheck on this suite and on
-// the operations'. Bits are compared here too, of few steps; the other suites walk further.
+// kernel a thousand times slower, come to an end: scripts/cuda_suite.sh runs memcheck and racecheck on this suite and
+// on the operations'. Bits are compared here too, of few steps; the other suites walk further.
 namespace bitnet {
 namespace {
 
@@ -67,6 +69,25 @@ TEST_F(CudaKernels, ATokenAfterManyPositionsAndAWholeHead) {
     compare_step(a, b, std::span(ids).first(140), 0);
     compare_step(a, b, {&ids[140], 1}, 1);
     compare_step(a, b, {&ids[141], 1}, 0);
+  }
+}
+
+TEST_F(CudaKernels, DrawnTokens) {
+  for (const HeadMode head : {HeadMode::kCertified, HeadMode::kFull}) {
+    const Pair models("bitnet-packed", head);
+    ASSERT_TRUE(models.loaded());
+    Session a = new_session(*models.cpu, 8, 1, KvType::kF16, 8), b = new_session(*models.gpu, 8, 1, KvType::kF16, 8);
+    SamplingOptions options;
+    options.top_k = 10;
+    Sampler sampler = *Sampler::create(options, models.vocab_size());
+    int32_t id = 5;
+    for (int i = 0; i < 4; ++i) {
+      ASSERT_TRUE(a.append({&id, 1}));
+      const auto found = b.append_sampled(id, options, sampler.n_draws());
+      id = *sampler.sample(a.logits(), {});
+      ASSERT_TRUE(found.has_value() && found->has_value());
+      ASSERT_EQ(**found, id) << i;
+    }
   }
 }
 

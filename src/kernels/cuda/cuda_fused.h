@@ -10,8 +10,9 @@
 
 namespace bitnet {
 
-// A whole model's steps on the GPU. Single tokens, of one sequence or of several, run as CUDA graphs; while greedy
-// generation of one sequence goes on, the graph of the token after it is started before the host has seen the token.
+// A whole model's steps on the GPU. Single tokens, of one sequence or of several, run as CUDA graphs; while
+// generation of one sequence goes on, greedy or sampled, the graph of the token after it is started before the host has
+// seen the token.
 class CudaFused final : public FusedModel {
  public:
   static constexpr int64_t kMaxParts = 256;
@@ -24,6 +25,9 @@ class CudaFused final : public FusedModel {
               MatrixView logits) const override;
   Status step_best(Stream& stream, std::span<const SequencePart> parts, const RopeTable& rope,
                    std::span<BestToken> best) const override;
+  bool samples(const SequencePart& part, const RopeTable& rope, const TokenSampling& sampling) const override;
+  Result<BestToken> step_sampled(Stream& stream, const SequencePart& part, const RopeTable& rope,
+                                 const TokenSampling& sampling, uint64_t draw) const override;
   Result<std::vector<StepPhase>> measure(Stream& stream, std::span<const SequencePart> parts,
                                          const RopeTable& rope) const override;
 
@@ -45,8 +49,16 @@ class CudaFused final : public FusedModel {
 
   // cuda_fused.cc: one token of a sequence with a cache of its own.
   bool is_token(std::span<const SequencePart> parts, const RopeTable& rope) const;
+  // What a token's step ends with: its last activations, the best token, or one that is drawn.
+  enum Ending : uint8_t { kActivations, kBest, kDrawn };
+  struct Draw {
+    Ending ending = kActivations;
+    TokenSampling sampling;
+    uint64_t number = 0;
+  };
   Status token_step(CudaStream& stream, State& state, const SequencePart& part, const RopeTable& rope,
-                    bool best_only) const;
+                    const Draw& draw) const;
+  static bool follows(const State& state, const SequencePart& part, const Draw& draw);
   // Which of a token's graphs serves a position: all layers in one kernel, or kernels for few or for many positions.
   enum Reach : uint8_t { kOneKernel, kFew, kMany };
   cuda::TokenLayers layers_shape() const;
@@ -57,7 +69,8 @@ class CudaFused final : public FusedModel {
   Status launch_kernels(CudaStream& stream, State& state, std::span<const KvLayer> kv, const RopeTable& rope,
                         bool few_positions) const;
   Result<cudaGraphExec_t> token_graph(CudaStream& stream, State& state, std::span<const KvLayer> kv,
-                                      const RopeTable& rope, int64_t position, bool best_only) const;
+                                      const RopeTable& rope, int64_t position, Ending ending) const;
+  Status launch_ending(CudaStream& stream, State& state, Ending ending) const;
   template <class Launch>
   Status capture(CudaStream& stream, cudaGraphExec_t& graph, const Launch& launch) const;
 

@@ -49,6 +49,7 @@ Result<std::unique_ptr<FusedState>> CudaFused::new_state(const StreamOptions& op
   state.runs.reserve(size_t(options.max_parts));
   const int64_t n = state.max_tokens, d = graph_.d_model, n_parts = padded_parts;
   const int64_t n_states = std::max(n_parts, state.head_rows);
+  const cuda::Launcher launcher{nullptr, backend_.hopper(), backend_.n_multiprocessors()};
   const auto lay_out = [&](std::byte* base) {
     Layout layout(base);
     const int64_t blocks = cuda::n_tiles(n, cuda::kTokenBlock), widest = std::max({d, d_q(), graph_.d_ff});
@@ -69,6 +70,8 @@ Result<std::unique_ptr<FusedState>> CudaFused::new_state(const StreamOptions& op
     layout.place(state.head_codes, state.head_rows > 1 ? int64_t(cuda::head_code_bytes(d) / sizeof(float)) : 0);
     layout.place(state.panel, state.panel_rows * head.table().row_bytes / int64_t(sizeof(float)));
     layout.place(state.head_state, n_states);
+    layout.place(state.floors, has_sketch() ? cuda::sketch_warps(launcher) : 0);
+    layout.place(state.candidates, has_sketch() ? cuda::kMaxCandidates : 0);
     layout.place(state.control, 1);
     layout.place(state.exchange, int64_t(cuda::token_layers_words(layers_shape())));
     layout.place(state.epoch, 1);

@@ -249,7 +249,7 @@ TEST_F(CudaOps, AttentionForEveryCacheAndChunk) {
 
 // What a stream writes into memory that was taken a moment ago stays there: clearing it is over.
 TEST_F(CudaOps, MemoryIsClearedBeforeAnyoneHasIt) {
-  const Backend& device = gpu().inner();
+  const Backend& device = staged_gpu()->inner();
   constexpr size_t kSize_bytes = size_t{2} << 30;
   const auto stream = make_stream(device, 1, 1, 1);
   const std::vector<float> ones(4, 1.0f);

@@ -149,13 +149,13 @@ __device__ inline uint4 load_streaming(const uint4* p) {
 }
 
 __host__ __device__ constexpr int bound_threads(int columns) { return columns == 1 ? 256 : 512; }
+// On a multiprocessor at once.
+__host__ __device__ constexpr int bound_blocks(int columns) { return columns == 1 ? 4 : columns == 2 ? 2 : 1; }
 
 // Upper bounds of all products with up to 4 kColumns tokens, and their greatest lower bounds. A warp: one row tile
 // after the other. A single token's input is normed and quantised here, by every block.
 template <int kColumns>
-__global__ void __launch_bounds__(bound_threads(kColumns), kColumns == 1   ? 4
-                                                           : kColumns == 2 ? 2
-                                                                           : 1)
+__global__ void __launch_bounds__(bound_threads(kColumns), bound_blocks(kColumns))
     bound_kernel(const __grid_constant__ TokenHead call) {
   constexpr int kBlock = bound_threads(kColumns);
   extern __shared__ __align__(128) uint32_t codes[];  // [n_col_tiles, 8 kColumns] columns
@@ -253,12 +253,17 @@ __global__ void __launch_bounds__(bound_threads(kColumns), kColumns == 1   ? 4
     for (int step = 4; step < 32; step *= 2) floor[c] = fmaxf(floor[c], __shfl_xor_sync(kFullWarp, floor[c], step));
     if (g == 0) atomicMax(&floors[c * 4 + t], ordered(floor[c]));
   }
+  if (kColumns == 1 && call.floors != nullptr && lane == 0) {
+    call.floors[blockIdx.x * (kBlock / 32) + tid / 32] = floor[0];
+  }
   __syncthreads();
   if (tid < call.n_tokens) atomicMax(&call.rows[tid].floor, floors[tid]);
 }
 
-// The floor becomes the n_best-th largest lower bound: its bits are found eight at a time, by one block.
-__global__ void __launch_bounds__(1024) nth_floor_kernel(const __grid_constant__ TokenHead call, int64_t n_best) {
+// The floor becomes the n_best-th largest lower bound, of all rows or of the n_warps warps' greatest, which is no
+// greater: its bits are found eight at a time, by one block.
+__global__ void __launch_bounds__(1024)
+    nth_floor_kernel(const __grid_constant__ TokenHead call, int64_t n_best, int n_warps) {
   __shared__ unsigned counts[256];
   __shared__ unsigned shared_prefix;
   __shared__ int64_t shared_left;
@@ -266,13 +271,17 @@ __global__ void __launch_bounds__(1024) nth_floor_kernel(const __grid_constant__
   wait_for_dependencies();
   const HeadRow& row = call.rows[0];
   const Input x = {load1(&row.inv_scale), load1(&row.length), load1(&row.error), slack_of(int(call.table.n_cols))};
+  if (call.draw != nullptr) n_best = *const_cast<const volatile int32_t*>(&call.draw->sampling.top_k);
+  const int64_t n_bounds = n_warps > 0 ? n_warps : call.table.n_rows;
   if (tid == 0) shared_prefix = 0, shared_left = n_best;
   for (int shift = 24; shift >= 0; shift -= 8) {
     if (tid < 256) counts[tid] = 0;
     __syncthreads();
     const unsigned prefix = shared_prefix;
-    for (int64_t i = tid; i < call.table.n_rows; i += 1024) {
-      const unsigned bits = ordered(load1(call.logits + i) - 2.0f * bound_of(call.sketch, i, x) * kEnlarged);
+    for (int64_t i = tid; i < n_bounds; i += 1024) {
+      const unsigned bits =
+          ordered(n_warps > 0 ? load1(call.floors + i)
+                              : load1(call.logits + i) - 2.0f * bound_of(call.sketch, i, x) * kEnlarged);
       if (shift == 24 || bits >> (shift + 8) == prefix >> (shift + 8)) atomicAdd(&counts[bits >> shift & 255u], 1u);
     }
     __syncthreads();
@@ -285,7 +294,7 @@ __global__ void __launch_bounds__(1024) nth_floor_kernel(const __grid_constant__
     }
     __syncthreads();
   }
-  if (tid == 0) call.rows[0].floor = n_best < call.table.n_rows ? shared_prefix : 0;
+  if (tid == 0) call.rows[0].floor = n_best < n_bounds ? shared_prefix : 0;
 }
 
 // The exact products of all rows whose upper bound reaches the floor. Blocks in y: the tokens.
@@ -323,6 +332,10 @@ __global__ void __launch_bounds__(kThreads) choose_kernel(const __grid_constant_
       const unsigned long long key = ordered_logit(sum, int(row));
       best = key > best ? key : best;
       if (first + lane == row) mine = sum;
+      if (call.candidates != nullptr && lane == 0) {
+        const unsigned at = atomicAdd(&call.rows[token].n_candidates, 1u);
+        if (at < kMaxCandidates) call.candidates[at] = key;
+      }
       __syncwarp();
     }
     if (put_logits && there) logits[first + lane] = mine;
@@ -335,8 +348,7 @@ cudaError_t launch_bound(const Launcher& launcher, const TokenHead& call) {
   const size_t n_cols = size_t(call.table.n_cols);
   size_t n_bytes = size_t(call.sketch.n_col_tiles) * 8 * kColumns * kColumnBytes;
   if (call.codes == nullptr) n_bytes += n_cols * 4 + squares_bytes(int(n_cols));
-  const int per_multiprocessor = kColumns == 1 ? 4 : kColumns == 2 ? 2 : 1;
-  return launch_kernel(launcher, dim3(unsigned(per_multiprocessor * launcher.n_multiprocessors)),
+  return launch_kernel(launcher, dim3(unsigned(bound_blocks(kColumns) * launcher.n_multiprocessors)),
                        dim3(bound_threads(kColumns)), n_bytes, bound_kernel<kColumns>, call);
 }
 
@@ -348,6 +360,10 @@ size_t sketch_code_bytes(int64_t n_rows, int64_t n_cols) {
 
 void build_sketch(cudaStream_t stream, const FloatTable& table, int64_t first_row, const Sketch& sketch) {
   build_kernel<<<unsigned((table.n_rows + 7) / 8), 256, 0, stream>>>(table, first_row, sketch);
+}
+
+int sketch_warps(const Launcher& launcher) {
+  return bound_blocks(1) * launcher.n_multiprocessors * (bound_threads(1) / 32);
 }
 
 size_t head_code_bytes(int64_t n_cols) { return size_t(n_tiles(n_cols, kTileCols)) * 2 * kHeadTokens * kColumnBytes; }
@@ -370,13 +386,17 @@ cudaError_t best_of_head(const Launcher& launcher, const TokenHead& wanted, int6
                               : launch_bound<8>(launcher, call);
   }
   if (error != cudaSuccess) return error;
-  if (n_best > 1) {
-    error = launch_kernel(launcher, dim3(1), dim3(1024), 0, nth_floor_kernel, call, n_best);
+  const bool several = n_best > 1 || call.draw != nullptr;
+  if (several) {
+    // A warp has several rows; few of the best share one. Nearly as many as there are warps would let in most rows.
+    const int n_warps = sketch_warps(launcher);
+    const bool by_warps = call.floors != nullptr && (call.draw != nullptr || 4 * n_best <= n_warps);
+    error = launch_kernel(launcher, dim3(1), dim3(1024), 0, nth_floor_kernel, call, n_best, by_warps ? n_warps : 0);
     if (error != cudaSuccess) return error;
   }
   const int n_blocks = launcher.n_multiprocessors / call.n_tokens;
   return launch_kernel(launcher, dim3(unsigned(n_blocks > 8 ? n_blocks : 8), unsigned(call.n_tokens)), dim3(kThreads),
-                       n_cols * 4 + kThreads / 32 * size_t(call.table.row_bytes), choose_kernel, call, n_best > 1);
+                       n_cols * 4 + kThreads / 32 * size_t(call.table.row_bytes), choose_kernel, call, several);
 }
 
 }  // namespace bitnet::cuda
