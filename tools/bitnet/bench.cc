@@ -295,7 +295,7 @@ void add_bench(CLI::App& app, Invocation& invocation) {
       ->add_option("-r,--repetitions", flags->sizes.repetitions, "Times that every test runs, after one that warms up")
       ->check(CLI::Range(1, 1000).description(""))
       ->capture_default_str();
-  command->add_option("--device", flags->model.device, "Back end: cpu, cuda, cuda:N or reference")
+  command->add_option("--device", flags->model.device, "Back end: cpu, cuda, cuda:N, cuda:N,M,... or reference")
       ->capture_default_str();
   add_kv_flag(*command, flags->kv);
   command->add_option("--chunk", flags->chunk, "Prompt tokens computed together")

@@ -7,7 +7,8 @@
 
 namespace bitnet {
 
-std::unique_ptr<CudaFused> CudaFused::create(const CudaBackend& backend, const ModelGraph& graph) {
+std::unique_ptr<CudaFused> CudaFused::create(const CudaBackend& backend, const ModelGraph& graph,
+                                             std::optional<GroupRank> group) {
   const auto takes = [](const Matrix* matrix) {
     const cuda::TernaryWeights& weights = weights_of(matrix);
     return cuda::vector_product_takes(weights) && cuda::batch_product_takes(weights) &&
@@ -20,7 +21,7 @@ std::unique_ptr<CudaFused> CudaFused::create(const CudaBackend& backend, const M
     }
   }
   if (!cuda::token_head_takes(float_matrix(graph.head).table())) return nullptr;
-  return std::unique_ptr<CudaFused>(new CudaFused(backend, graph));
+  return std::unique_ptr<CudaFused>(new CudaFused(backend, graph, std::move(group)));
 }
 
 bool CudaFused::takes(std::span<const SequencePart> parts) const {
@@ -31,7 +32,7 @@ bool CudaFused::takes(std::span<const SequencePart> parts) const {
 }
 
 bool CudaFused::is_token(std::span<const SequencePart> parts, const RopeTable& rope) const {
-  return parts.size() == 1 && parts[0].ids.size() == 1 && parts[0].pages.empty() &&
+  return !group_ && parts.size() == 1 && parts[0].ids.size() == 1 && parts[0].pages.empty() &&
          cuda::token_attention_takes({nullptr, backend_.hopper(), backend_.n_multiprocessors()},
                                      cuda_cache(parts[0].kv[0]), angles(rope), int(graph_.n_heads));
 }

@@ -3,10 +3,12 @@
 #include "kernels/cuda/cuda_backend.h"
 #include "kernels/cuda/cuda_stream.h"
 #include "kernels/cuda/decode_ops.h"
+#include "kernels/cuda/group_rank.h"
 #include "kernels/cuda/prompt_ops.h"
 #include "kernels/fused_model.h"
 
 #include <memory>
+#include <optional>
 
 namespace bitnet {
 
@@ -16,8 +18,10 @@ namespace bitnet {
 class CudaFused final : public FusedModel {
  public:
   static constexpr int64_t kMaxParts = 256;
-  // Null where the model has a shape, scales or a head that the kernels do not take.
-  static std::unique_ptr<CudaFused> create(const CudaBackend& backend, const ModelGraph& graph);
+  // Null where the model has a shape, scales or a head that the kernels do not take. For one of several GPUs the graph
+  // has its parts of the matrices, and its numbers of heads, ids and d_ff.
+  static std::unique_ptr<CudaFused> create(const CudaBackend& backend, const ModelGraph& graph,
+                                           std::optional<GroupRank> group = {});
   Result<std::unique_ptr<FusedState>> new_state(const StreamOptions& options) const;
 
   bool takes(std::span<const SequencePart> parts) const override;
@@ -45,7 +49,8 @@ class CudaFused final : public FusedModel {
     kDown = 64,
     kLayers = 128
   };
-  CudaFused(const CudaBackend& backend, const ModelGraph& graph) : backend_(backend), graph_(graph) {}
+  CudaFused(const CudaBackend& backend, const ModelGraph& graph, std::optional<GroupRank> group)
+      : backend_(backend), graph_(graph), group_(std::move(group)) {}
 
   // cuda_fused.cc: one token of a sequence with a cache of its own.
   bool is_token(std::span<const SequencePart> parts, const RopeTable& rope) const;
@@ -83,6 +88,13 @@ class CudaFused final : public FusedModel {
                         cuda::PromptProduct call, const Matrix* weight, int n_tokens, Kind kind) const;
   Status launch_attention(CudaStream& stream, State& state, const KvLayer& kv, const Step& step, const Run& run) const;
 
+  // cuda_fused_split.cc: the same on one of several GPUs.
+  Status launch_split_rows(CudaStream& stream, State& state, const Step& step) const;
+  Status embed_split(CudaStream& stream, State& state, int n_rows) const;
+  // Every rank's columns [n_rows, its share] as whole rows, stored or added to `out`.
+  Status gather(CudaStream& stream, State& state, const float* part, const std::vector<RowShare>& shares, int n_rows,
+                bool adds, float* out) const;
+
   // cuda_fused_head.cc: logits of the rows of x.
   cuda::TokenHead head_of(const State& state, const float* x) const;
   bool has_sketch() const;
@@ -101,6 +113,7 @@ class CudaFused final : public FusedModel {
 
   const CudaBackend& backend_;
   const ModelGraph graph_;
+  const std::optional<GroupRank> group_;  // none: alone
 };
 
 // What the kernels know of a layer's cache: of one sequence, or with pages of several.

@@ -52,13 +52,25 @@ Result<std::unique_ptr<FusedState>> CudaFused::new_state(const StreamOptions& op
   const cuda::Launcher launcher{nullptr, backend_.hopper(), backend_.n_multiprocessors()};
   const auto lay_out = [&](std::byte* base) {
     Layout layout(base);
-    const int64_t blocks = cuda::n_tiles(n, cuda::kTokenBlock), widest = std::max({d, d_q(), graph_.d_ff});
+    int64_t widest = std::max({d, d_q(), graph_.d_ff});
+    int64_t attn_width = d_q(), act_width = graph_.d_ff;
+    if (group_) {
+      const GroupRank& g = *group_;
+      attn_width = widest_share(g.q);
+      act_width = widest_share(g.ff);
+      widest = std::max({d, total_rows(g.q), total_rows(g.ff)});
+      const int64_t part = widest_share(g.model), n_ranks = int64_t(g.q.size());
+      layout.place(state.gathered, n * std::max(d, n_ranks * std::max({attn_width, act_width, part})));
+      layout.place(state.whole, n * widest);
+      layout.place(state.part, n * part);
+    }
+    const int64_t blocks = cuda::n_tiles(n, cuda::kTokenBlock);
     layout.place(state.x, n * d);
     layout.place(state.q, n * d_q());
     layout.place(state.k, n * d_kv());
     layout.place(state.v, n * d_kv());
-    layout.place(state.attn, n * d_q());
-    layout.place(state.act, n * graph_.d_ff);
+    layout.place(state.attn, n * attn_width);
+    layout.place(state.act, n * act_width);
     layout.place(state.q_halves, n * d_q() / 2 + 1);
     layout.place(state.codes,
                  blocks * cuda::kTokenBlock * cuda::n_tiles(widest, cuda::kTileCols) * cuda::kTileCols / 4);

@@ -64,6 +64,8 @@ struct CudaFused::State final : FusedState {
   int64_t table_stride = 0;
   // Activations, [max_tokens, width]; a single token's are the first row's.
   float *x = nullptr, *q = nullptr, *k = nullptr, *v = nullptr, *attn = nullptr, *act = nullptr;
+  // Of one of several GPUs: every rank's columns, whole rows of them, and this one's of a product that is to be added.
+  float *gathered = nullptr, *whole = nullptr, *part = nullptr;
   float* q_halves = nullptr;  // f16
   float* codes = nullptr;     // int8, cuda::TiledCodes
   float *inv_scales = nullptr, *sums = nullptr;

@@ -48,8 +48,27 @@ __device__ unsigned long long nth_key(const Keys& keys, int64_t k) {
   return shared_prefix;
 }
 
+// The first n of keys[kThreads] in descending order, by a bitonic network over the power of two that holds them.
+__device__ void sort(unsigned long long* keys, int n) {
+  const int tid = int(threadIdx.x);
+  int n_padded = 1;
+  while (n_padded < n) n_padded *= 2;
+  if (tid >= n && tid < n_padded) keys[tid] = 0;
+  for (int run = 2; run <= n_padded; run *= 2) {
+    for (int step = run / 2; step > 0; step /= 2) {
+      __syncthreads();
+      const int other = tid ^ step;
+      if (tid >= n_padded || other < tid) continue;
+      const unsigned long long a = keys[tid], b = keys[other];
+      const bool descends = (tid & run) == 0;
+      if ((a < b) == descends) keys[tid] = b, keys[other] = a;
+    }
+  }
+  __syncthreads();
+}
+
 __global__ void __launch_bounds__(kThreads) draw_kernel(const __grid_constant__ TokenDraw call) {
-  __shared__ unsigned long long found[kThreads], sorted[kThreads];
+  __shared__ unsigned long long sorted[kThreads];  // the likeliest first
   __shared__ double weights[kThreads], drawn_weights[kThreads];
   __shared__ int drawn_ids[kThreads];
   __shared__ int n_found, n_likeliest;
@@ -66,17 +85,11 @@ __global__ void __launch_bounds__(kThreads) draw_kernel(const __grid_constant__ 
   __syncthreads();
   for (int64_t i = tid; i < keys.n; i += kThreads) {
     const unsigned long long key = keys.at(i);
-    if (key >= least) found[atomicAdd(&n_found, 1)] = key;
+    if (key >= least) sorted[atomicAdd(&n_found, 1)] = key;
   }
   __syncthreads();
 
-  // The likeliest first. A key says whose it is, so no two are equal.
-  if (tid < n_found) {
-    int rank = 0;
-    for (int i = 0; i < n_found; ++i) rank += found[i] > found[tid] ? 1 : 0;
-    sorted[rank] = found[tid];
-  }
-  __syncthreads();
+  sort(sorted, n_found);
   const int n = min(n_found, how.top_k);
   const float most = unordered(uint32_t(sorted[0] >> 32));
   if (tid < n) weights[tid] = sampling_weight(unordered(uint32_t(sorted[tid] >> 32)), most, how.temperature);
