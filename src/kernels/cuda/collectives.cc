@@ -7,8 +7,8 @@
 namespace bitnet {
 namespace {
 
-// Of nccl.h, whose numbers its versions keep.
-constexpr int kUint32 = 3, kFloat32 = 7, kSum = 0;
+// Of nccl.h, which keeps its numbers.
+constexpr int kFloat32 = 7;
 
 }  // namespace
 
@@ -17,7 +17,6 @@ struct Collectives::Library {
   int (*comm_destroy)(void* comm) = nullptr;
   int (*comm_abort)(void* comm) = nullptr;
   int (*all_gather)(const void* part, void* all, size_t n, int type, void* comm, cudaStream_t stream) = nullptr;
-  int (*all_reduce)(const void* from, void* to, size_t n, int type, int op, void* comm, cudaStream_t stream) = nullptr;
   const char* (*error_string)(int result) = nullptr;
 };
 
@@ -36,7 +35,7 @@ Result<const Collectives::Library*> Collectives::load() {
     };
     if (!find(library.comm_init_all, "ncclCommInitAll") || !find(library.comm_destroy, "ncclCommDestroy") ||
         !find(library.comm_abort, "ncclCommAbort") || !find(library.all_gather, "ncclAllGather") ||
-        !find(library.all_reduce, "ncclAllReduce") || !find(library.error_string, "ncclGetErrorString")) {
+        !find(library.error_string, "ncclGetErrorString")) {
       return unsupported("libnccl.so.2 lacks a function that every NCCL 2 has: {}", dlerror());
     }
     return &library;
@@ -64,19 +63,11 @@ Status Collectives::check(int result, const char* doing) const {
   return make_error(ErrorCode::kResource, "NCCL, {}: {}", doing, library_.error_string(result));
 }
 
-Result<void*> Collectives::comm(int rank) const {
-  if (!aborted_) return ranks_[size_t(rank)];
-  return make_error(ErrorCode::kResource, "the GPUs no longer work together after an error of one of them");
-}
-
 Status Collectives::all_gather(int rank, const float* part, int64_t n, float* all, cudaStream_t stream) const {
-  BN_ASSIGN_OR_RETURN(void* const comm, this->comm(rank));
-  return check(library_.all_gather(part, all, size_t(n), kFloat32, comm, stream), "gathering parts");
-}
-
-Status Collectives::sum_words(int rank, uint32_t* words, int64_t n, cudaStream_t stream) const {
-  BN_ASSIGN_OR_RETURN(void* const comm, this->comm(rank));
-  return check(library_.all_reduce(words, words, size_t(n), kUint32, kSum, comm, stream), "adding up words");
+  if (aborted_) {
+    return make_error(ErrorCode::kResource, "the GPUs no longer work together after an error of one of them");
+  }
+  return check(library_.all_gather(part, all, size_t(n), kFloat32, ranks_[size_t(rank)], stream), "gathering parts");
 }
 
 void Collectives::abort() {

@@ -24,8 +24,6 @@ class Collectives {
 
   // all [n_ranks, n]: every rank's `part` [n].
   Status all_gather(int rank, const float* part, int64_t n, float* all, cudaStream_t stream) const;
-  // Sums of every rank's words, in place: integers, so that no order changes them.
-  Status sum_words(int rank, uint32_t* words, int64_t n, cudaStream_t stream) const;
   // One rank will make no more calls: frees the others, which wait for it. Nothing works afterwards. Thread-safe.
   void abort();
 
@@ -34,7 +32,6 @@ class Collectives {
   explicit Collectives(const Library& library) : library_(library) {}
   static Result<const Library*> load();
   Status check(int result, const char* doing) const;
-  Result<void*> comm(int rank) const;
 
   const Library& library_;
   std::vector<void*> ranks_;

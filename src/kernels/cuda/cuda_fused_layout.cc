@@ -60,7 +60,7 @@ Result<std::unique_ptr<FusedState>> CudaFused::new_state(const StreamOptions& op
       act_width = widest_share(g.ff);
       widest = std::max({d, total_rows(g.q), total_rows(g.ff)});
       const int64_t part = widest_share(g.model), n_ranks = int64_t(g.q.size());
-      layout.place(state.gathered, n * std::max(d, n_ranks * std::max({attn_width, act_width, part})));
+      layout.place(state.gathered, n * n_ranks * std::max({d, attn_width, act_width}));
       layout.place(state.whole, n * widest);
       layout.place(state.part, n * part);
     }

@@ -6,24 +6,33 @@
 // them.
 namespace bitnet {
 
+namespace {
+
+cuda::Shares shares_of(const std::vector<RowShare>& shares) {
+  cuda::Shares to;
+  to.n_ranks = int(shares.size());
+  for (size_t i = 0; i < shares.size(); ++i) to.first[i + 1] = shares[i].first + shares[i].n;
+  return to;
+}
+
+}  // namespace
+
 Status CudaFused::gather(CudaStream& stream, State& state, const float* part, const std::vector<RowShare>& shares,
                          int n_rows, bool adds, float* out) const {
   const int64_t part_floats = n_rows * widest_share(shares);
   BN_RETURN_IF_ERROR(group_->collectives->all_gather(group_->rank, part, part_floats, state.gathered, stream.get()));
-  cuda::ColumnShares columns;
-  columns.n_ranks = int(shares.size());
-  for (size_t i = 0; i < shares.size(); ++i) columns.first[i + 1] = shares[i].first + shares[i].n;
-  cuda::join_columns(stream.get(), state.gathered, part_floats, columns, n_rows, adds, out);
+  cuda::join_columns(stream.get(), state.gathered, part_floats, shares_of(shares), n_rows, adds, out);
   return ok();
 }
 
+// Every rank gives the rows that it has; of each token one is taken.
 Status CudaFused::embed_split(CudaStream& stream, State& state, int n_rows) const {
-  const int64_t d = graph_.d_model;
-  cuda::embed_share(stream.get(), float_matrix(graph_.embedding).table(), group_->first_id, state.ids,
-                    {state.gathered, n_rows, d});
-  BN_RETURN_IF_ERROR(group_->collectives->sum_words(group_->rank, reinterpret_cast<uint32_t*>(state.gathered),
-                                                    n_rows * d, stream.get()));
-  cuda::join_columns(stream.get(), state.gathered, 0, {1, {0, d}}, n_rows, false, state.x);
+  const cuda::Rows x{state.x, n_rows, graph_.d_model};
+  const cuda::Shares ids = shares_of(group_->ids);
+  cuda::embed_share(stream.get(), float_matrix(graph_.embedding).table(), ids.first[group_->rank], state.ids, x);
+  BN_RETURN_IF_ERROR(
+      group_->collectives->all_gather(group_->rank, state.x, n_rows * graph_.d_model, state.gathered, stream.get()));
+  cuda::pick_rows(stream.get(), state.gathered, ids, state.ids, x);
   return ok();
 }
 

@@ -33,11 +33,12 @@ Error CudaGroup::whole_steps() const {
 
 Status CudaGroup::run(const std::function<Status(int)>& job) const {
   const std::lock_guard<std::mutex> lock(running_);
-  return threads_->run([&](int rank) {
+  const auto told = [&](int rank) -> Status {
     Status status = job(rank);
-    if (!status) collectives_->abort();  // the others may wait for this one
+    if (!status) status.error().add_context(fmt::format("computing on GPU {} of {}", rank, device_));
     return status;
-  });
+  };
+  return threads_->run(told, [&] { collectives_->abort(); });  // the others may wait for one that failed
 }
 
 Result<std::unique_ptr<Stream>> CudaGroup::new_stream(const StreamOptions& options) const {

@@ -55,7 +55,7 @@ Result<std::unique_ptr<FusedModel>> GroupFused::create(const CudaGroup& group, c
     shared.q = shares(first.q);
     shared.model = shares(first.o);
     shared.ff = shares(first.gate);
-    shared.first_id = shares(graph.embedding)[i].first;
+    shared.ids = shares(graph.embedding);
     of_rank.n_heads = shared.q[i].n / graph.head_dim;
     of_rank.n_kv_heads = shares(first.k)[i].n / graph.head_dim;
     of_rank.d_ff = shared.ff[i].n;

@@ -10,8 +10,8 @@ namespace bitnet {
 struct GroupRank {
   int rank = 0;
   const Collectives* collectives = nullptr;
-  std::vector<RowShare> q, model, ff;  // every rank's: of attention's outputs, of d_model, of d_ff
-  int64_t first_id = 0;                // of this rank's rows of the embedding
+  std::vector<RowShare> q, model, ff,
+      ids;  // every rank's: of attention's outputs, of d_model, of d_ff, of the embedding
 };
 
 }  // namespace bitnet

@@ -1,12 +1,12 @@
 #include "kernels/cuda/rank_threads.h"
 
 #include <system_error>
+#include <utility>
 
 namespace bitnet {
 
 Result<std::unique_ptr<RankThreads>> RankThreads::create(int n_ranks) {
   std::unique_ptr<RankThreads> made(new RankThreads);
-  made->results_.resize(size_t(n_ranks), ok());
   try {
     for (int rank = 0; rank < n_ranks; ++rank)
       made->threads_.emplace_back([&threads = *made, rank] { threads.work(rank); });
@@ -25,16 +25,16 @@ RankThreads::~RankThreads() {
   for (std::thread& thread : threads_) thread.join();
 }
 
-Status RankThreads::run(const std::function<Status(int)>& job) {
+Status RankThreads::run(const std::function<Status(int)>& job, const std::function<void()>& on_failure) {
   std::unique_lock<std::mutex> lock(mutex_);
   job_ = &job;
+  on_failure_ = &on_failure;
   n_running_ = int(threads_.size());
   ++n_jobs_;
   begun_.notify_all();
   ended_.wait(lock, [&] { return n_running_ == 0; });
-  for (Status& result : results_) {
-    if (!result) return std::move(result.error());
-  }
+  std::optional<Error> failure = std::exchange(failure_, std::nullopt);
+  if (failure) return *std::move(failure);
   return ok();
 }
 
@@ -49,7 +49,14 @@ void RankThreads::work(int rank) {
     lock.unlock();
     Status result = job(rank);
     lock.lock();
-    results_[size_t(rank)] = std::move(result);
+    if (!result && !failure_) {
+      failure_ = std::move(result.error());
+      if (*on_failure_) {
+        lock.unlock();
+        (*on_failure_)();
+        lock.lock();
+      }
+    }
     if (--n_running_ == 0) ended_.notify_one();
   }
 }

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <atomic>
+#include <chrono>
 
 namespace bitnet {
 namespace {
@@ -23,14 +24,18 @@ TEST(RankThreads, AllRanksRunAtOnce) {
   }
 }
 
-TEST(RankThreads, TellTheFirstRanksErrorAndGoOn) {
+TEST(RankThreads, TellTheFirstErrorInTimeAndGoOn) {
   const auto threads = RankThreads::create(3);
   ASSERT_TRUE(threads);
-  const auto job = [](int rank) -> Status {
-    if (rank == 0) return ok();
+  std::atomic<bool> failed = false;
+  const auto job = [&](int rank) -> Status {
+    if (rank == 1) return ok();
+    while (rank == 0 && !failed) std::this_thread::yield();
+    std::this_thread::sleep_for(std::chrono::milliseconds(rank == 0 ? 50 : 0));
+    failed = true;
     return make_error(ErrorCode::kResource, "rank {}", rank);
   };
-  EXPECT_EQ((*threads)->run(job).error().message, "rank 1");
+  EXPECT_EQ((*threads)->run(job).error().message, "rank 2");
   EXPECT_TRUE((*threads)->run([](int) -> Status { return ok(); }));
 }
 

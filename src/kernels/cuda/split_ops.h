@@ -8,17 +8,19 @@
 // What a step on one of several GPUs does beside its products.
 namespace bitnet::cuda {
 
-// out[t] = the row of token ids[t] where the table, rows first_row... of a whole one, has it; else zeros.
-void embed_share(cudaStream_t stream, const FloatTable& table, int64_t first_row, const int32_t* ids, Rows out);
-
 constexpr int kMaxRanks = 16;
-// Which columns each rank has: first[rank] to first[rank + 1].
-struct ColumnShares {
+// Which rows of a matrix, columns of what it gives, each rank has: first[rank] to first[rank + 1].
+struct Shares {
   int n_ranks = 1;
   int64_t first[kMaxRanks + 1] = {};
 };
+
+// out[t] = the row of token ids[t] where the table, rows first_row... of a whole one, has it.
+void embed_share(cudaStream_t stream, const FloatTable& table, int64_t first_row, const int32_t* ids, Rows out);
+// out[t] = row t of the rank that has row ids[t], of every rank's rows [n_rows, n_cols].
+void pick_rows(cudaStream_t stream, const float* parts, const Shares& shares, const int32_t* ids, Rows out);
 // Rows of all columns from each rank's [n_rows, its columns], which begin part_floats apart; stored or added.
-void join_columns(cudaStream_t stream, const float* parts, int64_t part_floats, const ColumnShares& shares,
-                  int64_t n_rows, bool adds, float* out);
+void join_columns(cudaStream_t stream, const float* parts, int64_t part_floats, const Shares& shares, int64_t n_rows,
+                  bool adds, float* out);
 
 }  // namespace bitnet::cuda
