@@ -45,38 +45,46 @@ class CudaKernels : public OnGpu {
     ASSERT_TRUE(b.append(ids));
     compare(a.logits(), b.logits(), n_best);
   }
+  static void walk(const char* name, KvType kv_type);
 };
 
-// All layers in one kernel, or kernels a layer; the head whole, with its best, and coarsely.
-TEST_F(CudaKernels, TokensOneByOne) {
-  for (const char* name : {"bitnet-packed", "llama-divide", "llama-wide-heads"}) {
-    const Pair models(name, HeadMode::kCertified);
-    ASSERT_TRUE(models.loaded());
-    for (const KvType kv_type : kCaches) {
-      Session a = new_session(*models.cpu, 8, 1, kv_type, 8), b = new_session(*models.gpu, 8, 1, kv_type, 8);
-      const auto ids = random_ids(5, models.vocab_size());
-      for (size_t i = 0; i < ids.size(); ++i) compare_step(a, b, {&ids[i], 1}, i < 3 ? 1 : i == 3 ? 5 : 0);
-    }
+// The head with its best tokens, a few, and all.
+void CudaKernels::walk(const char* name, KvType kv_type) {
+  const Pair models(name, HeadMode::kCertified);
+  ASSERT_TRUE(models.loaded());
+  Session a = new_session(*models.cpu, 8, 1, kv_type, 8), b = new_session(*models.gpu, 8, 1, kv_type, 8);
+  const auto ids = random_ids(5, models.vocab_size());
+  for (size_t i = 0; i < ids.size(); ++i) compare_step(a, b, {&ids[i], 1}, i < 3 ? 1 : i == 3 ? 5 : 0);
+}
+
+TEST_F(CudaKernels, TokensByTheKernelOfAllLayers) {
+  for (const char* name : {"bitnet-packed", "llama-divide"}) {
+    for (const KvType kv_type : {KvType::kF16, KvType::kF32}) walk(name, kv_type);
   }
+}
+
+// With this cache, or heads of 256.
+TEST_F(CudaKernels, TokensByKernelsOfALayer) {
+  for (const char* name : {"bitnet-packed", "llama-divide"}) walk(name, KvType::kQ8_0);
+  for (const KvType kv_type : {KvType::kF16, KvType::kF32}) walk("llama-wide-heads", kv_type);
 }
 
 TEST_F(CudaKernels, ATokenAfterManyPositionsAndAWholeHead) {
   const Pair models("bitnet-packed", HeadMode::kFull);
   ASSERT_TRUE(models.loaded());
-  for (const KvType kv_type : {KvType::kQ8_0, KvType::kF32}) {
-    Session a = new_session(*models.cpu, 140, 1, kv_type, 144), b = new_session(*models.gpu, 140, 1, kv_type, 144);
-    const auto ids = random_ids(142, models.vocab_size());
-    compare_step(a, b, std::span(ids).first(140), 0);
-    compare_step(a, b, {&ids[140], 1}, 1);
-    compare_step(a, b, {&ids[141], 1}, 0);
-  }
+  Session a = new_session(*models.cpu, 140, 1, KvType::kQ8_0, 144);
+  Session b = new_session(*models.gpu, 140, 1, KvType::kQ8_0, 144);
+  const auto ids = random_ids(142, models.vocab_size());
+  compare_step(a, b, std::span(ids).first(140), 0);
+  compare_step(a, b, {&ids[140], 1}, 1);
+  compare_step(a, b, {&ids[141], 1}, 0);
 }
 
 TEST_F(CudaKernels, DrawnTokens) {
   for (const HeadMode head : {HeadMode::kCertified, HeadMode::kFull}) {
     const Pair models("bitnet-packed", head);
     ASSERT_TRUE(models.loaded());
-    Session a = new_session(*models.cpu, 8, 1, KvType::kF16, 8), b = new_session(*models.gpu, 8, 1, KvType::kF16, 8);
+    Session a = new_session(*models.cpu, 8, 1, KvType::kQ8_0, 8), b = new_session(*models.gpu, 8, 1, KvType::kQ8_0, 8);
     SamplingOptions options;
     options.top_k = 10;
     Sampler sampler = *Sampler::create(options, models.vocab_size());

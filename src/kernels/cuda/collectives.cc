@@ -2,6 +2,7 @@
 
 #include <dlfcn.h>
 
+#include <cstdlib>
 #include <type_traits>
 
 namespace bitnet {
@@ -23,6 +24,8 @@ struct Collectives::Library {
 // Once; the library stays loaded.
 Result<const Collectives::Library*> Collectives::load() {
   static const Result<const Library*> loaded = []() -> Result<const Library*> {
+    // NCCL would put off connecting the GPUs to the first calls, which may be recorded in a graph, where it cannot.
+    (void)setenv("NCCL_RUNTIME_CONNECT", "0", 0);
     void* const handle = dlopen("libnccl.so.2", RTLD_NOW | RTLD_LOCAL);
     if (handle == nullptr) {
       return unsupported("several GPUs together want NVIDIA's NCCL, whose libnccl.so.2 could not be loaded: {}",

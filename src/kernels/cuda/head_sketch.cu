@@ -464,13 +464,13 @@ cudaError_t best_of_head(const Launcher& launcher, const TokenHead& wanted, int6
                      : launch_kernel(launcher, dim3(1), dim3(1024), 0, nth_floor_kernel, call, n_wanted);
     if (error != cudaSuccess) return error;
   }
+  // Rows come over the bus, whose latency a warp waits for with each: there are many warps, with few rows.
+  const int n_blocks = 4 * launcher.n_multiprocessors / call.n_tokens;
   const size_t n_bytes = n_cols * 4 + kThreads / 32 * size_t(call.table.row_bytes);
   if (several) {
-    error = launch_kernel(launcher, dim3(unsigned(launcher.n_multiprocessors)), dim3(kThreads), n_bytes,
-                          raise_floor_kernel, call);
+    error = launch_kernel(launcher, dim3(unsigned(n_blocks)), dim3(kThreads), n_bytes, raise_floor_kernel, call);
     if (error != cudaSuccess) return error;
   }
-  const int n_blocks = launcher.n_multiprocessors / call.n_tokens;
   return launch_kernel(launcher, dim3(unsigned(n_blocks > 8 ? n_blocks : 8), unsigned(call.n_tokens)), dim3(kThreads),
                        n_bytes, choose_kernel, call, several);
 }
