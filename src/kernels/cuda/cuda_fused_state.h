@@ -118,7 +118,10 @@ Status CudaFused::capture(CudaStream& stream, cudaGraphExec_t& graph, const Laun
   Status launched = launch();
   cudaGraph_t recorded = nullptr;
   const cudaError_t ended = cudaStreamEndCapture(stream.get(), &recorded);
-  BN_RETURN_IF_ERROR(std::move(launched));
+  if (!launched) {
+    if (recorded != nullptr) (void)cudaGraphDestroy(recorded);
+    return launched;
+  }
   BN_CUDA_RETURN_IF_ERROR(ended, "recording a graph");
   const cudaError_t made = cudaGraphInstantiate(&graph, recorded, 0);
   (void)cudaGraphDestroy(recorded);

@@ -133,7 +133,7 @@ void build_sketch(cudaStream_t stream, const FloatTable& table, int64_t first_ro
 struct HeadRow {
   unsigned long long best = 0;  // ordered logit and inverted id
   unsigned int n_blocks_done = 0;
-  unsigned int floor = 0;  // of the sketch: the ordered greatest lower bound
+  unsigned int floor = 0;           // of the sketch: the ordered greatest lower bound
   unsigned int inverted_floor = 0;  // a better one, its bits inverted; 0: none
   unsigned int n_candidates = 0;
   // Of the input in 16 bits; the step after sets them anew.
