@@ -1,6 +1,5 @@
-#include "kernels/cuda/best_token.cuh"
 #include "kernels/cuda/fragment_layout.h"
-#include "kernels/cuda/normed_row.cuh"
+#include "kernels/cuda/head_bounds.cuh"
 
 // The best tokens without reading the whole head (numerics.md 10). Each row w has a copy w~ = step * int8 code, the
 // input x a copy x~ = (256 high + low) / scale in 16 bits. As in kernels/cpu/head_sketch.h, the exact product is within
@@ -14,9 +13,7 @@ namespace bitnet::cuda {
 namespace {
 
 constexpr int kThreads = 256;
-constexpr float kEnlarged = 1.0f + 1e-4f;
 constexpr int kColumnBytes = kTileCols;  // of a column in a column tile
-constexpr int kMostSketchWarps = 8192;
 
 __device__ inline float warp_sum(float x) {
   for (int step = 16; step > 0; step /= 2) x += __shfl_xor_sync(kFullWarp, x, step);
@@ -58,20 +55,6 @@ __global__ void build_kernel(FloatTable table, int64_t first_row, Sketch sketch)
   sketch.lengths[row] = sqrtf(length) * kEnlarged;
 }
 
-// How far a product may be from the exact one.
-struct Input {
-  float inv_scale, length, error, slack;
-};
-__device__ inline float bound_of(const Sketch& sketch, int64_t row, const Input& x) {
-  return (sketch.errors[row] * (x.length + x.error) + sketch.lengths[row] * (x.error + x.slack * x.length)) * kEnlarged;
-}
-// Of a product whose upper bound is `most`; the same bits wherever they are asked for, so that as many rows reach a
-// floor as it was chosen for.
-__device__ inline float lower_bound(const Sketch& sketch, int64_t row, const Input& x, float most) {
-  return most - 2.0f * bound_of(sketch, row, x) * kEnlarged;
-}
-__device__ inline float slack_of(int n_cols) { return float(n_cols / 16 + 64) * 0x1p-24f; }
-
 // Word j of 128 columns' codes in a column of a column tile. Lane t reads its eight words as two pieces of 16 bytes;
 // in odd columns their halves change places, which keeps a quarter warp's pieces in different banks.
 __device__ inline int column_word(int j, int column) {
@@ -81,7 +64,7 @@ __device__ inline int column_word(int j, int column) {
 
 // The codes of x [n_cols] in shared memory, by the whole block, as columns 2 token and 2 token + 1 of n_columns. The
 // caller has a barrier in front of it and behind it.
-__device__ inline Input put_codes(const float* x, int n_cols, int token, int n_columns, uint32_t* codes) {
+__device__ inline HeadInput put_codes(const float* x, int n_cols, int token, int n_columns, uint32_t* codes) {
   __shared__ float shared[32];
   __shared__ float sums[2][32];
   const int tid = int(threadIdx.x), n_threads = int(blockDim.x), n_warps = n_threads / 32, n_fours = n_cols / 4;
@@ -122,7 +105,7 @@ __device__ inline Input put_codes(const float* x, int n_cols, int token, int n_c
   return {inv_scale, x_length, sqrtf(error) * kEnlarged + 1e-6f * x_length, slack_of(n_cols)};
 }
 
-__device__ inline void remember(const Input& x, HeadRow* row) {
+__device__ inline void remember(const HeadInput& x, HeadRow* row) {
   row->inv_scale = x.inv_scale;
   row->length = x.length;
   row->error = x.error;
@@ -137,7 +120,7 @@ __global__ void __launch_bounds__(kThreads) codes_kernel(const __grid_constant__
   load_normed_row(call.x + int64_t(token) * n_cols, call.norm, call.eps, n_cols, memory, memory + n_cols);
   __syncthreads();
   for (int i = int(threadIdx.x); i < n_cols; i += kThreads) call.normed[int64_t(token) * n_cols + i] = memory[i];
-  const Input x = put_codes(memory, n_cols, token, n_columns, call.codes);
+  const HeadInput x = put_codes(memory, n_cols, token, n_columns, call.codes);
   if (threadIdx.x == 0) remember(x, call.rows + token);
 }
 
@@ -165,7 +148,7 @@ __global__ void __launch_bounds__(bound_threads(kColumns), bound_blocks(kColumns
     bound_kernel(const __grid_constant__ TokenHead call) {
   constexpr int kBlock = bound_threads(kColumns);
   extern __shared__ __align__(128) uint32_t codes[];  // [n_col_tiles, 8 kColumns] columns
-  __shared__ Input inputs[4 * kColumns];
+  __shared__ HeadInput inputs[4 * kColumns];
   __shared__ unsigned floors[4 * kColumns];
   const int n_cols = int(call.table.n_cols), n_col_tiles = call.sketch.n_col_tiles;
   const int tid = int(threadIdx.x), lane = tid % 32, g = lane / 4, t = lane % 4;
@@ -189,7 +172,7 @@ __global__ void __launch_bounds__(bound_threads(kColumns), bound_blocks(kColumns
     if (blockIdx.x == 0) {
       for (int i = tid; i < n_cols; i += kBlock) call.normed[i] = x[i];
     }
-    const Input input = put_codes(x, n_cols, 0, 8, codes);
+    const HeadInput input = put_codes(x, n_cols, 0, 8, codes);
     if (tid == 0) {
       inputs[0] = input;
       if (blockIdx.x == 0) remember(input, call.rows);
@@ -246,7 +229,7 @@ __global__ void __launch_bounds__(bound_threads(kColumns), bound_blocks(kColumns
       for (int c = 0; c < kColumns; ++c) {
         const int token = c * 4 + t;
         if (token >= call.n_tokens) continue;
-        const Input& x = inputs[token];
+        const HeadInput& x = inputs[token];
         const float product = 256.0f * float(acc[c][2 * half]) + float(acc[c][2 * half + 1]);
         const float most = (product * x.inv_scale) * step + bound_of(call.sketch, row, x);
         call.logits[token * n_rows + row] = most;
@@ -264,112 +247,6 @@ __global__ void __launch_bounds__(bound_threads(kColumns), bound_blocks(kColumns
   }
   __syncthreads();
   if (tid < call.n_tokens) atomicMax(&call.rows[tid].floor, floors[tid]);
-}
-
-__device__ inline int64_t wanted_of(const TokenHead& call, int64_t n_best) {
-  return call.draw == nullptr ? n_best : *const_cast<const volatile int32_t*>(&call.draw->sampling.top_k);
-}
-
-// The floor becomes the n_best-th largest of the n_warps warps' greatest lower bounds, bit by bit, by one block.
-__global__ void __launch_bounds__(1024)
-    warp_floor_kernel(const __grid_constant__ TokenHead call, int64_t n_best, int n_warps) {
-  constexpr int kBounds = kMostSketchWarps / 1024;  // of a thread
-  const int tid = int(threadIdx.x);
-  launch_dependents();
-  wait_for_dependencies();
-  const int64_t wanted = wanted_of(call, n_best);
-  unsigned bounds[kBounds], found = 0;
-#pragma unroll
-  for (int i = 0; i < kBounds; ++i) {
-    const int at = tid + i * 1024;
-    bounds[i] = at < n_warps ? ordered(load1(call.floors + at)) : 0;
-  }
-  for (unsigned bit = 1u << 31; bit != 0; bit >>= 1) {
-    int n = 0;
-#pragma unroll
-    for (int i = 0; i < kBounds; ++i) {
-      if (i * 1024 < n_warps) n += __syncthreads_count(bounds[i] >= (found | bit));
-    }
-    if (n >= wanted) found |= bit;
-  }
-  if (tid == 0) call.rows[0].floor = found;
-}
-
-// The same among all rows' lower bounds, eight bits at a time.
-__global__ void __launch_bounds__(1024) nth_floor_kernel(const __grid_constant__ TokenHead call, int64_t n_best) {
-  __shared__ unsigned counts[256];
-  __shared__ unsigned shared_prefix;
-  __shared__ int64_t shared_left;
-  const int tid = int(threadIdx.x);
-  wait_for_dependencies();
-  const HeadRow& row = call.rows[0];
-  const Input x = {load1(&row.inv_scale), load1(&row.length), load1(&row.error), slack_of(int(call.table.n_cols))};
-  if (tid == 0) shared_prefix = 0, shared_left = n_best;
-  for (int shift = 24; shift >= 0; shift -= 8) {
-    if (tid < 256) counts[tid] = 0;
-    __syncthreads();
-    const unsigned prefix = shared_prefix;
-    for (int64_t i = tid; i < call.table.n_rows; i += 1024) {
-      const unsigned bits = ordered(lower_bound(call.sketch, i, x, load1(call.logits + i)));
-      if (shift == 24 || bits >> (shift + 8) == prefix >> (shift + 8)) atomicAdd(&counts[bits >> shift & 255u], 1u);
-    }
-    __syncthreads();
-    if (tid == 0) {
-      int64_t left = shared_left;
-      int digit = 255;
-      for (; digit > 0 && int64_t(counts[digit]) < left; --digit) left -= counts[digit];
-      shared_prefix = prefix | unsigned(digit) << shift;
-      shared_left = left;
-    }
-    __syncthreads();
-  }
-  if (tid == 0) call.rows[0].floor = n_best < call.table.n_rows ? shared_prefix : 0;
-}
-
-// The exact product of a row with x, by a warp with room for the row.
-__device__ inline float exact_product(const FloatTable& table, int64_t row, const float* x, uint8_t* row_bytes) {
-  const int lane = int(threadIdx.x % 32), n_cols = int(table.n_cols);
-  const uint4* const from = reinterpret_cast<const uint4*>(table.data + row * table.row_bytes);
-#pragma unroll 10
-  for (int j = lane; j < table.row_bytes / 16; j += 32) reinterpret_cast<uint4*>(row_bytes)[j] = __ldg(from + j);
-  __syncwarp();
-  float sum = 0.0f;
-#pragma unroll 8
-  for (int i = lane % 16; i < n_cols; i += 16) sum += widen(table.type, row_bytes, i) * x[i];
-  sum = sum_lanes(sum);
-  __syncwarp();
-  return sum;
-}
-
-// Raises one token's floor: at least n_best rows have a lower bound that reaches it, and the least of their exact
-// products is a better floor than the least of their bounds. Far fewer rows have to be read then.
-__global__ void __launch_bounds__(kThreads) raise_floor_kernel(const __grid_constant__ TokenHead call) {
-  extern __shared__ __align__(16) float memory[];
-  const int n_cols = int(call.table.n_cols), tid = int(threadIdx.x), lane = tid % 32;
-  float* const x = memory;
-  uint8_t* const row_bytes = reinterpret_cast<uint8_t*>(memory + n_cols) + tid / 32 * call.table.row_bytes;
-  launch_dependents();
-  wait_for_dependencies();
-  for (int i = tid; i < n_cols / 4; i += kThreads) {
-    reinterpret_cast<float4*>(x)[i] = load4(call.normed + 4 * i);
-  }
-  __syncthreads();
-  HeadRow* const state = call.rows;
-  const float floor = unordered(*const_cast<const volatile unsigned*>(&state->floor));
-  const Input input = {load1(&state->inv_scale), load1(&state->length), load1(&state->error), slack_of(n_cols)};
-  if (floor == -INFINITY) return;  // nothing is known of most rows
-  const int64_t n_rows = call.table.n_rows, stride = int64_t(gridDim.x) * kThreads;
-  unsigned lowest = 0;
-  for (int64_t first = int64_t(blockIdx.x) * kThreads + tid / 32 * 32; first < n_rows; first += stride) {
-    const int64_t mine = first + lane;
-    const float most = mine < n_rows ? load1(call.logits + mine) : -INFINITY;
-    const bool reaches = most >= floor && mine < n_rows && lower_bound(call.sketch, mine, input, most) >= floor;
-    for (unsigned left = __ballot_sync(kFullWarp, reaches); left != 0; left &= left - 1) {
-      const float product = exact_product(call.table, first + __ffs(int(left)) - 1, x, row_bytes);
-      lowest = max(lowest, ~ordered(product));
-    }
-  }
-  if (lane == 0 && lowest != 0) atomicMax(&state->inverted_floor, lowest);
 }
 
 // The exact products of all rows whose upper bound reaches the floor. Blocks in y: the tokens.
@@ -454,23 +331,13 @@ cudaError_t best_of_head(const Launcher& launcher, const TokenHead& wanted, int6
   }
   if (error != cudaSuccess) return error;
   const bool several = n_best > 1 || call.draw != nullptr;
-  const int64_t n_wanted = call.draw != nullptr ? kMaxDrawnFrom : n_best;
   if (several) {
-    // A warp has several rows; few of the best share one. Nearly as many as there are warps would let in most rows.
-    const int n_warps = sketch_warps(launcher);
-    const bool by_warps =
-        call.floors != nullptr && n_warps <= kMostSketchWarps && (call.draw != nullptr || 4 * n_best <= n_warps);
-    error = by_warps ? launch_kernel(launcher, dim3(1), dim3(1024), 0, warp_floor_kernel, call, n_best, n_warps)
-                     : launch_kernel(launcher, dim3(1), dim3(1024), 0, nth_floor_kernel, call, n_wanted);
+    error = raise_floor(launcher, call, n_best);
     if (error != cudaSuccess) return error;
   }
   // Rows come over the bus, whose latency a warp waits for with each: there are many warps, with few rows.
   const int n_blocks = 4 * launcher.n_multiprocessors / call.n_tokens;
   const size_t n_bytes = n_cols * 4 + kThreads / 32 * size_t(call.table.row_bytes);
-  if (several) {
-    error = launch_kernel(launcher, dim3(unsigned(n_blocks)), dim3(kThreads), n_bytes, raise_floor_kernel, call);
-    if (error != cudaSuccess) return error;
-  }
   return launch_kernel(launcher, dim3(unsigned(n_blocks > 8 ? n_blocks : 8), unsigned(call.n_tokens)), dim3(kThreads),
                        n_bytes, choose_kernel, call, several);
 }
