@@ -37,7 +37,7 @@ struct GenerateOptions {
   bool parse_special = false;  // for text prompts: "<|eot_id|>" typed in the prompt is that token
   // Speculation by prompt lookup: up to so many tokens that followed the same words earlier are computed together with
   // the next one and kept as far as sampling chooses them. The tokens are the same, whatever the sampling; text that
-  // repeats comes faster, other text up to a few percent slower. 0: off. Afterwards the session's logits may be empty.
+  // repeats comes faster, other text up to a few percent slower. 0: off.
   int64_t max_draft = 0;
 };
 
@@ -60,7 +60,8 @@ struct Output {
 
 // Continues the session's sequence with the prompt and then with generated tokens, which stay in the session. When
 // the context is full generation ends with kContext: nothing is shifted out or forgotten. A prompt that does not fit
-// is refused with both numbers. An empty prompt on an empty session starts from the begin-of-text token.
+// is refused with both numbers. An empty prompt on an empty session starts from the begin-of-text token. Afterwards the
+// session's logits may be empty: with a draft, or where the device draws the tokens (Session::append_sampled).
 Result<Output> generate(Session& session, std::string_view prompt, const GenerateOptions& options = {},
                         const TokenCallback& on_token = {});
 Result<Output> generate(Session& session, std::span<const int32_t> prompt_ids, const GenerateOptions& options = {},

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 
 namespace bitnet {
@@ -30,6 +31,8 @@ struct SessionOptions {
   int64_t min_n_ctx = 0;
 };
 
+struct SamplingOptions;  // bitnet/generate.h
+
 // Called for each position in order with its logits [vocab_size], valid during the call. False stops.
 using LogitsSink = std::function<bool(int64_t position, std::span<const float> logits)>;
 
@@ -51,6 +54,11 @@ class Session {
   Status append(std::span<const int32_t> ids);
   // The same, handing out the logits of every new position; kInterrupted when the sink says stop.
   Status append(std::span<const int32_t> ids, const LogitsSink& sink);
+  // Feeds one token and draws the next one on the device, the one that generate() would draw from the logits as its
+  // number `draw` (from 0 on). logits() are empty afterwards. None, and nothing has changed, where the device does not
+  // draw by these options: cuda draws with a temperature above 0, a top_k of 1 to 1024 below the vocabulary's size, and
+  // no penalties.
+  Result<std::optional<int32_t>> append_sampled(int32_t id, const SamplingOptions& options, uint64_t draw);
   // [vocab_size]; empty before the first append.
   std::span<const float> logits() const;
   // From the next append() on logits, those handed to a sink too, are the n_best largest (and those equal to the least

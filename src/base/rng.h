@@ -1,5 +1,7 @@
 #pragma once
 
+#include "base/host_device.h"
+
 #include <cmath>
 #include <cstdint>
 
@@ -10,11 +12,12 @@ namespace bitnet {
 // (Steele, Lea, Flood, "Fast splittable pseudorandom number generators", 2014), applied twice.
 class CounterRng {
  public:
-  explicit CounterRng(uint64_t seed, uint64_t stream = 0) : key_(mix(seed ^ mix(stream + 0x9e3779b97f4a7c15u))) {}
+  BN_HOST_DEVICE explicit CounterRng(uint64_t seed, uint64_t stream = 0)
+      : key_(mix(seed ^ mix(stream + 0x9e3779b97f4a7c15u))) {}
 
-  uint64_t bits(uint64_t counter) const { return mix(key_ + (counter + 1) * 0x9e3779b97f4a7c15u); }
+  BN_HOST_DEVICE uint64_t bits(uint64_t counter) const { return mix(key_ + (counter + 1) * 0x9e3779b97f4a7c15u); }
   // In [0, 1), 53 bits.
-  double uniform(uint64_t counter) const { return double(bits(counter) >> 11) * 0x1p-53; }
+  BN_HOST_DEVICE double uniform(uint64_t counter) const { return double(bits(counter) >> 11) * 0x1p-53; }
   // Standard normal (Box-Muller), a pure function of the counter.
   double normal(uint64_t counter) const {
     const double u = double((bits(2 * counter) >> 11) + 1) * 0x1p-53;
@@ -23,7 +26,7 @@ class CounterRng {
   }
 
  private:
-  static uint64_t mix(uint64_t z) {
+  BN_HOST_DEVICE static uint64_t mix(uint64_t z) {
     z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
     z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
     return z ^ (z >> 31);

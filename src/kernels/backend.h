@@ -62,6 +62,7 @@ using TakeMemory = std::function<Result<LayoutMemory>(std::string_view part, siz
 // once, each on rows of its own.
 struct TernarySource {
   TernaryUse use = TernaryUse::kWhole;
+  int64_t row_groups = 0;  // of a head's rows, which stay together where several devices share them; 0: none
   int64_t n_rows = 0;
   int64_t n_cols = 0;
   TernaryScales scales;
@@ -166,6 +167,7 @@ class Stream {
 struct WeightPlan {
   int64_t n_rows = 0;
   int64_t n_cols = 0;
+  int64_t row_groups = 0;  // TernarySource
   bool table = false;
   TableUse use = TableUse::kProducts;  // a table's, and its type in the file
   DType dtype = DType::kF32;
@@ -195,6 +197,9 @@ class Backend {
   // Memory that the operations work on: views, caches, tables and norms point into it. Only where it is the host's may
   // anyone else read or write it; upload() and fetch() work everywhere.
   virtual Result<Buffer> allocate(size_t size_bytes, CallSite site = CallSite::here()) const = 0;
+  // Of n_layers caches like `layer`, each planes of keys and of values, one after the other. A back end of several
+  // devices shares the heads among them: what it gives is then for its fused model only.
+  virtual Result<Buffer> allocate_cache(const KvLayer& layer, int64_t n_layers, size_t plane_bytes) const;
   virtual bool host_memory() const { return true; }
   virtual Status upload(std::span<const std::byte> from, void* to) const;
   // Waits for what the stream has to do. Operations may fail late: this and wait() say so.

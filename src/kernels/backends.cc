@@ -82,6 +82,10 @@ Status Backend::check_kv(DType dtype, int64_t head_dim) const {
   return ok();
 }
 
+Result<Buffer> Backend::allocate_cache(const KvLayer&, int64_t n_layers, size_t plane_bytes) const {
+  return allocate(2 * size_t(n_layers) * plane_bytes);
+}
+
 Result<std::unique_ptr<FusedModel>> Backend::fuse(const ModelGraph&) const { return std::unique_ptr<FusedModel>(); }
 
 Result<std::unique_ptr<Backend>> make_backend(std::string_view device) {

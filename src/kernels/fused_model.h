@@ -1,6 +1,7 @@
 #pragma once
 
 #include "kernels/backend.h"
+#include "kernels/sampling.h"
 
 #include <cstdint>
 #include <span>
@@ -67,9 +68,20 @@ class FusedModel {
   // The same with nothing but the best token after each part: of equal logits the least id.
   virtual Status step_best(Stream&, std::span<const SequencePart> parts, const RopeTable&,
                            std::span<BestToken> best) const = 0;
+  // Whether step_sampled() runs this step.
+  virtual bool samples(const SequencePart&, const RopeTable&, const TokenSampling&) const { return false; }
+  // The same with a token drawn instead: the one that runtime/sampler.h draws from the step's logits as its number
+  // `draw`, and its logit, not finite where a logit is not.
+  virtual Result<BestToken> step_sampled(Stream&, const SequencePart&, const RopeTable&, const TokenSampling&,
+                                         uint64_t draw) const;
   // Measures the phases of step_best(). What the sequences hold afterwards is undefined.
   virtual Result<std::vector<StepPhase>> measure(Stream&, std::span<const SequencePart> parts,
                                                  const RopeTable&) const = 0;
 };
+
+inline Result<BestToken> FusedModel::step_sampled(Stream&, const SequencePart&, const RopeTable&, const TokenSampling&,
+                                                  uint64_t) const {
+  return make_error(ErrorCode::kInternal, "this device draws no tokens");
+}
 
 }  // namespace bitnet

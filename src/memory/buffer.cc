@@ -37,9 +37,14 @@ Result<Buffer> Buffer::allocate(size_t size_bytes, bool huge_pages, CallSite sit
 }
 
 Result<Buffer> Buffer::allocate_from(const MemorySource& source, size_t size_bytes) {
+  if (size_bytes == 0) return Buffer();
+  BN_ASSIGN_OR_RETURN(std::byte* const data, source.take(source, {size_bytes}));
+  return adopt(source, data, size_bytes);
+}
+
+Buffer Buffer::adopt(const MemorySource& source, std::byte* data, size_t size_bytes) {
   Buffer buffer;
-  if (size_bytes == 0) return buffer;
-  BN_ASSIGN_OR_RETURN(buffer.data_, source.take(source, {size_bytes}));
+  buffer.data_ = data;
   buffer.size_bytes_ = size_bytes;
   buffer.owner_ = Owner::kSource;
   buffer.source_ = &source;

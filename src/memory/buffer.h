@@ -20,6 +20,8 @@ class Buffer {
   static Result<Buffer> allocate(size_t size_bytes, bool huge_pages = true, CallSite site = CallSite::here());
   // From a device or another special source, which says itself what it cannot give.
   static Result<Buffer> allocate_from(const MemorySource& source, size_t size_bytes);
+  // What a source has given already and is to take back.
+  static Buffer adopt(const MemorySource& source, std::byte* data, size_t size_bytes);
   // A part of what somebody else owns and keeps longer, an arena.
   static Buffer borrow(std::byte* data, size_t size_bytes);
   Buffer() = default;

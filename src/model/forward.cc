@@ -183,6 +183,11 @@ bool all_finite(const float* values, int64_t n, bool or_minus_infinity) {
   return bad == 0;
 }
 
+Error not_finite(const ModelImpl& model, int64_t position) {
+  return invalid_input("{}: the logits at position {} are not finite: the weights' sizes do not fit together",
+                       model.info.path, position);
+}
+
 // `partial`: minus infinity stands for a logit that was not computed.
 Status check_logits(const ModelImpl& model, Stream& stream, MatrixView logits, bool partial, int64_t first_position) {
   std::atomic<int64_t> bad_row{INT64_MAX};
@@ -194,8 +199,7 @@ Status check_logits(const ModelImpl& model, Stream& stream, MatrixView logits, b
     }
   });
   if (bad_row == INT64_MAX) return ok();
-  return invalid_input("{}: the logits at position {} are not finite: the weights' sizes do not fit together",
-                       model.info.path, first_position + bad_row.load());
+  return not_finite(model, first_position + bad_row.load());
 }
 
 }  // namespace
@@ -223,6 +227,16 @@ Status forward(const ModelImpl& model, Stream& stream, Workspace& workspace, std
   if (logits.out.n_rows == 0) return ok();
   BN_RETURN_IF_ERROR(pass.head(x, logits));
   return check_logits(model, stream, logits.out, logits.n_best > 0, first_logits);
+}
+
+Result<std::optional<int32_t>> forward_sampled(const ModelImpl& model, Stream& stream, std::span<const KvLayer> kv,
+                                               const RopeTable& rope, int32_t id, int64_t position,
+                                               const TokenSampling& sampling, uint64_t draw) {
+  const SequencePart part{kv, {&id, 1}, position};
+  if (!model.fused || !model.fused->samples(part, rope, sampling)) return std::optional<int32_t>();
+  BN_ASSIGN_OR_RETURN(const BestToken token, model.fused->step_sampled(stream, part, rope, sampling, draw));
+  if (!std::isfinite(token.logit)) return not_finite(model, position);
+  return std::optional(token.id);
 }
 
 }  // namespace bitnet

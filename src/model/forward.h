@@ -1,10 +1,12 @@
 #pragma once
 
+#include "kernels/sampling.h"
 #include "memory/buffer.h"
 #include "model/model.h"
 
 #include <atomic>
 #include <cstdint>
+#include <optional>
 #include <span>
 
 namespace bitnet {
@@ -52,5 +54,11 @@ struct WantedLogits {
 Status forward(const ModelImpl& model, Stream& stream, Workspace& workspace, std::span<const KvLayer> kv,
                const RopeTable& rope, std::span<const int32_t> ids, int64_t first_position, const WantedLogits& logits,
                const std::atomic<bool>& stop);
+
+// The same for one token, and the one after it drawn where the logits are, as runtime/sampler.h draws it; none, and
+// nothing has happened, where the back end does not draw such tokens.
+Result<std::optional<int32_t>> forward_sampled(const ModelImpl& model, Stream& stream, std::span<const KvLayer> kv,
+                                               const RopeTable& rope, int32_t id, int64_t position,
+                                               const TokenSampling& sampling, uint64_t draw);
 
 }  // namespace bitnet

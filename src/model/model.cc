@@ -60,7 +60,7 @@ class Loader {
     std::vector<WeightPlan> plan;
     for (const WeightSpec& spec : checkpoint_.weights()) {
       const bool vector = spec.shape.size() == 1, table = spec.kind == WeightKind::kTable;
-      WeightPlan weight{vector ? 1 : spec.shape[0], spec.shape[vector ? 0 : 1], table};
+      WeightPlan weight{vector ? 1 : spec.shape[0], spec.shape[vector ? 0 : 1], row_groups(spec.role), table};
       if (table) weight.use = table_use(spec);
       if (table) weight.dtype = checkpoint_.stored(spec).dtype;
       plan.push_back(weight);
@@ -118,7 +118,10 @@ class Loader {
     BN_ASSIGN_OR_RETURN(auto kept, model_.cache->find_linear(spec, use));
     if (kept) return *std::move(kept);
     BN_ASSIGN_OR_RETURN(LinearSource source, checkpoint_.linear(spec));
-    if (auto* ternary = std::get_if<TernarySource>(&source.weight)) ternary->use = use;
+    if (auto* ternary = std::get_if<TernarySource>(&source.weight)) {
+      ternary->use = use;
+      ternary->row_groups = row_groups(spec.role);
+    }
     BN_RETURN_IF_ERROR(model_.cache->attach(spec, source));
     return source;
   }
@@ -145,6 +148,12 @@ class Loader {
   static TernaryUse ternary_use(WeightRole role) {
     if (role == WeightRole::kUp) return TernaryUse::kSomeRows;
     return role == WeightRole::kDown ? TernaryUse::kSomeColumns : TernaryUse::kWhole;
+  }
+
+  // Queries stay with the keys that they meet.
+  int64_t row_groups(WeightRole role) const {
+    const bool heads = role == WeightRole::kQ || role == WeightRole::kK || role == WeightRole::kV;
+    return heads ? model_.config.n_kv_heads : 0;
   }
 
   TableUse table_use(const WeightSpec& spec) const {

@@ -77,21 +77,25 @@ class Generation {
   }
 
   Result<StopReason> run() {
-    BN_RETURN_IF_ERROR(choose(session_.logits()));
+    BN_RETURN_IF_ERROR(choose_from(session_.logits()));
     while (!reason_) BN_RETURN_IF_ERROR(step());
     return *reason_;
   }
 
  private:
-  // Chooses the token after history_ and tells it; or ends here.
-  Status choose(std::span<const float> logits) {
+  Status choose_from(std::span<const float> logits) {
+    return choose([&] { return sampler_.sample(logits, history_); });
+  }
+  // Chooses the token after history_, next(), and tells it; or ends here.
+  template <class Next>
+  Status choose(const Next& next) {
     if (text_.matched()) return end(StopReason::kStop);
     if (!wanted_) return end(StopReason::kCancelled);
     if (options_.max_new_tokens >= 0 && int64_t(output_.ids.size()) >= options_.max_new_tokens) {
       return end(StopReason::kLength);
     }
     if (int64_t(history_.size()) == session_.n_ctx()) return end(StopReason::kContext);
-    BN_ASSIGN_OR_RETURN(const int32_t id, sampler_.sample(logits, history_));
+    BN_ASSIGN_OR_RETURN(const int32_t id, next());
     if (!options_.ignore_eos && tokenizer_ != nullptr && tokenizer_->is_stop(id)) return end(StopReason::kEos);
     output_.ids.push_back(id);
     history_.push_back(id);
@@ -110,8 +114,14 @@ class Generation {
     batch_.assign(1, history_.back());
     const std::span<const int32_t> draft = lookup_.propose(history_, draft_room());
     if (draft.empty()) {
+      BN_ASSIGN_OR_RETURN(const std::optional<int32_t> drawn,
+                          session_.append_sampled(batch_[0], options_.sampling, sampler_.n_draws()));
+      if (drawn) {
+        sampler_.count_draw();
+        return choose([&]() -> Result<int32_t> { return *drawn; });
+      }
       BN_RETURN_IF_ERROR(session_.append(batch_));
-      return choose(session_.logits());
+      return choose_from(session_.logits());
     }
     batch_.insert(batch_.end(), draft.begin(), draft.end());
     n_kept_ = 0;
@@ -134,7 +144,7 @@ class Generation {
   bool walk(std::span<const float> logits) {
     if (left_ || reason_ || failure_) return true;
     ++n_kept_;
-    if (auto status = choose(logits); !status) failure_ = std::move(status.error());
+    if (auto status = choose_from(logits); !status) failure_ = std::move(status.error());
     left_ = n_kept_ < int64_t(batch_.size()) && !reason_ && !failure_ && history_.back() != batch_[size_t(n_kept_)];
     return true;
   }

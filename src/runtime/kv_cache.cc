@@ -39,7 +39,7 @@ Result<KvCache> KvCache::create(const Backend& backend, const ModelConfig& confi
   if (!total) {
     return make_error(ErrorCode::kResource, "a key/value cache of {} positions is larger than any memory", n_ctx);
   }
-  Result<Buffer> buffer = backend.allocate(size_t(*total));
+  Result<Buffer> buffer = backend.allocate_cache(shape, config.n_layers, size_t(*plane));
   if (!buffer) {
     return std::move(buffer.error().add_context(fmt::format("taking a key/value cache of {} positions, {} layers, {}",
                                                             n_ctx, config.n_layers, dtype_info(dtype).name)));

@@ -65,6 +65,11 @@ int64_t Sampler::n_best(const SamplingOptions& options) {
   return options.temperature == 0 ? 1 : options.top_k;
 }
 
+std::optional<TokenSampling> Sampler::without_penalties(const SamplingOptions& o) {
+  if (has_penalties(o) || o.temperature == 0 || o.top_k == 0) return std::nullopt;
+  return TokenSampling{o.temperature, o.top_k, o.top_p, o.min_p, o.seed};
+}
+
 Sampler::Candidate Sampler::largest(std::span<const float> logits) {
   // In lanes first: a vocabulary has 10^5 logits, and a comparison with the best so far would wait for the one before.
   constexpr size_t kLanes = 32;
@@ -82,7 +87,7 @@ Sampler::Candidate Sampler::largest(std::span<const float> logits) {
 }
 
 Sampler::Sampler(const SamplingOptions& options, int64_t vocab_size)
-    : options_(options), rng_(options.seed), candidates_(size_t(vocab_size)) {
+    : options_(options), candidates_(size_t(vocab_size)) {
   if (options.temperature > 0) weights_.resize(size_t(vocab_size));
   if (has_penalties(options)) counts_.resize(size_t(vocab_size));
 }
@@ -204,7 +209,7 @@ void Sampler::order_by_id() {
 int32_t Sampler::draw() {
   double total = 0;
   for (int64_t i = 0; i < n_kept_; ++i) total += weights_[size_t(i)] = weight(candidates_[size_t(i)]);
-  const double target = rng_.uniform(step_++) * total;
+  const double target = sampling_point(options_.seed, n_draws_++) * total;
   double sum = 0;
   int32_t id = candidates_[0].id;
   for (int64_t i = 0; i < n_kept_; ++i) {
@@ -217,7 +222,7 @@ int32_t Sampler::draw() {
 }
 
 double Sampler::weight(const Candidate& candidate) const {
-  return std::exp((double(candidate.logit) - double(max_logit_)) / double(options_.temperature));
+  return sampling_weight(candidate.logit, max_logit_, options_.temperature);
 }
 
 }  // namespace bitnet

@@ -5,6 +5,7 @@
 #include "model/forward.h"
 #include "model/model.h"
 #include "runtime/kv_cache.h"
+#include "runtime/sampler.h"
 
 #include <algorithm>
 #include <atomic>
@@ -250,6 +251,20 @@ Status Session::append(std::span<const int32_t> ids, const LogitsSink& sink) {
   }
   impl_->remember(ids);
   return ok();
+}
+
+Result<std::optional<int32_t>> Session::append_sampled(int32_t id, const SamplingOptions& options, uint64_t draw) {
+  const std::optional<TokenSampling> sampling = Sampler::without_penalties(options);
+  if (!sampling) return std::optional<int32_t>();
+  BN_RETURN_IF_ERROR(impl_->check({&id, 1}));
+  if (impl_->stop.exchange(false, std::memory_order_relaxed)) return interrupted();
+  const Impl& s = *impl_;
+  BN_ASSIGN_OR_RETURN(const std::optional<int32_t> next,
+                      forward_sampled(s.weights, *s.stream, s.kv.layers(), s.rope.view, id, s.n_past, *sampling, draw));
+  if (!next) return next;
+  impl_->logits = {};
+  impl_->remember({&id, 1});
+  return next;
 }
 
 Status Session::truncate(int64_t n_past) {

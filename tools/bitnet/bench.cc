@@ -195,6 +195,9 @@ Result<int> run(const Invocation& invocation, BenchFlags flags) {
   if (flags.sizes.n_prompt == 0 && flags.sizes.n_generate == 0) {
     return invalid_argument("Nothing to measure: -p and -n are both 0.");
   }
+  if (flags.sizes.sampled && flags.sizes.batch > 1) {
+    return invalid_argument("--sample with --batch {}: sequences together take their best tokens", flags.sizes.batch);
+  }
   MachineMeter meter;  // before the first thread
   std::optional<TemporaryFile> temporary;
   if (!flags.synthetic.empty()) {
@@ -286,11 +289,13 @@ void add_bench(CLI::App& app, Invocation& invocation) {
                    "Sequences that the generation test advances together, each with -d tokens in the cache")
       ->check(CLI::Range(int64_t{1}, int64_t{256}).description(""))
       ->capture_default_str();
+  command->add_flag("--sample", flags->sizes.sampled,
+                    "Draw the generation test's tokens by the default sampling options instead of taking the best");
   command
       ->add_option("-r,--repetitions", flags->sizes.repetitions, "Times that every test runs, after one that warms up")
       ->check(CLI::Range(1, 1000).description(""))
       ->capture_default_str();
-  command->add_option("--device", flags->model.device, "Back end: cpu, cuda, cuda:N or reference")
+  command->add_option("--device", flags->model.device, "Back end: cpu, cuda, cuda:N, cuda:N,M,... or reference")
       ->capture_default_str();
   add_kv_flag(*command, flags->kv);
   command->add_option("--chunk", flags->chunk, "Prompt tokens computed together")

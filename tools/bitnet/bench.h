@@ -24,8 +24,9 @@ namespace bitnet::cli {
 struct BenchSizes {
   int64_t n_prompt = 512;
   int64_t n_generate = 64;
-  int64_t depth = 1;  // tokens in the cache when the generation test starts
-  int64_t batch = 1;  // sequences that the generation test advances together
+  int64_t depth = 1;     // tokens in the cache when the generation test starts
+  int64_t batch = 1;     // sequences that the generation test advances together
+  bool sampled = false;  // tokens drawn by the default sampling options instead of the best ones
   int repetitions = 5;
   std::vector<int> threads;
   SessionOptions session;         // n_threads and n_ctx are set for each test

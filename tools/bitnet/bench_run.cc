@@ -89,9 +89,11 @@ class Run {
       done_.bytes_per_token = double(model_.info().bytes_per_token) / double(sizes_.batch);
       return ok();
     }
+    if (sizes_.sampled) session.want_logits(Sampler::n_best(SamplingOptions()));
     const int64_t n_there = std::min(session.n_past(), sizes_.depth);
     BN_RETURN_IF_ERROR(session.truncate(n_there));
     BN_RETURN_IF_ERROR(session.append(ids_.subspan(size_t(n_there), size_t(sizes_.depth - n_there))));
+    if (sizes_.sampled) return time_sampling(session);
     if (sizes_.timed != nullptr) sizes_.timed->reset();
     const uint64_t bytes_before = session.weight_bytes_read();
     const Stopwatch watch(sizes_.energy);
@@ -101,6 +103,19 @@ class Run {
     }
     watch.stop(sizes_.n_generate, done_.generate, done_.generate_joules);
     done_.bytes_per_token = double(session.weight_bytes_read() - bytes_before) / double(sizes_.n_generate);
+    return ok();
+  }
+
+  // The same with tokens drawn by the default options, as generate() does it.
+  Status time_sampling(Session& session) {
+    GenerateOptions options;
+    options.max_new_tokens = sizes_.n_generate;
+    options.sampling.seed = 1;
+    options.ignore_eos = true;
+    const Stopwatch watch(sizes_.energy);
+    BN_ASSIGN_OR_RETURN(const Output output, generate(session, std::span<const int32_t>(), options));
+    watch.stop(int64_t(output.ids.size()), done_.generate, done_.generate_joules);
+    for (const int32_t id : output.ids) done_.best.push_back({0.0f, id});
     return ok();
   }
 
@@ -189,7 +204,7 @@ class Bench {
 
   std::string generation_name() const {
     return fmt::format("tg{}", sizes_.n_generate) + (sizes_.batch > 1 ? fmt::format(" x{}", sizes_.batch) : "") +
-           (sizes_.depth > 1 ? fmt::format(" @ d{}", sizes_.depth) : "");
+           (sizes_.sampled ? " sampled" : "") + (sizes_.depth > 1 ? fmt::format(" @ d{}", sizes_.depth) : "");
   }
 
   BenchReport report() const {

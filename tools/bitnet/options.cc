@@ -58,8 +58,8 @@ void add_cache_flag(CLI::App& command, std::string& cache) {
 void add_device_flags(CLI::App& command, ModelFlags& flags) {
   command
       .add_option("--device", flags.device,
-                  "Back end: cpu, cuda or cuda:N (an NVIDIA GPU, where built), or reference (slow, the definition of "
-                  "every result)")
+                  "Back end: cpu, cuda or cuda:N (an NVIDIA GPU, where built), cuda:N,M,... (GPUs that share the "
+                  "model), or reference (slow, the definition of every result)")
       ->capture_default_str();
   add_threads_flag(command, flags.n_threads);
   add_i2s_layout_flag(command, flags.i2s_layout);

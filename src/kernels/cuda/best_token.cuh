@@ -43,7 +43,7 @@ __device__ inline void finish_best(const TokenHead& call, int token, unsigned n_
   __threadfence();
   best = atomicExch(&row->best, 0ull);
   row->n_blocks_done = 0;
-  row->floor = 0;
+  row->floor = row->inverted_floor = 0;
   const int id = int(~uint32_t(best));
   const uint32_t bits = uint32_t(best >> 32);
   StepControl* const control = call.control;

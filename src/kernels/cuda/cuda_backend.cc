@@ -104,7 +104,9 @@ Result<std::unique_ptr<FusedModel>> CudaBackend::fuse(const ModelGraph& graph) c
 
 Status CudaBackend::embed(Stream& stream, const Matrix& table, std::span<const int32_t> ids, MatrixView out) const {
   BN_RETURN_IF_ERROR(enter());
-  cuda::embed(stream_of(stream), table_of(table), static_cast<CudaStream&>(stream).send_ids(ids), rows(out));
+  BN_ASSIGN_OR_RETURN(const int32_t* const sent, static_cast<CudaStream&>(stream).send_ids(ids));
+  cuda::embed(stream_of(stream), table_of(table), sent, rows(out));
+  BN_CUDA_RETURN_IF_ERROR(cudaPeekAtLastError(), "starting a kernel");
   return ok();
 }
 

@@ -2,7 +2,9 @@
 
 #include "kernels/cuda/cuda_backend.h"
 #include "kernels/cuda/cuda_error.h"
+#include "kernels/cuda/cuda_group.h"
 
+#include <algorithm>
 #include <charconv>
 
 namespace bitnet {
@@ -40,24 +42,45 @@ Status check_capability(const cudaDeviceProp& properties, int index) {
                      properties.major, properties.minor);
 }
 
+// "cuda", "cuda:N" or "cuda:N,M,...", each once.
+Result<std::vector<int>> parse_device(std::string_view device) {
+  std::vector<int> indices;
+  const size_t colon = device.find(':');
+  if (colon == std::string_view::npos) return std::vector<int>{0};
+  for (std::string_view rest = device.substr(colon + 1);;) {
+    int index = 0;
+    const auto parsed = std::from_chars(rest.data(), rest.data() + rest.size(), index);
+    const size_t n_read = size_t(parsed.ptr - rest.data());
+    if (parsed.ec != std::errc() || index < 0 || (n_read < rest.size() && rest[n_read] != ',')) {
+      return invalid_argument(
+          "device \"{}\": expected \"cuda\", \"cuda:N\", or several GPUs as \"cuda:N,M\", with numbers from 0 on",
+          device);
+    }
+    if (std::find(indices.begin(), indices.end(), index) != indices.end()) {
+      return invalid_argument("device \"{}\" names GPU {} twice", device, index);
+    }
+    indices.push_back(index);
+    if (n_read == rest.size()) return indices;
+    rest.remove_prefix(n_read + 1);
+  }
+}
+
 }  // namespace
 
 Result<std::unique_ptr<Backend>> make_cuda_backend(std::string_view device) {
-  int index = 0;
-  if (const size_t colon = device.find(':'); colon != std::string_view::npos) {
-    const std::string_view digits = device.substr(colon + 1);
-    const auto parsed = std::from_chars(digits.data(), digits.data() + digits.size(), index);
-    if (parsed.ec != std::errc() || parsed.ptr != digits.data() + digits.size() || index < 0) {
-      return invalid_argument("device \"{}\": expected \"cuda\" or \"cuda:N\" with N from 0 on", device);
-    }
-  }
+  BN_ASSIGN_OR_RETURN(const std::vector<int> indices, parse_device(device));
   BN_ASSIGN_OR_RETURN(const int n, count_devices());
-  if (index >= n) return invalid_argument("device \"{}\": there are {} CUDA devices, numbered from 0", device, n);
-  cudaDeviceProp properties;
-  BN_CUDA_RETURN_IF_ERROR(cudaGetDeviceProperties(&properties, index), "asking for the device's properties");
-  BN_RETURN_IF_ERROR(check_capability(properties, index));
-  BN_CUDA_RETURN_IF_ERROR(cudaSetDevice(index), "opening the device");
-  return std::unique_ptr<Backend>(std::make_unique<CudaBackend>(index, properties));
+  std::vector<std::unique_ptr<CudaBackend>> backends;
+  for (const int index : indices) {
+    if (index >= n) return invalid_argument("device \"{}\": there are {} CUDA devices, numbered from 0", device, n);
+    cudaDeviceProp properties;
+    BN_CUDA_RETURN_IF_ERROR(cudaGetDeviceProperties(&properties, index), "asking for the device's properties");
+    BN_RETURN_IF_ERROR(check_capability(properties, index));
+    BN_CUDA_RETURN_IF_ERROR(cudaSetDevice(index), "opening the device");
+    backends.push_back(std::make_unique<CudaBackend>(index, properties));
+  }
+  if (backends.size() == 1) return std::unique_ptr<Backend>(std::move(backends[0]));
+  return CudaGroup::create(device, indices, std::move(backends));
 }
 
 std::vector<DeviceInfo> list_cuda_devices() {

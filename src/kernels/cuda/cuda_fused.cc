@@ -7,7 +7,8 @@
 
 namespace bitnet {
 
-std::unique_ptr<CudaFused> CudaFused::create(const CudaBackend& backend, const ModelGraph& graph) {
+std::unique_ptr<CudaFused> CudaFused::create(const CudaBackend& backend, const ModelGraph& graph,
+                                             std::optional<GroupRank> group) {
   const auto takes = [](const Matrix* matrix) {
     const cuda::TernaryWeights& weights = weights_of(matrix);
     return cuda::vector_product_takes(weights) && cuda::batch_product_takes(weights) &&
@@ -20,7 +21,7 @@ std::unique_ptr<CudaFused> CudaFused::create(const CudaBackend& backend, const M
     }
   }
   if (!cuda::token_head_takes(float_matrix(graph.head).table())) return nullptr;
-  return std::unique_ptr<CudaFused>(new CudaFused(backend, graph));
+  return std::unique_ptr<CudaFused>(new CudaFused(backend, graph, std::move(group)));
 }
 
 bool CudaFused::takes(std::span<const SequencePart> parts) const {
@@ -31,7 +32,7 @@ bool CudaFused::takes(std::span<const SequencePart> parts) const {
 }
 
 bool CudaFused::is_token(std::span<const SequencePart> parts, const RopeTable& rope) const {
-  return parts.size() == 1 && parts[0].ids.size() == 1 && parts[0].pages.empty() &&
+  return !group_ && parts.size() == 1 && parts[0].ids.size() == 1 && parts[0].pages.empty() &&
          cuda::token_attention_takes({nullptr, backend_.hopper(), backend_.n_multiprocessors()},
                                      cuda_cache(parts[0].kv[0]), angles(rope), int(graph_.n_heads));
 }
@@ -49,7 +50,7 @@ Status CudaFused::step(Stream& stream, std::span<const SequencePart> parts, cons
     return ok();
   }
   if (is_token(parts, rope)) {
-    BN_RETURN_IF_ERROR(token_step(cuda_stream, state, parts[0], rope, false));
+    BN_RETURN_IF_ERROR(token_step(cuda_stream, state, parts[0], rope, {}));
   } else {
     BN_RETURN_IF_ERROR(rows_step(cuda_stream, state, parts, rope));
   }
@@ -68,7 +69,7 @@ Status CudaFused::step_best(Stream& stream, std::span<const SequencePart> parts,
   CudaStream& cuda_stream = static_cast<CudaStream&>(stream);
   State& state = static_cast<State&>(*cuda_stream.fused);
   if (is_token(parts, rope)) {
-    BN_RETURN_IF_ERROR(token_step(cuda_stream, state, parts[0], rope, true));
+    BN_RETURN_IF_ERROR(token_step(cuda_stream, state, parts[0], rope, {kBest, {}, 0}));
     const cuda::StepResult result = state.token_results[parts[0].first_position % 2];
     best[0] = {result.id, result.logit};
     return ok();
@@ -78,37 +79,58 @@ Status CudaFused::step_best(Stream& stream, std::span<const SequencePart> parts,
   return best_tokens(cuda_stream, state, x, best);
 }
 
-// With the best token, its result is there when this returns; otherwise the last activations lie in state.x.
+bool CudaFused::samples(const SequencePart& part, const RopeTable& rope, const TokenSampling& sampling) const {
+  return is_token({&part, 1}, rope) && sampling.top_k <= cuda::kMaxDrawnFrom && sampling.top_k < graph_.vocab_size;
+}
+
+Result<BestToken> CudaFused::step_sampled(Stream& stream, const SequencePart& part, const RopeTable& rope,
+                                          const TokenSampling& sampling, uint64_t draw) const {
+  BN_RETURN_IF_ERROR(backend_.enter());
+  CudaStream& cuda_stream = static_cast<CudaStream&>(stream);
+  State& state = static_cast<State&>(*cuda_stream.fused);
+  BN_RETURN_IF_ERROR(token_step(cuda_stream, state, part, rope, {kDrawn, sampling, draw}));
+  const cuda::StepResult result = state.token_results[part.first_position % 2];
+  return BestToken{result.id, result.logit};
+}
+
+// Whether this step is what the last one went on to.
+bool CudaFused::follows(const State& state, const SequencePart& part, const Draw& draw) {
+  const Draw& last = state.last_draw;
+  return draw.ending != kActivations && draw.ending == last.ending && part.first_position == state.last_position + 1 &&
+         part.ids[0] == state.last_chosen &&
+         (draw.ending != kDrawn || (draw.sampling == last.sampling && draw.number == last.number + 1));
+}
+
+// With a token chosen, its result is there when this returns; otherwise the last activations lie in state.x.
 Status CudaFused::token_step(CudaStream& stream, State& state, const SequencePart& part, const RopeTable& rope,
-                             bool best_only) const {
-  const int32_t id = part.ids[0];
+                             const Draw& draw) const {
   const int64_t position = part.first_position;
-  const bool follows = position == state.last_position + 1 && id == state.last_best;
+  const bool follows = this->follows(state, part, draw), chooses = draw.ending != kActivations;
   const auto launch = [&](int64_t at) -> Status {
-    BN_ASSIGN_OR_RETURN(cudaGraphExec_t const graph, token_graph(stream, state, part.kv, rope, at, best_only));
+    BN_ASSIGN_OR_RETURN(cudaGraphExec_t const graph, token_graph(stream, state, part.kv, rope, at, draw.ending));
     BN_CUDA_RETURN_IF_ERROR(cudaGraphLaunch(graph, stream.get()), "starting a token's graph");
     BN_CUDA_RETURN_IF_ERROR(cudaEventRecord(state.done[at % 2], stream.get()), "recording an event");
     return ok();
   };
-  if (!(follows && state.ahead && best_only)) {
+  if (!(follows && state.ahead)) {
     // What may still run with the last start has taken it: its result was waited for.
-    state.start->token = id;
-    state.start->position = int32_t(position);
+    *state.start = {part.ids[0], int32_t(position), draw.number, draw.sampling};
     BN_CUDA_RETURN_IF_ERROR(
         cudaMemcpyAsync(state.control, state.start, sizeof(cuda::StepControl), cudaMemcpyHostToDevice, stream.get()),
         "copying a token to the device");
     BN_RETURN_IF_ERROR(launch(position));
   }
-  state.ahead = follows && best_only && position + 1 < std::min(part.kv[0].n_ctx, rope.n_positions);
+  state.ahead = follows && position + 1 < std::min(part.kv[0].n_ctx, rope.n_positions);
   if (state.ahead) BN_RETURN_IF_ERROR(launch(position + 1));
   BN_CUDA_RETURN_IF_ERROR(cudaEventSynchronize(state.done[position % 2]), "computing a token");
-  state.last_position = best_only ? position : -1;
-  state.last_best = best_only ? state.token_results[position % 2].id : -1;
+  state.last_position = chooses ? position : -1;
+  state.last_chosen = chooses ? state.token_results[position % 2].id : -1;
+  state.last_draw = draw;
   return ok();
 }
 
 Result<cudaGraphExec_t> CudaFused::token_graph(CudaStream& stream, State& state, std::span<const KvLayer> kv,
-                                               const RopeTable& rope, int64_t position, bool best_only) const {
+                                               const RopeTable& rope, int64_t position, Ending ending) const {
   if (state.token_kv != kv[0].k || state.token_rope != rope.cos) {
     State::drop_graphs(state.token_graphs);
     state.token_kv = kv[0].k;
@@ -116,15 +138,11 @@ Result<cudaGraphExec_t> CudaFused::token_graph(CudaStream& stream, State& state,
     state.one_kernel_positions = cuda::token_layers_positions(launcher(stream), layers_of(state, kv, rope));
   }
   const Reach reach = this->reach(state, position);
-  cudaGraphExec_t& graph = state.token_graphs[2 * size_t(reach) + (best_only ? 1 : 0)];
+  cudaGraphExec_t& graph = state.token_graphs[3 * size_t(reach) + size_t(ending)];
   if (graph != nullptr) return graph;
   const auto launch_all = [&]() -> Status {
     BN_RETURN_IF_ERROR(launch_token(stream, state, kv, rope, reach));
-    if (!best_only) return ok();
-    cuda::TokenHead head = head_of(state, state.x);
-    head.control = state.control;
-    head.results = state.token_results;
-    return launch_best(launcher(stream), head);
+    return launch_ending(stream, state, ending);
   };
   BN_RETURN_IF_ERROR(capture(stream, graph, launch_all));
   return graph;

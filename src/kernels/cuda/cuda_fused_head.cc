@@ -20,6 +20,7 @@ cuda::TokenHead CudaFused::head_of(const State& state, const float* x) const {
   head.codes = reinterpret_cast<uint32_t*>(state.head_codes);
   head.sketch = matrix.sketch();
   head.rows = state.head_state;
+  head.floors = state.floors;
   head.results = state.results;
   return head;
 }
@@ -33,6 +34,32 @@ Status CudaFused::launch_best(const cuda::Launcher& launcher, const cuda::TokenH
   cuda::TokenHead whole = head;
   whole.n_blocks = cuda::token_head_blocks(launcher, head.table);
   BN_CUDA_RETURN_IF_ERROR(cuda::token_head(launcher, whole), kStartingKernel);
+  return ok();
+}
+
+// What a single token's step chooses.
+Status CudaFused::launch_ending(CudaStream& stream, State& state, Ending ending) const {
+  if (ending == kActivations) return ok();
+  const cuda::Launcher launcher = this->launcher(stream);
+  cuda::TokenHead head = head_of(state, state.x);
+  if (ending == kBest) {
+    head.control = state.control;
+    head.results = state.token_results;
+    return launch_best(launcher, head);
+  }
+  if (has_sketch()) {
+    head.candidates = state.candidates;
+    head.draw = state.control;
+  }
+  BN_RETURN_IF_ERROR(launch_best(launcher, head));
+  cuda::TokenDraw draw;
+  draw.logits = state.logits;
+  draw.n_rows = graph_.vocab_size;
+  draw.candidates = head.candidates;
+  draw.row = head.rows;
+  draw.control = state.control;
+  draw.results = state.token_results;
+  BN_CUDA_RETURN_IF_ERROR(cuda::draw_token(launcher, draw), kStartingKernel);
   return ok();
 }
 

@@ -49,15 +49,28 @@ Result<std::unique_ptr<FusedState>> CudaFused::new_state(const StreamOptions& op
   state.runs.reserve(size_t(options.max_parts));
   const int64_t n = state.max_tokens, d = graph_.d_model, n_parts = padded_parts;
   const int64_t n_states = std::max(n_parts, state.head_rows);
+  const cuda::Launcher launcher{nullptr, backend_.hopper(), backend_.n_multiprocessors()};
   const auto lay_out = [&](std::byte* base) {
     Layout layout(base);
-    const int64_t blocks = cuda::n_tiles(n, cuda::kTokenBlock), widest = std::max({d, d_q(), graph_.d_ff});
+    int64_t widest = std::max({d, d_q(), graph_.d_ff});
+    int64_t attn_width = d_q(), act_width = graph_.d_ff;
+    if (group_) {
+      const GroupRank& g = *group_;
+      attn_width = widest_share(g.q);
+      act_width = widest_share(g.ff);
+      widest = std::max({d, total_rows(g.q), total_rows(g.ff)});
+      const int64_t part = widest_share(g.model), n_ranks = int64_t(g.q.size());
+      layout.place(state.gathered, n * n_ranks * std::max({d, attn_width, act_width}));
+      layout.place(state.whole, n * widest);
+      layout.place(state.part, n * part);
+    }
+    const int64_t blocks = cuda::n_tiles(n, cuda::kTokenBlock);
     layout.place(state.x, n * d);
     layout.place(state.q, n * d_q());
     layout.place(state.k, n * d_kv());
     layout.place(state.v, n * d_kv());
-    layout.place(state.attn, n * d_q());
-    layout.place(state.act, n * graph_.d_ff);
+    layout.place(state.attn, n * attn_width);
+    layout.place(state.act, n * act_width);
     layout.place(state.q_halves, n * d_q() / 2 + 1);
     layout.place(state.codes,
                  blocks * cuda::kTokenBlock * cuda::n_tiles(widest, cuda::kTileCols) * cuda::kTileCols / 4);
@@ -69,6 +82,8 @@ Result<std::unique_ptr<FusedState>> CudaFused::new_state(const StreamOptions& op
     layout.place(state.head_codes, state.head_rows > 1 ? int64_t(cuda::head_code_bytes(d) / sizeof(float)) : 0);
     layout.place(state.panel, state.panel_rows * head.table().row_bytes / int64_t(sizeof(float)));
     layout.place(state.head_state, n_states);
+    layout.place(state.floors, has_sketch() ? cuda::sketch_warps(launcher) : 0);
+    layout.place(state.candidates, has_sketch() ? cuda::kMaxCandidates : 0);
     layout.place(state.control, 1);
     layout.place(state.exchange, int64_t(cuda::token_layers_words(layers_shape())));
     layout.place(state.epoch, 1);

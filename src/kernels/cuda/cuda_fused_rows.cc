@@ -55,9 +55,12 @@ CudaFused::Step CudaFused::plan_rows(State& state, std::span<const SequencePart>
   step.paged = !parts[0].pages.empty();
   step.rope = rope;
   const cuda::Launcher launcher{nullptr, backend_.hopper(), backend_.n_multiprocessors()};
+  // One token of a cache of its own comes here with several GPUs only.
   const bool tokens_take =
-      step.paged && cuda::token_attention_takes(launcher, paged_cuda_cache(step.kv[0], state.n_ctx, state.tables),
-                                                angles(rope), int(graph_.n_heads));
+      (step.paged || group_) &&
+      cuda::token_attention_takes(
+          launcher, step.paged ? paged_cuda_cache(step.kv[0], state.n_ctx, state.tables) : cuda_cache(step.kv[0]),
+          angles(rope), int(graph_.n_heads));
   state.runs.clear();
   for (size_t i = 0; i < parts.size(); ++i) {
     const int n = int(parts[i].ids.size());
@@ -98,7 +101,7 @@ Status CudaFused::send(CudaStream& stream, State& state, std::span<const Sequenc
                            cudaMemcpyHostToDevice, stream.get());
   };
   const bool paged = !parts[0].pages.empty();
-  BN_CUDA_RETURN_IF_ERROR(copy(paged ? positions : ids, ids + n_padded), "copying ids to the device");
+  BN_CUDA_RETURN_IF_ERROR(copy(positions, ids + n_padded), "copying ids to the device");
   if (paged && !same_tables) {
     BN_CUDA_RETURN_IF_ERROR(copy(tables, tables + int64_t(parts.size()) * state.table_stride),
                             "copying page tables to the device");
@@ -109,6 +112,7 @@ Status CudaFused::send(CudaStream& stream, State& state, std::span<const Sequenc
 }
 
 Status CudaFused::launch_rows(CudaStream& stream, State& state, const Step& step) const {
+  if (group_) return launch_split_rows(stream, state, step);
   const cuda::Launcher launcher = this->launcher(stream);
   const int n = step.n_rows;
   const auto product = [&](const float* x, const float* norm, cuda::Epilogue epilogue,
@@ -138,6 +142,8 @@ Status CudaFused::launch_rows(CudaStream& stream, State& state, const Step& step
     BN_RETURN_IF_ERROR(product(state.act, layer.ffn_sub_norm, cuda::Epilogue::kAdd, {segment(layer.down, state.x)},
                                layer.down, kDown));
   }
+  // Of the operations among them, which say nothing.
+  BN_CUDA_RETURN_IF_ERROR(cudaPeekAtLastError(), kStartingKernel);
   return ok();
 }
 
@@ -184,7 +190,7 @@ Status CudaFused::launch_attention(CudaStream& stream, State& state, const KvLay
     call.n_heads = int(graph_.n_heads);
     call.n_tokens = run.n_rows;
     call.positions = state.positions + run.first_part;
-    call.tables = tables;
+    call.tables = step.paged ? tables : nullptr;
     call.table_stride = int(state.table_stride);
     call.out = out;
     BN_CUDA_RETURN_IF_ERROR(cuda::token_attention(launcher, call), kStartingKernel);

@@ -64,6 +64,8 @@ struct CudaFused::State final : FusedState {
   int64_t table_stride = 0;
   // Activations, [max_tokens, width]; a single token's are the first row's.
   float *x = nullptr, *q = nullptr, *k = nullptr, *v = nullptr, *attn = nullptr, *act = nullptr;
+  // Of one of several GPUs: every rank's columns, whole rows of them, and this one's of a product that is to be added.
+  float *gathered = nullptr, *whole = nullptr, *part = nullptr;
   float* q_halves = nullptr;  // f16
   float* codes = nullptr;     // int8, cuda::TiledCodes
   float *inv_scales = nullptr, *sums = nullptr;
@@ -72,7 +74,9 @@ struct CudaFused::State final : FusedState {
   float* head_codes = nullptr;
   float* panel = nullptr;  // of a head in the host's memory
   int64_t panel_rows = 0;
-  cuda::HeadRow* head_state = nullptr;   // [max(max_parts, head_rows)]
+  cuda::HeadRow* head_state = nullptr;  // [max(max_parts, head_rows)]
+  float* floors = nullptr;              // TokenHead
+  unsigned long long* candidates = nullptr;
   cuda::StepControl* control = nullptr;  // of a single token
   uint64_t* exchange = nullptr;          // of its layers in one kernel
   uint32_t* epoch = nullptr;
@@ -87,17 +91,19 @@ struct CudaFused::State final : FusedState {
   cudaEvent_t done[2] = {};            // the step of a single token at a position of that parity
   cudaEvent_t sent = nullptr;          // `inputs` may be written again
 
-  // Of a single token for each Reach, without a head or with the best token; what they were captured with.
-  std::array<cudaGraphExec_t, 6> token_graphs = {};
+  // Of a single token for each Reach and Ending; what they were captured with.
+  std::array<cudaGraphExec_t, 9> token_graphs = {};
   const void *token_kv = nullptr, *token_rope = nullptr;
   int64_t one_kernel_positions = 0;
   std::array<cudaGraphExec_t, kBuckets> batch_graphs = {};
   const void *batch_kv = nullptr, *batch_rope = nullptr;
   std::vector<Run> runs;  // capacity max_parts
 
-  int64_t last_position = -1;  // of the last single token, and the best token after it
-  int32_t last_best = -1;
-  bool ahead = false;    // the step of last_best is on the stream already
+  // Of the last single token: its position, the token that was chosen after it, and how.
+  int64_t last_position = -1;
+  int32_t last_chosen = -1;
+  Draw last_draw;
+  bool ahead = false;    // the step of last_chosen is on the stream already
   unsigned kinds = ~0u;  // of kernels that are launched: measure() wants one
 };
 
@@ -112,7 +118,10 @@ Status CudaFused::capture(CudaStream& stream, cudaGraphExec_t& graph, const Laun
   Status launched = launch();
   cudaGraph_t recorded = nullptr;
   const cudaError_t ended = cudaStreamEndCapture(stream.get(), &recorded);
-  BN_RETURN_IF_ERROR(std::move(launched));
+  if (!launched) {
+    if (recorded != nullptr) (void)cudaGraphDestroy(recorded);
+    return launched;
+  }
   BN_CUDA_RETURN_IF_ERROR(ended, "recording a graph");
   const cudaError_t made = cudaGraphInstantiate(&graph, recorded, 0);
   (void)cudaGraphDestroy(recorded);

@@ -33,7 +33,7 @@ class PinnedRows {
     pinned_ = cudaHostRegister(rows_.data(), rows_.size_bytes(), flags) == cudaSuccess;
     void* data = nullptr;
     if (pinned_ && cudaHostGetDevicePointer(&data, rows_.data(), 0) == cudaSuccess) data_ = static_cast<uint8_t*>(data);
-    (void)cudaGetLastError();
+    if (data_ == nullptr) (void)cudaGetLastError();
   }
   ~PinnedRows() {
     if (pinned_) (void)cudaHostUnregister(rows_.data());

@@ -22,7 +22,11 @@ Result<std::byte*> take_device(const MemorySource& self, const MemoryRequest& re
   } else if (error != cudaSuccess) {
     return cuda_error(error, "taking memory");
   }
-  if (const cudaError_t error = cudaMemset(data, 0, request.size_bytes); error != cudaSuccess) {
+  // Clearing runs on the device while the host goes on, and the streams here do not wait for it: without the second
+  // call it may yet clear what the first user has written.
+  cudaError_t error = cudaMemset(data, 0, request.size_bytes);
+  if (error == cudaSuccess) error = cudaStreamSynchronize(cudaStreamLegacy);
+  if (error != cudaSuccess) {
     (void)cudaFree(data);
     return cuda_error(error, "clearing memory");
   }

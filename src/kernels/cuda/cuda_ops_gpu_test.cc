@@ -247,5 +247,25 @@ TEST_F(CudaOps, AttentionForEveryCacheAndChunk) {
   }
 }
 
+// What a stream writes into memory that was taken a moment ago stays there: clearing it is over.
+TEST_F(CudaOps, MemoryIsClearedBeforeAnyoneHasIt) {
+  const Backend& device = staged_gpu()->inner();
+  constexpr size_t kSize_bytes = size_t{2} << 30;
+  const auto stream = make_stream(device, 1, 1, 1);
+  const std::vector<float> ones(4, 1.0f);
+  const Buffer x = *device.allocate(sizeof(float) * ones.size());
+  ASSERT_TRUE(device.upload(std::as_bytes(std::span(ones)), x.data()));
+  for (int i = 0; i < 5; ++i) {
+    const Buffer memory = *device.allocate(kSize_bytes);
+    float* const last = memory.as<float>() + kSize_bytes / sizeof(float) - ones.size();
+    device.add(*stream, {x.as<float>(), 1, 4}, {last, 1, 4});
+    ASSERT_TRUE(device.wait(*stream));
+    ASSERT_TRUE(device.upload(std::as_bytes(std::span(ones)), x.data()));  // waits for all that clears
+    std::vector<float> found(ones.size());
+    ASSERT_TRUE(device.fetch(*stream, last, std::as_writable_bytes(std::span(found))));
+    EXPECT_EQ(found, ones);
+  }
+}
+
 }  // namespace
 }  // namespace bitnet

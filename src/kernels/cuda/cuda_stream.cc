@@ -34,12 +34,14 @@ CudaStream::~CudaStream() {
   if (ids_sent_ != nullptr) (void)cudaEventDestroy(ids_sent_);
 }
 
-const int32_t* CudaStream::send_ids(std::span<const int32_t> ids) {
-  (void)cudaEventSynchronize(ids_sent_);
+Result<const int32_t*> CudaStream::send_ids(std::span<const int32_t> ids) {
+  BN_CUDA_RETURN_IF_ERROR(cudaEventSynchronize(ids_sent_), "waiting for the last step's ids");
   std::memcpy(pinned_ids_.data(), ids.data(), ids.size_bytes());
-  (void)cudaMemcpyAsync(ids_.data(), pinned_ids_.data(), ids.size_bytes(), cudaMemcpyHostToDevice, stream_);
-  (void)cudaEventRecord(ids_sent_, stream_);
-  return ids_.as<int32_t>();
+  BN_CUDA_RETURN_IF_ERROR(
+      cudaMemcpyAsync(ids_.data(), pinned_ids_.data(), ids.size_bytes(), cudaMemcpyHostToDevice, stream_),
+      "copying ids to the device");
+  BN_CUDA_RETURN_IF_ERROR(cudaEventRecord(ids_sent_, stream_), "recording an event");
+  return ids_.as<const int32_t>();
 }
 
 }  // namespace bitnet

@@ -25,8 +25,8 @@ class CudaStream final : public Stream {
   ThreadPool& pool() override { return pool_; }
 
   cudaStream_t get() const { return stream_; }
-  // The ids on the device. At most max_tokens; the caller waits before it gives the next ones.
-  const int32_t* send_ids(std::span<const int32_t> ids);
+  // The ids on the device, at most max_tokens. Waits until the ones before are there.
+  Result<const int32_t*> send_ids(std::span<const int32_t> ids);
   float* scores() const { return scores_.as<float>(); }
   int64_t max_tokens() const { return max_tokens_; }
 

@@ -1,6 +1,7 @@
 #pragma once
 
 #include "kernels/cuda/cuda_ops.h"
+#include "kernels/sampling.h"
 
 #include <cuda_runtime.h>
 #include <cstddef>
@@ -22,6 +23,8 @@ struct Launcher {
 struct StepControl {
   int32_t token = 0;
   int32_t position = 0;
+  uint64_t draw = 0;  // of a step that samples, and how
+  TokenSampling sampling;
 };
 // In the host's memory.
 struct StepResult {
@@ -130,7 +133,9 @@ void build_sketch(cudaStream_t stream, const FloatTable& table, int64_t first_ro
 struct HeadRow {
   unsigned long long best = 0;  // ordered logit and inverted id
   unsigned int n_blocks_done = 0;
-  unsigned int floor = 0;  // of the sketch: the ordered greatest lower bound
+  unsigned int floor = 0;           // of the sketch: the ordered greatest lower bound
+  unsigned int inverted_floor = 0;  // a better one, its bits inverted; 0: none
+  unsigned int n_candidates = 0;
   // Of the input in 16 bits; the step after sets them anew.
   float inv_scale = 0, length = 0, error = 0;
 };
@@ -151,6 +156,12 @@ struct TokenHead {
   // Of a single token's step: where it goes on. Results are then two, used in turn by position; else [n_tokens].
   StepControl* control = nullptr;
   StepResult* results = nullptr;
+  // By the sketch, for one token with n_best > 1: room for each warp's greatest lower bound, sketch_warps() floats.
+  float* floors = nullptr;
+  // By the sketch, for one token that is to be drawn: room for kMaxCandidates exact logits, ordered, with their ids;
+  // and whose `sampling` says how many are wanted.
+  unsigned long long* candidates = nullptr;
+  const StepControl* draw = nullptr;
   // token_head() in parts: the table holds rows first_row... of the head, the blocks of all parts together.
   int64_t first_row = 0;
   unsigned int n_blocks = 0;
@@ -163,5 +174,20 @@ cudaError_t token_head(const Launcher& launcher, const TokenHead& call);
 // By the sketch, at most kHeadTokens tokens: the best token of each. With n_best > 1, of one token: logits become the
 // n_best largest and all that equal the least of them; any other may be minus infinity.
 cudaError_t best_of_head(const Launcher& launcher, const TokenHead& call, int64_t n_best);
+int sketch_warps(const Launcher& launcher);
+
+// The token of one step by the rules of runtime/sampler.h, from the candidates of best_of_head() or the logits of
+// token_head(): the result is its id and logit, control goes on to it.
+constexpr int kMaxDrawnFrom = 1024;  // top_k
+constexpr int kMaxCandidates = 4096;
+struct TokenDraw {
+  const float* logits = nullptr;  // [n_rows]; minus infinity where there are candidates and it is none of them
+  int64_t n_rows = 0;
+  const unsigned long long* candidates = nullptr;  // null: all logits
+  HeadRow* row = nullptr;
+  StepControl* control = nullptr;
+  StepResult* results = nullptr;  // by parity of the position
+};
+cudaError_t draw_token(const Launcher& launcher, const TokenDraw& call);
 
 }  // namespace bitnet::cuda

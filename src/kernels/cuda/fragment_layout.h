@@ -1,12 +1,8 @@
 #pragma once
 
-#include <cstdint>
+#include "base/host_device.h"
 
-#if defined(__CUDACC__)
-#define BN_HOST_DEVICE __host__ __device__
-#else
-#define BN_HOST_DEVICE
-#endif
+#include <cstdint>
 
 // How ternary codes lie on the device. A tile of 16 rows and 128 columns is 512 bytes: 32 lanes of a warp with 16 bytes
 // each, so that one 16-byte load a lane brings what four mma.m16n8k32 (or wgmma m64nNk32) instructions take as their A

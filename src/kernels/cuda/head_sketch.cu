@@ -1,6 +1,5 @@
-#include "kernels/cuda/best_token.cuh"
 #include "kernels/cuda/fragment_layout.h"
-#include "kernels/cuda/normed_row.cuh"
+#include "kernels/cuda/head_bounds.cuh"
 
 // The best tokens without reading the whole head (numerics.md 10). Each row w has a copy w~ = step * int8 code, the
 // input x a copy x~ = (256 high + low) / scale in 16 bits. As in kernels/cpu/head_sketch.h, the exact product is within
@@ -14,7 +13,6 @@ namespace bitnet::cuda {
 namespace {
 
 constexpr int kThreads = 256;
-constexpr float kEnlarged = 1.0f + 1e-4f;
 constexpr int kColumnBytes = kTileCols;  // of a column in a column tile
 
 __device__ inline float warp_sum(float x) {
@@ -57,15 +55,6 @@ __global__ void build_kernel(FloatTable table, int64_t first_row, Sketch sketch)
   sketch.lengths[row] = sqrtf(length) * kEnlarged;
 }
 
-// How far a product may be from the exact one.
-struct Input {
-  float inv_scale, length, error, slack;
-};
-__device__ inline float bound_of(const Sketch& sketch, int64_t row, const Input& x) {
-  return (sketch.errors[row] * (x.length + x.error) + sketch.lengths[row] * (x.error + x.slack * x.length)) * kEnlarged;
-}
-__device__ inline float slack_of(int n_cols) { return float(n_cols / 16 + 64) * 0x1p-24f; }
-
 // Word j of 128 columns' codes in a column of a column tile. Lane t reads its eight words as two pieces of 16 bytes;
 // in odd columns their halves change places, which keeps a quarter warp's pieces in different banks.
 __device__ inline int column_word(int j, int column) {
@@ -75,7 +64,7 @@ __device__ inline int column_word(int j, int column) {
 
 // The codes of x [n_cols] in shared memory, by the whole block, as columns 2 token and 2 token + 1 of n_columns. The
 // caller has a barrier in front of it and behind it.
-__device__ inline Input put_codes(const float* x, int n_cols, int token, int n_columns, uint32_t* codes) {
+__device__ inline HeadInput put_codes(const float* x, int n_cols, int token, int n_columns, uint32_t* codes) {
   __shared__ float shared[32];
   __shared__ float sums[2][32];
   const int tid = int(threadIdx.x), n_threads = int(blockDim.x), n_warps = n_threads / 32, n_fours = n_cols / 4;
@@ -116,7 +105,7 @@ __device__ inline Input put_codes(const float* x, int n_cols, int token, int n_c
   return {inv_scale, x_length, sqrtf(error) * kEnlarged + 1e-6f * x_length, slack_of(n_cols)};
 }
 
-__device__ inline void remember(const Input& x, HeadRow* row) {
+__device__ inline void remember(const HeadInput& x, HeadRow* row) {
   row->inv_scale = x.inv_scale;
   row->length = x.length;
   row->error = x.error;
@@ -131,7 +120,7 @@ __global__ void __launch_bounds__(kThreads) codes_kernel(const __grid_constant__
   load_normed_row(call.x + int64_t(token) * n_cols, call.norm, call.eps, n_cols, memory, memory + n_cols);
   __syncthreads();
   for (int i = int(threadIdx.x); i < n_cols; i += kThreads) call.normed[int64_t(token) * n_cols + i] = memory[i];
-  const Input x = put_codes(memory, n_cols, token, n_columns, call.codes);
+  const HeadInput x = put_codes(memory, n_cols, token, n_columns, call.codes);
   if (threadIdx.x == 0) remember(x, call.rows + token);
 }
 
@@ -149,17 +138,17 @@ __device__ inline uint4 load_streaming(const uint4* p) {
 }
 
 __host__ __device__ constexpr int bound_threads(int columns) { return columns == 1 ? 256 : 512; }
+// On a multiprocessor at once.
+__host__ __device__ constexpr int bound_blocks(int columns) { return columns == 1 ? 4 : columns == 2 ? 2 : 1; }
 
 // Upper bounds of all products with up to 4 kColumns tokens, and their greatest lower bounds. A warp: one row tile
 // after the other. A single token's input is normed and quantised here, by every block.
 template <int kColumns>
-__global__ void __launch_bounds__(bound_threads(kColumns), kColumns == 1   ? 4
-                                                           : kColumns == 2 ? 2
-                                                                           : 1)
+__global__ void __launch_bounds__(bound_threads(kColumns), bound_blocks(kColumns))
     bound_kernel(const __grid_constant__ TokenHead call) {
   constexpr int kBlock = bound_threads(kColumns);
   extern __shared__ __align__(128) uint32_t codes[];  // [n_col_tiles, 8 kColumns] columns
-  __shared__ Input inputs[4 * kColumns];
+  __shared__ HeadInput inputs[4 * kColumns];
   __shared__ unsigned floors[4 * kColumns];
   const int n_cols = int(call.table.n_cols), n_col_tiles = call.sketch.n_col_tiles;
   const int tid = int(threadIdx.x), lane = tid % 32, g = lane / 4, t = lane % 4;
@@ -183,7 +172,7 @@ __global__ void __launch_bounds__(bound_threads(kColumns), kColumns == 1   ? 4
     if (blockIdx.x == 0) {
       for (int i = tid; i < n_cols; i += kBlock) call.normed[i] = x[i];
     }
-    const Input input = put_codes(x, n_cols, 0, 8, codes);
+    const HeadInput input = put_codes(x, n_cols, 0, 8, codes);
     if (tid == 0) {
       inputs[0] = input;
       if (blockIdx.x == 0) remember(input, call.rows);
@@ -240,11 +229,11 @@ __global__ void __launch_bounds__(bound_threads(kColumns), kColumns == 1   ? 4
       for (int c = 0; c < kColumns; ++c) {
         const int token = c * 4 + t;
         if (token >= call.n_tokens) continue;
-        const Input& x = inputs[token];
+        const HeadInput& x = inputs[token];
         const float product = 256.0f * float(acc[c][2 * half]) + float(acc[c][2 * half + 1]);
-        const float about = (product * x.inv_scale) * step, bound = bound_of(call.sketch, row, x);
-        call.logits[token * n_rows + row] = about + bound;
-        floor[c] = fmaxf(floor[c], about - bound);
+        const float most = (product * x.inv_scale) * step + bound_of(call.sketch, row, x);
+        call.logits[token * n_rows + row] = most;
+        floor[c] = fmaxf(floor[c], lower_bound(call.sketch, row, x, most));
       }
     }
   }
@@ -253,39 +242,11 @@ __global__ void __launch_bounds__(bound_threads(kColumns), kColumns == 1   ? 4
     for (int step = 4; step < 32; step *= 2) floor[c] = fmaxf(floor[c], __shfl_xor_sync(kFullWarp, floor[c], step));
     if (g == 0) atomicMax(&floors[c * 4 + t], ordered(floor[c]));
   }
+  if (kColumns == 1 && call.floors != nullptr && lane == 0) {
+    call.floors[blockIdx.x * (kBlock / 32) + tid / 32] = floor[0];
+  }
   __syncthreads();
   if (tid < call.n_tokens) atomicMax(&call.rows[tid].floor, floors[tid]);
-}
-
-// The floor becomes the n_best-th largest lower bound: its bits are found eight at a time, by one block.
-__global__ void __launch_bounds__(1024) nth_floor_kernel(const __grid_constant__ TokenHead call, int64_t n_best) {
-  __shared__ unsigned counts[256];
-  __shared__ unsigned shared_prefix;
-  __shared__ int64_t shared_left;
-  const int tid = int(threadIdx.x);
-  wait_for_dependencies();
-  const HeadRow& row = call.rows[0];
-  const Input x = {load1(&row.inv_scale), load1(&row.length), load1(&row.error), slack_of(int(call.table.n_cols))};
-  if (tid == 0) shared_prefix = 0, shared_left = n_best;
-  for (int shift = 24; shift >= 0; shift -= 8) {
-    if (tid < 256) counts[tid] = 0;
-    __syncthreads();
-    const unsigned prefix = shared_prefix;
-    for (int64_t i = tid; i < call.table.n_rows; i += 1024) {
-      const unsigned bits = ordered(load1(call.logits + i) - 2.0f * bound_of(call.sketch, i, x) * kEnlarged);
-      if (shift == 24 || bits >> (shift + 8) == prefix >> (shift + 8)) atomicAdd(&counts[bits >> shift & 255u], 1u);
-    }
-    __syncthreads();
-    if (tid == 0) {
-      int64_t left = shared_left;
-      int digit = 255;
-      for (; digit > 0 && int64_t(counts[digit]) < left; --digit) left -= counts[digit];
-      shared_prefix = prefix | unsigned(digit) << shift;
-      shared_left = left;
-    }
-    __syncthreads();
-  }
-  if (tid == 0) call.rows[0].floor = n_best < call.table.n_rows ? shared_prefix : 0;
 }
 
 // The exact products of all rows whose upper bound reaches the floor. Blocks in y: the tokens.
@@ -301,7 +262,8 @@ __global__ void __launch_bounds__(kThreads) choose_kernel(const __grid_constant_
     reinterpret_cast<float4*>(x)[i] = load4(call.normed + int64_t(token) * n_cols + 4 * i);
   }
   __syncthreads();
-  const float floor = unordered(*const_cast<const volatile unsigned*>(&call.rows[token].floor));
+  const unsigned raised = *const_cast<const volatile unsigned*>(&call.rows[token].inverted_floor);
+  const float floor = unordered(raised != 0 ? ~raised : *const_cast<const volatile unsigned*>(&call.rows[token].floor));
   const int64_t n_rows = call.table.n_rows, stride = int64_t(gridDim.x) * kThreads;
   unsigned long long best = 0;
   for (int64_t first = int64_t(blockIdx.x) * kThreads + tid / 32 * 32; first < n_rows; first += stride) {
@@ -311,19 +273,14 @@ __global__ void __launch_bounds__(kThreads) choose_kernel(const __grid_constant_
     float mine = -INFINITY;
     for (unsigned left = __ballot_sync(kFullWarp, candidate); left != 0; left &= left - 1) {
       const int64_t row = first + __ffs(int(left)) - 1;
-      const uint4* const from = reinterpret_cast<const uint4*>(call.table.data + row * call.table.row_bytes);
-#pragma unroll 10
-      for (int j = lane; j < call.table.row_bytes / 16; j += 32)
-        reinterpret_cast<uint4*>(row_bytes)[j] = __ldg(from + j);
-      __syncwarp();
-      float sum = 0.0f;
-#pragma unroll 8
-      for (int i = lane % 16; i < n_cols; i += 16) sum += widen(call.table.type, row_bytes, i) * x[i];
-      sum = sum_lanes(sum);
+      const float sum = exact_product(call.table, row, x, row_bytes);
       const unsigned long long key = ordered_logit(sum, int(row));
       best = key > best ? key : best;
       if (first + lane == row) mine = sum;
-      __syncwarp();
+      if (call.candidates != nullptr && lane == 0) {
+        const unsigned at = atomicAdd(&call.rows[token].n_candidates, 1u);
+        if (at < kMaxCandidates) call.candidates[at] = key;
+      }
     }
     if (put_logits && there) logits[first + lane] = mine;
   }
@@ -335,8 +292,7 @@ cudaError_t launch_bound(const Launcher& launcher, const TokenHead& call) {
   const size_t n_cols = size_t(call.table.n_cols);
   size_t n_bytes = size_t(call.sketch.n_col_tiles) * 8 * kColumns * kColumnBytes;
   if (call.codes == nullptr) n_bytes += n_cols * 4 + squares_bytes(int(n_cols));
-  const int per_multiprocessor = kColumns == 1 ? 4 : kColumns == 2 ? 2 : 1;
-  return launch_kernel(launcher, dim3(unsigned(per_multiprocessor * launcher.n_multiprocessors)),
+  return launch_kernel(launcher, dim3(unsigned(bound_blocks(kColumns) * launcher.n_multiprocessors)),
                        dim3(bound_threads(kColumns)), n_bytes, bound_kernel<kColumns>, call);
 }
 
@@ -348,6 +304,10 @@ size_t sketch_code_bytes(int64_t n_rows, int64_t n_cols) {
 
 void build_sketch(cudaStream_t stream, const FloatTable& table, int64_t first_row, const Sketch& sketch) {
   build_kernel<<<unsigned((table.n_rows + 7) / 8), 256, 0, stream>>>(table, first_row, sketch);
+}
+
+int sketch_warps(const Launcher& launcher) {
+  return bound_blocks(1) * launcher.n_multiprocessors * (bound_threads(1) / 32);
 }
 
 size_t head_code_bytes(int64_t n_cols) { return size_t(n_tiles(n_cols, kTileCols)) * 2 * kHeadTokens * kColumnBytes; }
@@ -370,13 +330,16 @@ cudaError_t best_of_head(const Launcher& launcher, const TokenHead& wanted, int6
                               : launch_bound<8>(launcher, call);
   }
   if (error != cudaSuccess) return error;
-  if (n_best > 1) {
-    error = launch_kernel(launcher, dim3(1), dim3(1024), 0, nth_floor_kernel, call, n_best);
+  const bool several = n_best > 1 || call.draw != nullptr;
+  if (several) {
+    error = raise_floor(launcher, call, n_best);
     if (error != cudaSuccess) return error;
   }
-  const int n_blocks = launcher.n_multiprocessors / call.n_tokens;
+  // Rows come over the bus, whose latency a warp waits for with each: there are many warps, with few rows.
+  const int n_blocks = 4 * launcher.n_multiprocessors / call.n_tokens;
+  const size_t n_bytes = n_cols * 4 + kThreads / 32 * size_t(call.table.row_bytes);
   return launch_kernel(launcher, dim3(unsigned(n_blocks > 8 ? n_blocks : 8), unsigned(call.n_tokens)), dim3(kThreads),
-                       n_cols * 4 + kThreads / 32 * size_t(call.table.row_bytes), choose_kernel, call, n_best > 1);
+                       n_bytes, choose_kernel, call, several);
 }
 
 }  // namespace bitnet::cuda

@@ -119,6 +119,7 @@ class LayerAttention {
                                                : key - groups + plan_.d_kv / kGroup;
       receive_group(qkv + from, n_groups, epoch, [&](int e, float x) { rows[i * kGroup + e] = x; });
     }
+    __syncwarp();
     sync_workers();
     for (int i = tid; i < (n_heads + 1) * n_pairs; i += kWorkers) {
       const int head = i / n_pairs, at = i - head * n_pairs;
@@ -211,6 +212,7 @@ class LayerAttention {
           n_groups, epoch, [&](int e, float x) { store_value<kType>(x, position_ * kUnitDims + e, values()); });
     }
     async_wait<0>();
+    __syncwarp();
     sync_workers();
     if (active) {
       float m = maxima[head * warps_per_head];
@@ -238,6 +240,7 @@ class LayerAttention {
     const int out_head = tid / kUnitDims, dim = tid % kUnitDims;
     const bool sums = out_head < n_heads;
     const float sum = sums ? weighted_sum(scores() + out_head * kStride, turned() + dim * kStride, n) : 0.0f;
+    __syncwarp();
     sync_workers();
     if (warp * 32 < n_heads * kUnitDims) {
       const int to_head = kv_head * n_heads + min(out_head, n_heads - 1);

@@ -17,6 +17,9 @@ int n_blocks(const Launcher& launcher, const TokenLayers& call) {
   return min(launcher.n_multiprocessors, call.d_model / kTileRows);
 }
 
+// Fours of columns that a thread quantises, of a row of so many column tiles.
+__host__ __device__ constexpr int fours_of(int n_col_tiles) { return n_col_tiles <= 2 * kRingWarps ? 2 : 6; }
+
 LayersPlan plan_of(const TokenLayers& call, int n_blocks) {
   const TableType type = call.cache.type;
   LayersPlan p = {};
@@ -62,7 +65,8 @@ LayersPlan plan_of(const TokenLayers& call, int n_blocks) {
   const int widest = max(max(call.d_model, call.d_q), call.d_ff);
   p.shared_bytes = kSlots * kSlot_bytes;
   take_bytes(p.row, int64_t(squares_bytes(widest)));
-  take_bytes(p.codes, n_tiles(widest, kTileCols * kRingWarps) * kRingWarps * kTileCols);
+  take_bytes(p.codes,
+             fours_of(int(n_tiles(widest, kTileCols))) * kRingWarps * kTileCols);  // a thread writes all of its
   take_bytes(p.partial, kMaxRowTiles * kTileRows * kPartialStride * 4);
   take_bytes(p.keys, p.key_rows * (p.row_bytes + 16));
   take_bytes(p.values, layers_positions(type) * kUnitDims * element_bytes(type));
@@ -182,8 +186,8 @@ __global__ void __launch_bounds__(kThreads, 1)
                                                      call.x, step == kStepQkv ? epoch - 1 : epoch, layer.norms[step],
                                                      state.plan.n_cols[step], n, n_col_tiles);
       };
-      const float inv_scale = n_col_tiles <= 2 * kRingWarps ? phase(std::integral_constant<int, 2>())
-                                                            : phase(std::integral_constant<int, 6>());
+      const float inv_scale = fours_of(n_col_tiles) == 2 ? phase(std::integral_constant<int, 2>())
+                                                         : phase(std::integral_constant<int, 6>());
       n_taken += n * ((n_col_tiles + kSlotTiles - 1) / kSlotTiles);
       if (!has_row(step)) continue;
       const int own = step == kStepGate ? row() / kTileRows * 2 * kTileRows + row() % kTileRows : row();

@@ -51,6 +51,8 @@ __device__ __forceinline__ uint8_t* block_memory() {
 }
 __device__ __forceinline__ float* block_floats(int place) { return reinterpret_cast<float*>(block_memory() + place); }
 
+// The barriers want a warp's threads together: after code that each leaves when its own words have come, or that some
+// skip, __syncwarp() has to precede them.
 __device__ inline void sync_workers() { asm volatile("bar.sync 1, %0;" ::"n"(kWorkers) : "memory"); }
 __device__ inline bool any_worker(bool x) {
   uint32_t any;
@@ -186,6 +188,7 @@ __device__ __forceinline__ float product_phase(int n_taken, const uint4* sent, c
   } else {
     for (int i = tid; i < n_cols; i += kWorkers) row[place(i)] = load1(plain + i);
   }
+  __syncwarp();
   sync_with_norms<2>();
   float4 y[kFours];
   // y and its largest magnitude, by all workers.
