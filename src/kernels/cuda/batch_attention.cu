@@ -2,7 +2,6 @@
 
 // Attention of many sequences' new tokens (numerics.md 8 in its order). With work for every multiprocessor, nothing is
 // shared between blocks: one has the query heads of a key head, so that every key and value is read and widened once.
-// Rows come by bulk copies, which one warp starts: as many small copies by all threads took a third of the time.
 namespace bitnet::cuda {
 namespace {
 
@@ -10,25 +9,16 @@ constexpr int kThreads = 128;
 constexpr int kStages = 3;
 constexpr int kMaxHeadDim = 128;
 
-// Bytes between keys in shared memory: so that eight neighbouring ones' equal pieces lie in different banks. Rows of
-// q8_0 are copied as they lie, like all values.
-template <TableType kType>
-BN_HOST_DEVICE constexpr int key_pitch(int row_bytes) {
-  return kType == TableType::kQ8_0 ? row_bytes : row_bytes + 16;
-}
-
 template <TableType kType, int kHeads, int kDim>
 __global__ void __launch_bounds__(kThreads, 3)
     batch_attention_kernel(const __grid_constant__ TokenAttention call, int n_scores) {
   constexpr int kThreadsPerKey = kHeads > 1 ? 2 : 1, kHeadsEach = kHeads / kThreadsPerKey;
   constexpr int kItem = kThreads / kThreadsPerKey;  // positions whose rows lie in one stage
-#if __CUDA_ARCH__ >= 900
   using Sizes = RowSizes<kType, kDim>;
   extern __shared__ __align__(128) uint8_t memory[];
   __shared__ __align__(16) float q[kHeads * kMaxHeadDim], new_k[kMaxHeadDim], new_v[kMaxHeadDim];
   __shared__ __align__(16) uint8_t new_key[kMaxHeadDim * 4], new_value[kMaxHeadDim * 4];
   __shared__ float maxima[kThreads / 32][kHeadsEach], inverses[kHeads];
-  __shared__ __align__(8) uint64_t arrived[kStages];
   Cache cache = call.cache;
   const int tid = int(threadIdx.x), token = int(blockIdx.y), d = Sizes::d(cache), row_bytes = Sizes::bytes(cache);
   const int first_head = int(blockIdx.x) * kHeads;
@@ -37,7 +27,6 @@ __global__ void __launch_bounds__(kThreads, 3)
   const int position = call.positions[token], n_seen = position + 1;
   float* const scores = reinterpret_cast<float*>(memory);  // [n_scores, kHeads]
   uint8_t* const stages = memory + size_t(kHeads) * n_scores * sizeof(float);
-  const int pitch = key_pitch<kType>(row_bytes);
   launch_dependents();
   if (position < 0) {  // nobody's row
     wait_for_dependencies();
@@ -45,46 +34,26 @@ __global__ void __launch_bounds__(kThreads, 3)
   }
 
   const int n_items = (n_seen + kItem - 1) / kItem;  // of keys, then as many of values
-  const auto stage = [&](int item) { return stages + item % kStages * kItem * pitch; };
-  if (tid == 0) {
-    for (int i = 0; i < kStages; ++i) barrier_init(&arrived[i], 1);
-    barrier_init_fence();
-  }
-  __syncthreads();
-  // Rows before the new token's; its own is in new_key and new_value. By the first warp.
+  const auto stage = [&](int item) { return stages + item % kStages * kItem * row_bytes; };
+  // Rows before the new token's; its own is in new_key and new_value.
   const auto fetch = [&](int item) {
-    if (tid >= 32 || item >= 2 * n_items) return;
     const bool key = item < n_items;
     const uint8_t* const plane = key ? cache.k : cache.v;
-    const int first = (key ? item : item - n_items) * kItem;
-    uint64_t* const barrier = &arrived[item % kStages];
-    const auto rows = [&](int begin) { return min(kPagePositions, position - begin); };
-    // What is copied as it lies is rounded up to 16 bytes: a page has room for that.
-    const auto bytes = [&](int n) { return uint32_t(n * row_bytes + 15) / 16 * 16; };
-    uint32_t n_bytes = 0;
-#pragma unroll
-    for (int part = 0; part < kItem; part += kPagePositions) n_bytes += bytes(max(rows(first + part), 0));
-    if (tid == 0) {
-      if (n_bytes > 0) {
-        barrier_expect(barrier, n_bytes);
-      } else {
-        barrier_arrive(barrier);
-      }
-    }
 #pragma unroll
     for (int part = 0; part < kItem; part += kPagePositions) {
-      const int n = rows(first + part);
-      if (n <= 0) break;
-      const uint8_t* const from = plane + cache_row(cache, kv_head, first + part) * row_bytes;
-      if (key && pitch != row_bytes) {
-        uint8_t* const to = stage(item) + part * pitch;
-        for (int r = tid; r < n; r += 32) bulk_copy(to + r * pitch, from + r * row_bytes, uint32_t(row_bytes), barrier);
-      } else if (tid == 0) {
-        bulk_copy(stage(item) + part * row_bytes, from, bytes(n), barrier);
+      const int begin = (key ? item : item - n_items) * kItem + part, n = min(kPagePositions, position - begin);
+      if (n <= 0 || item >= 2 * n_items) break;
+      const uint8_t* const from = plane + cache_row(cache, kv_head, begin) * row_bytes;
+      uint8_t* const to = stage(item) + part * row_bytes;
+      const int n_pieces = Sizes::pieces(row_bytes);
+      if (key) {
+        copy_rows<true, kDim != 0>(from, row_bytes, 0, n, row_bytes, n_pieces, to, tid, kThreads);
+      } else {
+        copy_rows<false, kDim != 0>(from, row_bytes, 0, n, row_bytes, n_pieces, to, tid, kThreads);
       }
     }
+    async_commit();
   };
-  const auto wait_for = [&](int item) { barrier_wait(&arrived[item % kStages], uint32_t(item / kStages & 1)); };
   for (int item = 0; item < kStages - 1; ++item) fetch(item);
   const Angle angle = angle_of(call.rope, position, tid);
   wait_for_dependencies();
@@ -119,25 +88,26 @@ __global__ void __launch_bounds__(kThreads, 3)
 
   // A thread: one position and kHeadsEach heads, all 16 lanes of their lane sums.
   const float scale = 1.0f / sqrtf(float(d));
-  const int r = tid % kItem, heads = tid / kItem * kHeadsEach;
+  const int r = tid % kItem, heads = tid / kItem * kHeadsEach, mask = swizzle_mask(row_bytes / 16);
   float largest[kHeadsEach];
 #pragma unroll
   for (int h = 0; h < kHeadsEach; ++h) largest[h] = -INFINITY;
   int item = 0;
   for (; item < n_items; ++item) {
-    __syncthreads();  // all have read what is overwritten now
+    async_wait<kStages - 2>();
+    __syncthreads();
     fetch(item + kStages - 1);
-    wait_for(item);
     const int p = item * kItem + r;
     if (p >= n_seen) continue;
-    const uint8_t* const row = p == position ? new_key : stage(item) + r * pitch;
+    const uint8_t* const row = p == position ? new_key : stage(item) + r * row_bytes;
+    const int swizzled = p == position || kType == TableType::kQ8_0 ? 0 : swizzle(r, mask);
     float lanes[kHeadsEach][16] = {};
 #pragma unroll 4
     for (int base = 0; base < d; base += 16) {
 #pragma unroll
       for (int half = 0; half < 2; ++half) {
         Stored<kType> k;
-        k.load(row, base + 8 * half, 0);
+        k.load(row, base + 8 * half, swizzled);
 #pragma unroll
         for (int h = 0; h < kHeadsEach; ++h) {
           const float4* const query = reinterpret_cast<const float4*>(q + (heads + h) * kMaxHeadDim + base + 8 * half);
@@ -189,10 +159,11 @@ __global__ void __launch_bounds__(kThreads, 3)
 
   float sums[kHeads] = {};
   for (int begin = 0; begin < n_seen; begin += kItem, ++item) {
+    async_wait<kStages - 2>();
     uint8_t* const there = stage(item);
     const int n = min(kItem, n_seen - begin);
-    wait_for(item);
     if (begin + n == n_seen) {
+      __syncthreads();  // a copy of the last rows may reach into the new one
       for (int i = tid; i < row_bytes / 2; i += kThreads) {
         reinterpret_cast<uint16_t*>(there + (n - 1) * row_bytes)[i] = reinterpret_cast<const uint16_t*>(new_value)[i];
       }
@@ -227,7 +198,6 @@ __global__ void __launch_bounds__(kThreads, 3)
   for (int h = 0; h < kHeads; ++h) {
     call.out[(int64_t(token) * call.n_heads + first_head + h) * d + tid] = sums[h] * inverses[h];
   }
-#endif
 }
 
 constexpr size_t kMostShared_bytes = 200 * 1024;
@@ -237,7 +207,7 @@ int n_scores(const Cache& cache) { return int((cache.n_positions + 15) / 16 * 16
 size_t shared_bytes(const TokenAttention& call) {
   const int n_heads = block_heads(call);
   return size_t(n_heads) * n_scores(call.cache) * sizeof(float) +
-         size_t(kStages * (n_heads > 1 ? kThreads / 2 : kThreads)) * (call.cache.row_bytes + 16);
+         size_t(kStages * (n_heads > 1 ? kThreads / 2 : kThreads)) * call.cache.row_bytes;
 }
 
 template <TableType kType>
@@ -255,7 +225,7 @@ cudaError_t launch(const Launcher& launcher, const TokenAttention& call) {
 }  // namespace
 
 bool batch_attention_takes(const Launcher& launcher, const TokenAttention& call) {
-  return launcher.dependent && call.cache.head_dim <= kMaxHeadDim && shared_bytes(call) <= kMostShared_bytes &&
+  return call.cache.head_dim <= kMaxHeadDim && shared_bytes(call) <= kMostShared_bytes &&
          int64_t(call.n_tokens) * call.cache.n_kv_heads >= int64_t{3} * launcher.n_multiprocessors / 2;
 }
 

@@ -41,7 +41,7 @@ Result<std::vector<StepPhase>> CudaFused::measure(Stream& stream, std::span<cons
   for (const SequencePart& part : parts) {
     n_rows += part.ids.size();
     const KvLayer& kv = part.kv[0];
-    cache_bytes += 2 * uint64_t(kv.n_kv_heads * kv.row_bytes()) * (uint64_t(part.first_position) + part.ids.size());
+    cache_bytes += 2 * uint64_t(kv.n_kv_heads * cuda_cache(kv).row_bytes) * (uint64_t(part.first_position) + part.ids.size());
   }
   // The single token's step has moved on.
   state.start->token = parts[0].ids[0];

@@ -1,0 +1,359 @@
+#include "kernels/cuda/best_token.cuh"
+#include "kernels/cuda/tiled_cache.cuh"
+
+#include <type_traits>
+
+// Attention with an int8 cache (numerics.md 14) on tensor cores, with the CPU's bits: products are integers. A block
+// has a key head's tiles and up to eight columns: query heads of one token, or of neighbouring tokens of a prompt. Its
+// warps share the positions of scores and then the dimensions of the output, whose tiles are added in order.
+namespace bitnet::cuda {
+namespace {
+
+constexpr int kColumns = 8;
+constexpr int kAppendWarps = 8;
+constexpr int kTileOperands = kPagePositions / 16;
+constexpr size_t kMostShared_bytes = 200 * 1024;
+
+// A block's arrays for n_tiles tiles and n_columns columns.
+struct Places {
+  int stride;  // of a column's scores, so that neither eight positions nor two columns share banks
+  size_t scales, codes, factors, total;
+};
+__host__ __device__ inline Places places(int n_tiles, int n_columns) {
+  Places p;
+  p.stride = n_tiles * kPagePositions + 8;
+  p.scales = size_t(n_columns * p.stride) * sizeof(float);
+  p.codes = p.scales + size_t(2 * n_tiles * kPagePositions) * sizeof(float);
+  p.factors = p.codes + size_t(n_tiles * 2) * 2 * 32 * sizeof(uint32_t);
+  p.total = p.factors + size_t(2 * n_tiles * kColumns) * sizeof(float);
+  return p;
+}
+
+// Who a block works for.
+struct Columns {
+  int kv_head, first_head, n_heads, first_token, n_tokens;
+  __device__ int n() const { return n_heads * n_tokens; }
+};
+
+template <int kParts, int kWarps, bool kScratch>
+__global__ void __launch_bounds__(kWarps * 32, kWarps == 8 ? 3 : 1)
+    tiled_attention_kernel(const __grid_constant__ TokenAttention call, int groups, int tokens_per_block, int n_items,
+                           size_t scratch_bytes) {
+  constexpr int kThreads = kWarps * 32, kDim = 32 * kParts;
+  constexpr int kBatch = kParts >= 8 ? 1 : 8 / kParts;  // rows of operands that a warp has on their way
+  extern __shared__ __align__(128) uint8_t memory[];
+  __shared__ __align__(16) uint32_t queries[kParts * 64];
+  __shared__ float query_factors[kColumns], inverses[kColumns];
+  __shared__ unsigned maxima[kColumns];  // ordered
+  __shared__ float outs[kColumns][kDim + 4];
+  const int tid = int(threadIdx.x), warp = tid / 32, lane = tid % 32, g = lane / 4, t = lane % 4;
+  const bool appends = call.positions != nullptr && groups == int(call.cache.n_kv_heads);
+  uint8_t* const workspace = kScratch ? reinterpret_cast<uint8_t*>(call.scratch) + blockIdx.x * scratch_bytes : memory;
+  launch_dependents();
+  if (kScratch || !appends) wait_for_dependencies();
+
+  for (int item = int(blockIdx.x); item < n_items; item += int(gridDim.x)) {
+    Columns columns;
+    const int group = item % groups, token_block = (n_items - 1 - item) / groups;  // the longest first
+    const int heads_per_kv = call.n_heads / int(call.cache.n_kv_heads),
+              groups_per_kv = groups / int(call.cache.n_kv_heads);
+    columns.kv_head = group / groups_per_kv;
+    columns.first_head = columns.kv_head * heads_per_kv + group % groups_per_kv * kColumns;
+    columns.n_heads = min(heads_per_kv - group % groups_per_kv * kColumns, kColumns);
+    columns.first_token = token_block * tokens_per_block;
+    columns.n_tokens = min(tokens_per_block, call.n_tokens - columns.first_token);
+    const int n_columns = columns.n();
+    Cache cache = call.cache;
+    if (call.tables != nullptr) cache.pages = call.tables + int64_t(columns.first_token) * call.table_stride;
+    const Tiles tiles(cache, columns.kv_head);
+    const int position =
+        call.positions == nullptr ? call.first_position + columns.first_token : call.positions[columns.first_token];
+    if (position < 0) {  // nobody's row
+      if (!kScratch && appends) wait_for_dependencies();
+      continue;
+    }
+    // Column c has seen position + 1 + c / n_heads positions.
+    const int n_seen = position + columns.n_tokens, n_tiles = (n_seen + kPagePositions - 1) / kPagePositions;
+    const int n_rows = (n_seen + 15) / 16;  // of operands of keys
+    const auto seen_by = [&](int column) { return position + 1 + column / columns.n_heads; };
+    const Places place = places(n_tiles, n_columns);
+    float* const scores = reinterpret_cast<float*>(workspace);
+    float* const key_scales = reinterpret_cast<float*>(workspace + place.scales);
+    float* const value_scales = key_scales + n_tiles * kPagePositions;
+    uint32_t* const codes = reinterpret_cast<uint32_t*>(workspace + place.codes);
+    float* const factors = reinterpret_cast<float*>(workspace + place.factors);  // [n_tiles, kColumns]
+    unsigned* const largest_of = reinterpret_cast<unsigned*>(factors + n_tiles * kColumns);
+
+    uint4 keys[kBatch][kParts];
+    const auto load_key = [&](int i, int row) {
+      const uint8_t* const tile = tiles.keys(row / kTileOperands);
+      const int at = row % kTileOperands;
+#pragma unroll
+      for (int j = 0; j < kParts; ++j) {
+        keys[i][j] = load_words(tile + kTileScales_bytes + (at * kParts + j) * kOperand_bytes + lane * 16);
+      }
+    };
+    const auto load_keys = [&](int first, auto wanted) {
+#pragma unroll
+      for (int i = 0; i < kBatch; ++i) {
+        if (const int row = first + i * kWarps; row < n_rows && wanted(row)) load_key(i, row);
+      }
+    };
+    // What earlier steps have stored need not wait.
+    const int newest = appends ? position / 16 : -1;
+    load_keys(warp, [&](int row) { return row != newest; });
+    for (int i = tid; i < n_tiles * kColumns; i += kThreads) largest_of[i] = __float_as_uint(kTileAbsmaxFloor);
+    if (tid < kColumns) maxima[tid] = 0;
+#pragma unroll 4
+    for (int p = tid; p < n_seen; p += kThreads) {
+      if (appends && p == position) continue;
+      const uint64_t at = tiles.at(p / kPagePositions) + uint64_t(p % kPagePositions * 4);
+      key_scales[p] = load1(reinterpret_cast<const float*>(tiles.first_key + at));
+      value_scales[p] = load1(reinterpret_cast<const float*>(tiles.first_value + at));
+    }
+    __syncthreads();
+    if (!kScratch && appends) wait_for_dependencies();
+
+    for (int i = warp; i < n_columns + (appends ? 2 : 0); i += kWarps) {
+      if (i >= n_columns) {
+        const bool key = i == n_columns;
+        const int64_t at = (int64_t(columns.first_token) * cache.n_kv_heads + columns.kv_head) * kDim;
+        const int tile = position / kPagePositions;
+        const float scale = append_tiled<kParts>(
+            (key ? call.k : call.v) + at, key ? tiles.keys(tile) : tiles.values(tile), call.rope, position, key, lane);
+        if (lane == 0) (key ? key_scales : value_scales)[position] = scale;
+        continue;
+      }
+      const int token = columns.first_token + i / columns.n_heads, head = columns.first_head + i % columns.n_heads;
+      TiledHead<kParts> query;
+      query.load(call.q + (int64_t(token) * call.n_heads + head) * kDim, call.rope, seen_by(i) - 1, lane);
+      query.encode(lane, [&](int8_t code, int at) {
+        reinterpret_cast<int8_t*>(queries)[at / 32 * 256 + column_at(i, at % 32)] = code;
+      });
+      if (lane == 0) query_factors[i] = query.scale * TiledHead<kParts>::kUnit;
+    }
+    __syncthreads();
+
+    const float scale = 1.0f / sqrtf(float(kDim));
+    uint32_t b[kParts][2];
+#pragma unroll
+    for (int j = 0; j < kParts; ++j) b[j][0] = queries[j * 64 + lane], b[j][1] = queries[j * 64 + 32 + lane];
+    float column_factors[2], largest[2] = {-INFINITY, -INFINITY};
+    int column_seen[2];
+#pragma unroll
+    for (int e = 0; e < 2; ++e) {
+      const bool there = 2 * t + e < n_columns;
+      column_factors[e] = there ? query_factors[2 * t + e] : 0.0f;
+      column_seen[e] = there ? seen_by(2 * t + e) : 0;
+    }
+    for (int first = warp; first < n_rows; first += kBatch * kWarps) {
+      load_keys(first, [&](int row) { return first != warp || row == newest; });
+#pragma unroll
+      for (int i = 0; i < kBatch; ++i) {
+        const int row = first + i * kWarps;
+        if (row >= n_rows) break;
+        int products[4] = {};
+#pragma unroll
+        for (int j = 0; j < kParts; ++j) mma_s8s8(products, keys[i][j], b[j][0], b[j][1]);
+#pragma unroll
+        for (int e = 0; e < 4; ++e) {
+          const int p = row * 16 + g + e / 2 * 8;
+          if (p >= column_seen[e % 2]) continue;
+          const float score = ((float(products[e]) * key_scales[p]) * column_factors[e % 2]) * scale;
+          scores[(2 * t + e % 2) * place.stride + p] = score;
+          largest[e % 2] = spec_max(score, largest[e % 2]);
+        }
+      }
+    }
+    // Values come to the cache meanwhile: of each tile a warp's share of the dimensions.
+    constexpr int kLines = 4 * kParts * kOperand_bytes / 128;
+    for (int i = tid; i < n_tiles * kLines; i += kThreads) {
+      prefetch(tiles.values(i / kLines) + kTileScales_bytes + i % kLines * 128);
+    }
+#pragma unroll
+    for (int e = 0; e < 2; ++e) {
+      for (int step = 4; step < 32; step *= 2) {
+        largest[e] = fmaxf(largest[e], __shfl_xor_sync(kFullWarp, largest[e], step));
+      }
+      if (g == 0) atomicMax(&maxima[2 * t + e], ordered(largest[e]));
+    }
+    __syncthreads();
+
+    // Exponentials, and of each tile the largest weight.
+    const int n_halves = 2 * n_tiles;
+    for (int i = warp; i < n_columns * n_halves; i += kWarps) {
+      const int column = i / n_halves, half = i - column * n_halves, p = half * 32 + lane;
+      float e = 0.0f, weight = kTileAbsmaxFloor;
+      if (p < seen_by(column)) {
+        e = spec_exp(scores[column * place.stride + p] - unordered(maxima[column]));
+        weight = spec_max(e * value_scales[p], weight);
+      }
+      scores[column * place.stride + p] = e;
+      const unsigned most =
+          __reduce_max_sync(kFullWarp, __float_as_uint(weight));  // no NaN, so ordered like their bits
+      if (lane == 0) atomicMax(&largest_of[half / 2 * kColumns + column], most);
+    }
+    __syncthreads();
+    for (int column = 2 * warp + lane / 16; column < (n_columns + 1) / 2 * 2; column += 2 * kWarps) {
+      const float* const from = scores + min(column, n_columns - 1) * place.stride;
+      float sum = 0.0f;
+      const int n = seen_by(min(column, n_columns - 1));
+#pragma unroll 8
+      for (int p = lane % 16; p < n; p += 16) sum += from[p];
+      sum = fold_lanes(sum);
+      if (lane % 16 == 0 && column < n_columns) inverses[column] = (1.0f / sum) * TiledHead<kParts>::kUnit;
+    }
+    for (int i = kThreads - 1 - tid; i < n_columns * n_tiles * 16; i += kThreads) {
+      const int column = i / (n_tiles * 16), tile = i / 16 - column * n_tiles, quad = i % 16;
+      const float most = __uint_as_float(largest_of[tile * kColumns + column]), to_code = kCodeLimit / most;
+      const int p = tile * kPagePositions + quad * 4;
+      const float4 e = *reinterpret_cast<const float4*>(scores + column * place.stride + p);
+      const float4 s = *reinterpret_cast<const float4*>(value_scales + p);
+      const float weights[4] = {e.x * s.x, e.y * s.y, e.z * s.z, e.w * s.w};
+      uint32_t word = 0;
+#pragma unroll
+      for (int at = 0; at < 4; ++at) {
+        if (p + at >= seen_by(column)) continue;
+        float code = (weights[at] * to_code + kRoundMagic) - kRoundMagic;
+        code = code < kCodeLimit ? code : kCodeLimit;
+        word |= uint32_t(int(code > 0.0f ? code : 0.0f)) << (8 * at);
+      }
+      codes[tile * 128 + quad / 4 * 32 + column * 4 + quad % 4] = word;
+      if (quad == 0) factors[tile * kColumns + column] = most / kCodeLimit;
+    }
+    __syncthreads();
+
+    // A warp: 16 dimensions of all columns. What columns that are not there give is put nowhere.
+    for (int dims = warp; dims < 2 * kParts; dims += kWarps) {
+      float sums[4] = {};
+      const auto add = [&](const uint4(&values)[2], int tile) {
+        int products[4] = {};
+        const uint32_t* const weights = codes + tile * 128 + lane;
+        mma_s8s8(products, values[0], weights[0], weights[32]);
+        mma_s8s8(products, values[1], weights[64], weights[96]);
+        const float2 factor = *reinterpret_cast<const float2*>(factors + tile * kColumns + 2 * t);
+#pragma unroll
+        for (int e = 0; e < 4; ++e) sums[e] += float(products[e]) * (e % 2 == 0 ? factor.x : factor.y);
+      };
+      const auto load = [&](uint4(&values)[2], int tile) {
+        const uint8_t* const from = tiles.values(tile) + kTileScales_bytes + dims * 2 * kOperand_bytes + lane * 16;
+        values[0] = load_words(from);
+        values[1] = load_words(from + kOperand_bytes);
+      };
+      constexpr int kAhead = 4;
+      int tile = 0;
+      for (; tile + kAhead <= n_tiles; tile += kAhead) {
+        uint4 values[kAhead][2];
+#pragma unroll
+        for (int j = 0; j < kAhead; ++j) load(values[j], tile + j);
+#pragma unroll
+        for (int j = 0; j < kAhead; ++j) add(values[j], tile + j);
+      }
+      for (; tile < n_tiles; ++tile) {
+        uint4 values[2];
+        load(values, tile);
+        add(values, tile);
+      }
+#pragma unroll
+      for (int e = 0; e < 4; ++e) outs[2 * t + e % 2][dims * 16 + g + e / 2 * 8] = sums[e];
+    }
+    __syncthreads();
+    for (int column = warp; column < n_columns; column += kWarps) {
+      TiledHead<kParts> out;
+#pragma unroll
+      for (int j = 0; j < kParts; ++j) out.x[j] = outs[column][32 * j + lane] * inverses[column];
+      out.rotate(lane);
+      const int token = columns.first_token + column / columns.n_heads;
+      float* const to =
+          call.out + (int64_t(token) * call.n_heads + columns.first_head + column % columns.n_heads) * kDim;
+#pragma unroll
+      for (int j = 0; j < kParts; ++j) to[32 * j + lane] = out.x[j];
+    }
+    if (item + int(gridDim.x) < n_items) __syncthreads();
+  }
+}
+
+// A warp: one key or value of one token.
+template <int kParts>
+__global__ void __launch_bounds__(kAppendWarps * 32) tiled_append_kernel(const __grid_constant__ TokenAttention call) {
+  launch_dependents();
+  wait_for_dependencies();
+  const int n_kv_heads = int(call.cache.n_kv_heads);
+  const int i = int(blockIdx.x) * kAppendWarps + int(threadIdx.x) / 32, row = i / 2, token = row / n_kv_heads;
+  if (token >= call.n_tokens) return;
+  Cache cache = call.cache;
+  if (call.tables != nullptr) cache.pages = call.tables + int64_t(token) * call.table_stride;
+  const int position = call.positions == nullptr ? call.first_position + token : call.positions[token];
+  if (position < 0) return;
+  const bool key = i % 2 == 0;
+  const Tiles tiles(cache, row % n_kv_heads);
+  const int tile = position / kPagePositions;
+  append_tiled<kParts>((key ? call.k : call.v) + int64_t(row) * (32 * kParts),
+                       key ? tiles.keys(tile) : tiles.values(tile), call.rope, position, key, int(threadIdx.x) % 32);
+}
+
+int groups_per_kv(const TokenAttention& call) {
+  return (call.n_heads / int(call.cache.n_kv_heads) + kColumns - 1) / kColumns;
+}
+
+template <int kParts>
+cudaError_t append(const Launcher& launcher, const TokenAttention& call) {
+  const unsigned n_blocks = unsigned((2 * call.n_tokens * call.cache.n_kv_heads + kAppendWarps - 1) / kAppendWarps);
+  return launch_kernel(launcher, dim3(n_blocks), dim3(kAppendWarps * 32), 0, tiled_append_kernel<kParts>, call);
+}
+
+template <int kParts>
+cudaError_t attend(const Launcher& launcher, const TokenAttention& call) {
+  const int heads_per_kv = call.n_heads / int(call.cache.n_kv_heads),
+            groups = int(call.cache.n_kv_heads) * groups_per_kv(call);
+  const bool prompt = call.positions == nullptr;
+  const int n_heads = heads_per_kv < kColumns ? heads_per_kv : kColumns;
+  const int tokens_per_block = prompt ? kColumns / n_heads : 1;
+  const int n_items = (call.n_tokens + tokens_per_block - 1) / tokens_per_block * groups;
+  const int most_tiles = int((call.cache.n_positions + kPagePositions - 1) / kPagePositions);
+  const size_t n_bytes = (places(most_tiles, n_heads * tokens_per_block).total + 127) / 128 * 128;
+  const auto start = [&](auto kernel, int n_warps, int n_blocks, size_t shared_bytes) {
+    return launch_kernel(launcher, dim3(unsigned(n_blocks)), dim3(unsigned(n_warps) * 32), shared_bytes, kernel, call,
+                         groups, tokens_per_block, n_items, n_bytes);
+  };
+  if (n_bytes > kMostShared_bytes) {
+    const int n_places = int(size_t(kAttentionBlocks) * size_t(call.cache.n_positions) * sizeof(float) / n_bytes);
+    return start(tiled_attention_kernel<kParts, 8, true>, 8, n_items < n_places ? n_items : n_places, 0);
+  }
+  if (n_items <= launcher.n_multiprocessors) {
+    return start(tiled_attention_kernel<kParts, 16, false>, 16, n_items, n_bytes);
+  }
+  return start(tiled_attention_kernel<kParts, 8, false>, 8, n_items, n_bytes);
+}
+
+template <class Run>
+cudaError_t with_parts(int64_t head_dim, const Run& run) {
+  switch (head_dim / 32) {
+    case 1: return run(std::integral_constant<int, 1>());
+    case 2: return run(std::integral_constant<int, 2>());
+    case 3: return run(std::integral_constant<int, 3>());
+    case 4: return run(std::integral_constant<int, 4>());
+    case 8: return run(std::integral_constant<int, 8>());
+    default: return cudaErrorInvalidValue;
+  }
+}
+
+}  // namespace
+
+bool tiled_cache_takes(int64_t head_dim) { return head_dim % 32 == 0 && (head_dim <= 128 || head_dim == 256); }
+
+cudaError_t tiled_append(const Launcher& launcher, const TokenAttention& call) {
+  return with_parts(call.cache.head_dim, [&](auto parts) { return append<parts()>(launcher, call); });
+}
+
+cudaError_t tiled_attention(const Launcher& launcher, const TokenAttention& call) {
+  if (call.positions == nullptr || groups_per_kv(call) > 1) {
+    if (call.k != nullptr) {
+      const cudaError_t error = tiled_append(launcher, call);
+      if (error != cudaSuccess) return error;
+    }
+  }
+  return with_parts(call.cache.head_dim, [&](auto parts) { return attend<parts()>(launcher, call); });
+}
+
+}  // namespace bitnet::cuda
