@@ -24,8 +24,8 @@ __host__ __device__ inline Places places(int n_tiles, int n_columns) {
   p.stride = n_tiles * kPagePositions + 8;
   p.scales = size_t(n_columns * p.stride) * sizeof(float);
   p.codes = p.scales + size_t(2 * n_tiles * kPagePositions) * sizeof(float);
-  p.factors = p.codes + size_t(n_tiles * 2) * 2 * 32 * sizeof(uint32_t);
-  p.total = p.factors + size_t(2 * n_tiles * kColumns) * sizeof(float);
+  p.factors = p.codes + size_t(n_tiles) * 32 * sizeof(uint4);
+  p.total = p.factors + size_t(n_tiles * kColumns) * sizeof(float);
   return p;
 }
 
@@ -36,10 +36,11 @@ struct Columns {
 };
 
 template <int kParts, int kWarps, bool kScratch>
-__global__ void __launch_bounds__(kWarps * 32, kWarps == 8 ? 3 : 1)
+__global__ void __launch_bounds__(kWarps * 32, kWarps == 8 && !kScratch ? 3 : 1)
     tiled_attention_kernel(const __grid_constant__ TokenAttention call, int groups, int tokens_per_block, int n_items,
                            size_t scratch_bytes) {
   constexpr int kThreads = kWarps * 32, kDim = 32 * kParts;
+  constexpr bool kEarly = kWarps > 8;
   constexpr int kBatch = kParts >= 8 ? 1 : 8 / kParts;  // rows of operands that a warp has on their way
   extern __shared__ __align__(128) uint8_t memory[];
   __shared__ __align__(16) uint32_t queries[kParts * 64];
@@ -52,7 +53,8 @@ __global__ void __launch_bounds__(kWarps * 32, kWarps == 8 ? 3 : 1)
   launch_dependents();
   if (kScratch || !appends) wait_for_dependencies();
 
-  for (int item = int(blockIdx.x); item < n_items; item += int(gridDim.x)) {
+  int item = int(blockIdx.x);
+  do {
     Columns columns;
     const int group = item % groups, token_block = (n_items - 1 - item) / groups;  // the longest first
     const int heads_per_kv = call.n_heads / int(call.cache.n_kv_heads),
@@ -80,9 +82,8 @@ __global__ void __launch_bounds__(kWarps * 32, kWarps == 8 ? 3 : 1)
     float* const scores = reinterpret_cast<float*>(workspace);
     float* const key_scales = reinterpret_cast<float*>(workspace + place.scales);
     float* const value_scales = key_scales + n_tiles * kPagePositions;
-    uint32_t* const codes = reinterpret_cast<uint32_t*>(workspace + place.codes);
+    uint4* const codes = reinterpret_cast<uint4*>(workspace + place.codes);      // [n_tiles, 32 lanes]
     float* const factors = reinterpret_cast<float*>(workspace + place.factors);  // [n_tiles, kColumns]
-    unsigned* const largest_of = reinterpret_cast<unsigned*>(factors + n_tiles * kColumns);
 
     uint4 keys[kBatch][kParts];
     const auto load_key = [&](int i, int row) {
@@ -99,10 +100,9 @@ __global__ void __launch_bounds__(kWarps * 32, kWarps == 8 ? 3 : 1)
         if (const int row = first + i * kWarps; row < n_rows && wanted(row)) load_key(i, row);
       }
     };
-    // What earlier steps have stored need not wait.
+    // What earlier steps have stored need not wait, where there are registers for it.
     const int newest = appends ? position / 16 : -1;
-    load_keys(warp, [&](int row) { return row != newest; });
-    for (int i = tid; i < n_tiles * kColumns; i += kThreads) largest_of[i] = __float_as_uint(kTileAbsmaxFloor);
+    if (kEarly) load_keys(warp, [&](int row) { return row != newest; });
     if (tid < kColumns) maxima[tid] = 0;
 #pragma unroll 4
     for (int p = tid; p < n_seen; p += kThreads) {
@@ -147,7 +147,7 @@ __global__ void __launch_bounds__(kWarps * 32, kWarps == 8 ? 3 : 1)
       column_seen[e] = there ? seen_by(2 * t + e) : 0;
     }
     for (int first = warp; first < n_rows; first += kBatch * kWarps) {
-      load_keys(first, [&](int row) { return first != warp || row == newest; });
+      load_keys(first, [&](int row) { return !kEarly || first != warp || row == newest; });
 #pragma unroll
       for (int i = 0; i < kBatch; ++i) {
         const int row = first + i * kWarps;
@@ -179,58 +179,62 @@ __global__ void __launch_bounds__(kWarps * 32, kWarps == 8 ? 3 : 1)
     }
     __syncthreads();
 
-    // Exponentials, and of each tile the largest weight.
-    const int n_halves = 2 * n_tiles;
-    for (int i = warp; i < n_columns * n_halves; i += kWarps) {
-      const int column = i / n_halves, half = i - column * n_halves, p = half * 32 + lane;
-      float e = 0.0f, weight = kTileAbsmaxFloor;
-      if (p < seen_by(column)) {
-        e = spec_exp(scores[column * place.stride + p] - unordered(maxima[column]));
-        weight = spec_max(e * value_scales[p], weight);
+    // Exponentials and their codes: half a warp has a tile of one column, a lane four positions.
+    const int warps_each = kWarps / n_columns;
+    if (const int column = warp / warps_each; column < n_columns) {
+      const float m = unordered(maxima[column]);
+      const int n = seen_by(column), quad = lane % 16;
+      float* const mine = scores + column * place.stride + quad * 4;
+      for (int tile = warp % warps_each * 2 + lane / 16; tile < (n_tiles + 1) / 2 * 2; tile += 2 * warps_each) {
+        const int at = min(tile, n_tiles - 1) * kPagePositions, left = n - at - quad * 4;
+        const float4 s = *reinterpret_cast<const float4*>(mine + at);
+        const float4 v = *reinterpret_cast<const float4*>(value_scales + at + quad * 4);
+        float4 e;
+        e.x = left > 0 ? spec_exp(s.x - m) : 0.0f;
+        e.y = left > 1 ? spec_exp(s.y - m) : 0.0f;
+        e.z = left > 2 ? spec_exp(s.z - m) : 0.0f;
+        e.w = left > 3 ? spec_exp(s.w - m) : 0.0f;
+        // What nobody has seen may have any scale.
+        const float weights[4] = {left > 0 ? e.x * v.x : 0.0f, left > 1 ? e.y * v.y : 0.0f, left > 2 ? e.z * v.z : 0.0f,
+                                  left > 3 ? e.w * v.w : 0.0f};
+        float most = kTileAbsmaxFloor;
+#pragma unroll
+        for (int i = 0; i < 4; ++i) most = spec_max(weights[i], most);
+#pragma unroll
+        for (int step = 8; step > 0; step /= 2) most = fmaxf(most, __shfl_xor_sync(kFullWarp, most, step));
+        const float to_code = kCodeLimit / most;
+        uint32_t word = 0;
+#pragma unroll
+        for (int i = 0; i < 4; ++i) {
+          float code = (weights[i] * to_code + kRoundMagic) - kRoundMagic;
+          code = code < kCodeLimit ? code : kCodeLimit;
+          word |= uint32_t(int(code > 0.0f ? code : 0.0f)) << (8 * i);
+        }
+        if (tile >= n_tiles) continue;
+        *reinterpret_cast<float4*>(mine + at) = e;
+        reinterpret_cast<uint32_t*>(codes + tile * 32 + column * 4 + quad % 4)[quad / 4] = word;
+        if (quad == 0) factors[tile * kColumns + column] = most / kCodeLimit;
       }
-      scores[column * place.stride + p] = e;
-      const unsigned most =
-          __reduce_max_sync(kFullWarp, __float_as_uint(weight));  // no NaN, so ordered like their bits
-      if (lane == 0) atomicMax(&largest_of[half / 2 * kColumns + column], most);
     }
     __syncthreads();
-    for (int column = 2 * warp + lane / 16; column < (n_columns + 1) / 2 * 2; column += 2 * kWarps) {
+    if (const int column = 2 * (kWarps - 1 - warp) + lane / 16; column / 2 * 2 < n_columns) {
       const float* const from = scores + min(column, n_columns - 1) * place.stride;
-      float sum = 0.0f;
       const int n = seen_by(min(column, n_columns - 1));
+      float sum = 0.0f;
 #pragma unroll 8
       for (int p = lane % 16; p < n; p += 16) sum += from[p];
       sum = fold_lanes(sum);
       if (lane % 16 == 0 && column < n_columns) inverses[column] = (1.0f / sum) * TiledHead<kParts>::kUnit;
     }
-    for (int i = kThreads - 1 - tid; i < n_columns * n_tiles * 16; i += kThreads) {
-      const int column = i / (n_tiles * 16), tile = i / 16 - column * n_tiles, quad = i % 16;
-      const float most = __uint_as_float(largest_of[tile * kColumns + column]), to_code = kCodeLimit / most;
-      const int p = tile * kPagePositions + quad * 4;
-      const float4 e = *reinterpret_cast<const float4*>(scores + column * place.stride + p);
-      const float4 s = *reinterpret_cast<const float4*>(value_scales + p);
-      const float weights[4] = {e.x * s.x, e.y * s.y, e.z * s.z, e.w * s.w};
-      uint32_t word = 0;
-#pragma unroll
-      for (int at = 0; at < 4; ++at) {
-        if (p + at >= seen_by(column)) continue;
-        float code = (weights[at] * to_code + kRoundMagic) - kRoundMagic;
-        code = code < kCodeLimit ? code : kCodeLimit;
-        word |= uint32_t(int(code > 0.0f ? code : 0.0f)) << (8 * at);
-      }
-      codes[tile * 128 + quad / 4 * 32 + column * 4 + quad % 4] = word;
-      if (quad == 0) factors[tile * kColumns + column] = most / kCodeLimit;
-    }
-    __syncthreads();
 
     // A warp: 16 dimensions of all columns. What columns that are not there give is put nowhere.
     for (int dims = warp; dims < 2 * kParts; dims += kWarps) {
       float sums[4] = {};
       const auto add = [&](const uint4(&values)[2], int tile) {
         int products[4] = {};
-        const uint32_t* const weights = codes + tile * 128 + lane;
-        mma_s8s8(products, values[0], weights[0], weights[32]);
-        mma_s8s8(products, values[1], weights[64], weights[96]);
+        const uint4 weights = codes[tile * 32 + lane];
+        mma_s8s8(products, values[0], weights.x, weights.y);
+        mma_s8s8(products, values[1], weights.z, weights.w);
         const float2 factor = *reinterpret_cast<const float2*>(factors + tile * kColumns + 2 * t);
 #pragma unroll
         for (int e = 0; e < 4; ++e) sums[e] += float(products[e]) * (e % 2 == 0 ? factor.x : factor.y);
@@ -269,8 +273,8 @@ __global__ void __launch_bounds__(kWarps * 32, kWarps == 8 ? 3 : 1)
 #pragma unroll
       for (int j = 0; j < kParts; ++j) to[32 * j + lane] = out.x[j];
     }
-    if (item + int(gridDim.x) < n_items) __syncthreads();
-  }
+    if (kScratch) __syncthreads();
+  } while (kScratch && (item += int(gridDim.x)) < n_items);
 }
 
 // A warp: one key or value of one token.
