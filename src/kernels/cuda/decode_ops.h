@@ -134,9 +134,9 @@ void build_sketch(cudaStream_t stream, const FloatTable& table, int64_t first_ro
 
 // What the blocks of a head kernel share about one input. All zero before the first step; a step leaves it so.
 struct HeadRow {
-  unsigned long long best = 0;  // ordered logit and inverted id
+  unsigned long long best = 0;   // ordered logit and inverted id
+  unsigned long long floor = 0;  // of the sketch: the ordered greatest lower bound and its row's inverted id
   unsigned int n_blocks_done = 0;
-  unsigned int floor = 0;  // of the sketch: the ordered greatest lower bound
   // Of the input in 16 bits; the step after sets them anew.
   float inv_scale = 0, length = 0, error = 0;
 };

@@ -14,6 +14,7 @@ namespace bitnet::cuda {
 namespace {
 
 constexpr int kThreads = 256;
+constexpr int kFewTokens = 8;  // whose candidates come as fast as a better floor does
 constexpr float kEnlarged = 1.0f + 1e-4f;
 constexpr int kColumnBytes = kTileCols;  // of a column in a column tile
 
@@ -63,6 +64,9 @@ struct Input {
 };
 __device__ inline float bound_of(const Sketch& sketch, int64_t row, const Input& x) {
   return (sketch.errors[row] * (x.length + x.error) + sketch.lengths[row] * (x.error + x.slack * x.length)) * kEnlarged;
+}
+__device__ inline unsigned long long floor_key(float floor, int row) {
+  return static_cast<unsigned long long>(ordered(floor)) << 32 | uint32_t(~row);
 }
 __device__ inline float slack_of(int n_cols) { return float(n_cols / 16 + 64) * 0x1p-24f; }
 
@@ -160,7 +164,7 @@ __global__ void __launch_bounds__(bound_threads(kColumns), kColumns == 1   ? 4
   constexpr int kBlock = bound_threads(kColumns);
   extern __shared__ __align__(128) uint32_t codes[];  // [n_col_tiles, 8 kColumns] columns
   __shared__ Input inputs[4 * kColumns];
-  __shared__ unsigned floors[4 * kColumns];
+  __shared__ unsigned long long floors[4 * kColumns];
   const int n_cols = int(call.table.n_cols), n_col_tiles = call.sketch.n_col_tiles;
   const int tid = int(threadIdx.x), lane = tid % 32, g = lane / 4, t = lane % 4;
   const int n_code_words = n_col_tiles * 8 * kColumns * (kColumnBytes / 4);
@@ -204,6 +208,7 @@ __global__ void __launch_bounds__(bound_threads(kColumns), kColumns == 1   ? 4
   const int64_t n_rows = call.table.n_rows, n_row_tiles = (n_rows + 15) / 16;
   const uint4* const columns = reinterpret_cast<const uint4*>(codes) + g * (kColumnBytes / 16) + t;
   float floor[kColumns];
+  int floor_row[kColumns] = {};
 #pragma unroll
   for (int c = 0; c < kColumns; ++c) floor[c] = -INFINITY;
   for (int64_t tile = int64_t(blockIdx.x) * (kBlock / 32) + tid / 32; tile < n_row_tiles;
@@ -244,14 +249,18 @@ __global__ void __launch_bounds__(bound_threads(kColumns), kColumns == 1   ? 4
         const float product = 256.0f * float(acc[c][2 * half]) + float(acc[c][2 * half + 1]);
         const float about = (product * x.inv_scale) * step, bound = bound_of(call.sketch, row, x);
         call.logits[token * n_rows + row] = about + bound;
-        floor[c] = fmaxf(floor[c], about - bound);
+        if (about - bound > floor[c]) floor[c] = about - bound, floor_row[c] = int(row);
       }
     }
   }
 #pragma unroll
   for (int c = 0; c < kColumns; ++c) {
-    for (int step = 4; step < 32; step *= 2) floor[c] = fmaxf(floor[c], __shfl_xor_sync(kFullWarp, floor[c], step));
-    if (g == 0) atomicMax(&floors[c * 4 + t], ordered(floor[c]));
+    unsigned long long best = floor_key(floor[c], floor_row[c]);
+    for (int step = 4; step < 32; step *= 2) {
+      const unsigned long long other = __shfl_xor_sync(kFullWarp, best, step);
+      best = other > best ? other : best;
+    }
+    if (g == 0) atomicMax(&floors[c * 4 + t], best);
   }
   __syncthreads();
   if (tid < call.n_tokens) atomicMax(&call.rows[tid].floor, floors[tid]);
@@ -285,12 +294,47 @@ __global__ void __launch_bounds__(1024) nth_floor_kernel(const __grid_constant__
     }
     __syncthreads();
   }
-  if (tid == 0) call.rows[0].floor = n_best < call.table.n_rows ? shared_prefix : 0;
+  if (tid == 0) {
+    call.rows[0].floor = n_best < call.table.n_rows ? static_cast<unsigned long long>(shared_prefix) << 32 : 0;
+  }
+}
+
+// The exact product of a row with x, by a warp; its bytes come to shared memory first.
+__device__ inline float exact_product(const FloatTable& table, int64_t row, const float* x, uint8_t* row_bytes,
+                                      int lane) {
+  const uint4* const from = reinterpret_cast<const uint4*>(table.data + row * table.row_bytes);
+#pragma unroll 10
+  for (int j = lane; j < table.row_bytes / 16; j += 32) reinterpret_cast<uint4*>(row_bytes)[j] = __ldg(from + j);
+  __syncwarp();
+  float sum = 0.0f;
+#pragma unroll 8
+  for (int i = lane % 16; i < table.n_cols; i += 16) sum += widen(table.type, row_bytes, i) * x[i];
+  __syncwarp();
+  return sum_lanes(sum);
+}
+
+// The floor becomes the exact product of the row that it is of: half as far from the best one, so that far fewer rows
+// reach it. A block: one token.
+__global__ void __launch_bounds__(32) raise_floor_kernel(const __grid_constant__ TokenHead call) {
+  extern __shared__ __align__(16) float memory[];
+  const int n_cols = int(call.table.n_cols), lane = int(threadIdx.x), token = int(blockIdx.x);
+  launch_dependents();
+  wait_for_dependencies();
+  unsigned long long* const floor = &call.rows[token].floor;
+  const unsigned long long before = *const_cast<const volatile unsigned long long*>(floor);
+#pragma unroll 10
+  for (int i = lane; i < n_cols / 4; i += 32) {
+    reinterpret_cast<float4*>(memory)[i] = load4(call.normed + int64_t(token) * n_cols + 4 * i);
+  }
+  const int row = int(~uint32_t(before));
+  const float sum = exact_product(call.table, row, memory, reinterpret_cast<uint8_t*>(memory + n_cols), lane);
+  if (lane == 0 && sum > unordered(unsigned(before >> 32))) *floor = floor_key(sum, row);
 }
 
 // The exact products of all rows whose upper bound reaches the floor. Blocks in y: the tokens.
 __global__ void __launch_bounds__(kThreads) choose_kernel(const __grid_constant__ TokenHead call, bool put_logits) {
   extern __shared__ __align__(16) float memory[];
+  constexpr int kAhead = 8;
   const int n_cols = int(call.table.n_cols), tid = int(threadIdx.x), lane = tid % 32, token = int(blockIdx.y);
   float* const x = memory;
   uint8_t* const row_bytes = reinterpret_cast<uint8_t*>(memory + n_cols) + tid / 32 * call.table.row_bytes;
@@ -301,31 +345,31 @@ __global__ void __launch_bounds__(kThreads) choose_kernel(const __grid_constant_
     reinterpret_cast<float4*>(x)[i] = load4(call.normed + int64_t(token) * n_cols + 4 * i);
   }
   __syncthreads();
-  const float floor = unordered(*const_cast<const volatile unsigned*>(&call.rows[token].floor));
+  const float floor =
+      unordered(unsigned(*const_cast<const volatile unsigned long long*>(&call.rows[token].floor) >> 32));
   const int64_t n_rows = call.table.n_rows, stride = int64_t(gridDim.x) * kThreads;
   unsigned long long best = 0;
-  for (int64_t first = int64_t(blockIdx.x) * kThreads + tid / 32 * 32; first < n_rows; first += stride) {
-    bool candidate = false;  // NaN is one
-    const bool there = first + lane < n_rows;
-    if (there) candidate = !(load1(logits + first + lane) < floor);
-    float mine = -INFINITY;
-    for (unsigned left = __ballot_sync(kFullWarp, candidate); left != 0; left &= left - 1) {
-      const int64_t row = first + __ffs(int(left)) - 1;
-      const uint4* const from = reinterpret_cast<const uint4*>(call.table.data + row * call.table.row_bytes);
-#pragma unroll 10
-      for (int j = lane; j < call.table.row_bytes / 16; j += 32)
-        reinterpret_cast<uint4*>(row_bytes)[j] = __ldg(from + j);
-      __syncwarp();
-      float sum = 0.0f;
-#pragma unroll 8
-      for (int i = lane % 16; i < n_cols; i += 16) sum += widen(call.table.type, row_bytes, i) * x[i];
-      sum = sum_lanes(sum);
+  for (int64_t first = int64_t(blockIdx.x) * kThreads + tid; first - lane < n_rows; first += kAhead * stride) {
+    float upper[kAhead];
+#pragma unroll
+    for (int j = 0; j < kAhead; ++j) upper[j] = first + j * stride < n_rows ? load1(logits + first + j * stride) : 0.0f;
+    unsigned candidates = 0;  // NaN is one
+#pragma unroll
+    for (int j = 0; j < kAhead; ++j) {
+      const bool there = first + j * stride < n_rows;
+      if (there && !(upper[j] < floor)) candidates |= 1u << j;
+      if (put_logits && there) logits[first + j * stride] = -INFINITY;
+    }
+    for (unsigned left; (left = __ballot_sync(kFullWarp, candidates != 0)) != 0;) {
+      const int owner = __ffs(int(left)) - 1, j = __ffs(int(__shfl_sync(kFullWarp, candidates, owner))) - 1;
+      const int64_t row = first - lane + owner + j * stride;
+      const float sum = exact_product(call.table, row, x, row_bytes, lane);
       const unsigned long long key = ordered_logit(sum, int(row));
       best = key > best ? key : best;
-      if (first + lane == row) mine = sum;
-      __syncwarp();
+      if (lane != owner) continue;
+      candidates &= candidates - 1;
+      if (put_logits) logits[row] = sum;
     }
-    if (put_logits && there) logits[first + lane] = mine;
   }
   finish_best(call, token, gridDim.x, best);
 }
@@ -372,8 +416,11 @@ cudaError_t best_of_head(const Launcher& launcher, const TokenHead& wanted, int6
   if (error != cudaSuccess) return error;
   if (n_best > 1) {
     error = launch_kernel(launcher, dim3(1), dim3(1024), 0, nth_floor_kernel, call, n_best);
-    if (error != cudaSuccess) return error;
+  } else if (call.n_tokens > kFewTokens) {
+    error = launch_kernel(launcher, dim3(unsigned(call.n_tokens)), dim3(32), n_cols * 4 + size_t(call.table.row_bytes),
+                          raise_floor_kernel, call);
   }
+  if (error != cudaSuccess) return error;
   const int n_blocks = launcher.n_multiprocessors / call.n_tokens;
   return launch_kernel(launcher, dim3(unsigned(n_blocks > 8 ? n_blocks : 8), unsigned(call.n_tokens)), dim3(kThreads),
                        n_cols * 4 + kThreads / 32 * size_t(call.table.row_bytes), choose_kernel, call, n_best > 1);
