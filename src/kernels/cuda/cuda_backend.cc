@@ -179,7 +179,7 @@ Status CudaBackend::check_kv(DType dtype, int64_t head_dim) const {
 void CudaBackend::store_kv(Stream& stream, MatrixView k, MatrixView v, const KvLayer& kv,
                            int64_t first_position) const {
   if (kv.tiled()) {
-    (void)cuda::tiled_append({stream_of(stream), false, n_multiprocessors_}, tiled_call(kv, k, v, first_position));
+    (void)cuda::tiled_append({stream_of(stream), hopper_, n_multiprocessors_}, tiled_call(kv, k, v, first_position));
     return;
   }
   cuda::store_kv(stream_of(stream), k.data, v.data, k.n_rows, cuda_cache(kv), first_position);
@@ -194,7 +194,7 @@ void CudaBackend::attention(Stream& stream, MatrixView q, const KvLayer& kv, int
     call.n_tokens = int(q.n_rows);
     call.out = out.data;
     call.scratch = static_cast<CudaStream&>(stream).scores();
-    (void)cuda::tiled_attention({stream_of(stream), false, n_multiprocessors_}, call);
+    (void)cuda::tiled_attention({stream_of(stream), hopper_, n_multiprocessors_}, call);
     return;
   }
   cuda::attention(stream_of(stream), rows(q), cuda_cache(kv), first_position, static_cast<CudaStream&>(stream).scores(),

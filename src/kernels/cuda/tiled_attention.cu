@@ -5,14 +5,18 @@
 
 // Attention with an int8 cache (numerics.md 14) on tensor cores, with the CPU's bits: products are integers. A block
 // has a key head's tiles and up to eight columns: query heads of one token, or of neighbouring tokens of a prompt. Its
-// warps share the positions of scores and then the dimensions of the output, whose tiles are added in order.
+// warps share the positions of scores and then the dimensions of the output, whose tiles are added in order. On Hopper
+// one more warp copies tiles to a ring in shared memory, so that the next are on their way whatever the others do;
+// before it, they come from the device's memory when they are wanted.
 namespace bitnet::cuda {
 namespace {
 
 constexpr int kColumns = 8;
 constexpr int kAppendWarps = 8;
 constexpr int kTileOperands = kPagePositions / 16;
+constexpr int kMostStages = 16;
 constexpr size_t kMostShared_bytes = 200 * 1024;
+constexpr size_t kThirdShared_bytes = 66 * 1024;  // three blocks on a multiprocessor
 
 // A block's arrays for n_tiles tiles and n_columns columns.
 struct Places {
@@ -23,108 +27,127 @@ __host__ __device__ inline Places places(int n_tiles, int n_columns) {
   Places p;
   p.stride = n_tiles * kPagePositions + 8;
   p.scales = size_t(n_columns * p.stride) * sizeof(float);
-  p.codes = p.scales + size_t(2 * n_tiles * kPagePositions) * sizeof(float);
+  p.codes = p.scales + size_t(n_tiles * kPagePositions) * sizeof(float);
   p.factors = p.codes + size_t(n_tiles) * 32 * sizeof(uint4);
   p.total = p.factors + size_t(n_tiles * kColumns) * sizeof(float);
   return p;
 }
 
-// Who a block works for.
-struct Columns {
-  int kv_head, first_head, n_heads, first_token, n_tokens;
-  __device__ int n() const { return n_heads * n_tokens; }
+// Tiles in the order in which they are wanted; each side counts for itself.
+struct RingPlace {
+  int stage = 0;
+  uint32_t parity = 0;
+  __device__ void advance(int n_stages) {
+    if (++stage == n_stages) stage = 0, parity ^= 1;
+  }
 };
 
 template <int kParts, int kWarps, bool kScratch>
-__global__ void __launch_bounds__(kWarps * 32, kWarps == 8 && !kScratch ? 3 : 1)
+__global__ void __launch_bounds__((kWarps + 1) * 32, kWarps == 8 && !kScratch ? 3 : 1)
     tiled_attention_kernel(const __grid_constant__ TokenAttention call, int groups, int tokens_per_block, int n_items,
-                           size_t scratch_bytes) {
-  constexpr int kThreads = kWarps * 32, kDim = 32 * kParts;
-  constexpr bool kEarly = kWarps > 8;
-  constexpr int kBatch = kParts >= 8 ? 1 : 8 / kParts;  // rows of operands that a warp has on their way
+                           size_t scratch_bytes, int n_stages) {
+  constexpr int kThreads = kWarps * 32, kDim = 32 * kParts;  // but for the warp that copies
+  constexpr uint32_t kTile_bytes = kTileScales_bytes + kPagePositions * kDim;
   extern __shared__ __align__(128) uint8_t memory[];
   __shared__ __align__(16) uint32_t queries[kParts * 64];
   __shared__ float query_factors[kColumns], inverses[kColumns];
   __shared__ unsigned maxima[kColumns];  // ordered
   __shared__ float outs[kColumns][kDim + 4];
   const int tid = int(threadIdx.x), warp = tid / 32, lane = tid % 32, g = lane / 4, t = lane % 4;
-  const bool appends = call.positions != nullptr && groups == int(call.cache.n_kv_heads);
-  uint8_t* const workspace = kScratch ? reinterpret_cast<uint8_t*>(call.scratch) + blockIdx.x * scratch_bytes : memory;
+  const int n_kv_heads = int(call.cache.n_kv_heads), heads_per_kv = call.n_heads / n_kv_heads;
+  const bool appends = call.positions != nullptr && groups == n_kv_heads;
+  uint8_t* const workspace = kScratch ? reinterpret_cast<uint8_t*>(call.scratch) + blockIdx.x * scratch_bytes
+                                      : memory + n_stages * kTile_bytes;
+  const auto sync = [] { asm volatile("bar.sync 1, %0;" ::"n"(kThreads) : "memory"); };
   launch_dependents();
+#if __CUDA_ARCH__ >= 900
+  __shared__ __align__(8) uint64_t full[kMostStages], empty[kMostStages], appended;
+  RingPlace next;
+  uint32_t item_parity = 0;
+  if (tid == 0) {
+    for (int i = 0; i < n_stages; ++i) {
+      barrier_init(&full[i], 1);
+      barrier_init(&empty[i], kWarps);
+    }
+    barrier_init(&appended, 1);
+    barrier_init_fence();
+  }
+  __syncthreads();
+#endif
   if (kScratch || !appends) wait_for_dependencies();
 
   int item = int(blockIdx.x);
   do {
-    Columns columns;
     const int group = item % groups, token_block = (n_items - 1 - item) / groups;  // the longest first
-    const int heads_per_kv = call.n_heads / int(call.cache.n_kv_heads),
-              groups_per_kv = groups / int(call.cache.n_kv_heads);
-    columns.kv_head = group / groups_per_kv;
-    columns.first_head = columns.kv_head * heads_per_kv + group % groups_per_kv * kColumns;
-    columns.n_heads = min(heads_per_kv - group % groups_per_kv * kColumns, kColumns);
-    columns.first_token = token_block * tokens_per_block;
-    columns.n_tokens = min(tokens_per_block, call.n_tokens - columns.first_token);
-    const int n_columns = columns.n();
+    const int groups_per_kv = groups / n_kv_heads, kv_head = group / groups_per_kv;
+    const int first_head = kv_head * heads_per_kv + group % groups_per_kv * kColumns;
+    const int n_heads = min(heads_per_kv - group % groups_per_kv * kColumns, kColumns);
+    const int first_token = token_block * tokens_per_block;
+    const int n_tokens = min(tokens_per_block, call.n_tokens - first_token), n_columns = n_heads * n_tokens;
     Cache cache = call.cache;
-    if (call.tables != nullptr) cache.pages = call.tables + int64_t(columns.first_token) * call.table_stride;
-    const Tiles tiles(cache, columns.kv_head);
-    const int position =
-        call.positions == nullptr ? call.first_position + columns.first_token : call.positions[columns.first_token];
+    if (call.tables != nullptr) cache.pages = call.tables + int64_t(first_token) * call.table_stride;
+    const Tiles tiles(cache, kv_head);
+    const int position = call.positions == nullptr ? call.first_position + first_token : call.positions[first_token];
     if (position < 0) {  // nobody's row
       if (!kScratch && appends) wait_for_dependencies();
       continue;
     }
     // Column c has seen position + 1 + c / n_heads positions.
-    const int n_seen = position + columns.n_tokens, n_tiles = (n_seen + kPagePositions - 1) / kPagePositions;
-    const int n_rows = (n_seen + 15) / 16;  // of operands of keys
-    const auto seen_by = [&](int column) { return position + 1 + column / columns.n_heads; };
+    const int n_seen = position + n_tokens, n_tiles = (n_seen + kPagePositions - 1) / kPagePositions;
+    const auto seen_by = [&](int column) { return position + 1 + column / n_heads; };
+    // First all keys, then all values.
+    const auto tile_at = [&](int i) { return i < n_tiles ? tiles.keys(i) : tiles.values(i - n_tiles); };
+#if __CUDA_ARCH__ >= 900
+    if (warp == kWarps) {
+      for (int i = 0; lane == 0 && i < 2 * n_tiles; ++i) {
+        if (appends && i == n_tiles - 1) barrier_wait(&appended, item_parity);
+        barrier_wait(&empty[next.stage], next.parity ^ 1);  // at first it counts as passed
+        barrier_expect(&full[next.stage], kTile_bytes);
+        bulk_copy(memory + next.stage * kTile_bytes, tile_at(i), kTile_bytes, &full[next.stage]);
+        next.advance(n_stages);
+      }
+      item_parity ^= 1;
+      continue;
+    }
+    const auto wait_for = [&](int) -> const uint8_t* {
+      barrier_wait(&full[next.stage], next.parity);
+      return memory + next.stage * kTile_bytes;
+    };
+    const auto release = [&] {
+      __syncwarp();
+      if (lane == 0) barrier_arrive(&empty[next.stage]);
+      next.advance(n_stages);
+    };
+#else
+    if (warp == kWarps) return;
+    const auto wait_for = [&](int i) -> const uint8_t* { return tile_at(i); };
+    const auto release = [] {};
+#endif
     const Places place = places(n_tiles, n_columns);
     float* const scores = reinterpret_cast<float*>(workspace);
-    float* const key_scales = reinterpret_cast<float*>(workspace + place.scales);
-    float* const value_scales = key_scales + n_tiles * kPagePositions;
+    float* const value_scales = reinterpret_cast<float*>(workspace + place.scales);
     uint4* const codes = reinterpret_cast<uint4*>(workspace + place.codes);      // [n_tiles, 32 lanes]
     float* const factors = reinterpret_cast<float*>(workspace + place.factors);  // [n_tiles, kColumns]
-
-    uint4 keys[kBatch][kParts];
-    const auto load_key = [&](int i, int row) {
-      const uint8_t* const tile = tiles.keys(row / kTileOperands);
-      const int at = row % kTileOperands;
-#pragma unroll
-      for (int j = 0; j < kParts; ++j) {
-        keys[i][j] = load_words(tile + kTileScales_bytes + (at * kParts + j) * kOperand_bytes + lane * 16);
-      }
-    };
-    const auto load_keys = [&](int first, auto wanted) {
-#pragma unroll
-      for (int i = 0; i < kBatch; ++i) {
-        if (const int row = first + i * kWarps; row < n_rows && wanted(row)) load_key(i, row);
-      }
-    };
-    // What earlier steps have stored need not wait, where there are registers for it.
-    const int newest = appends ? position / 16 : -1;
-    if (kEarly) load_keys(warp, [&](int row) { return row != newest; });
     if (tid < kColumns) maxima[tid] = 0;
+      // What earlier steps have stored need not wait.
 #pragma unroll 4
     for (int p = tid; p < n_seen; p += kThreads) {
       if (appends && p == position) continue;
-      const uint64_t at = tiles.at(p / kPagePositions) + uint64_t(p % kPagePositions * 4);
-      key_scales[p] = load1(reinterpret_cast<const float*>(tiles.first_key + at));
-      value_scales[p] = load1(reinterpret_cast<const float*>(tiles.first_value + at));
+      value_scales[p] = load1(reinterpret_cast<const float*>(tiles.values(p / kPagePositions)) + p % kPagePositions);
     }
-    __syncthreads();
     if (!kScratch && appends) wait_for_dependencies();
 
     for (int i = warp; i < n_columns + (appends ? 2 : 0); i += kWarps) {
       if (i >= n_columns) {
         const bool key = i == n_columns;
-        const int64_t at = (int64_t(columns.first_token) * cache.n_kv_heads + columns.kv_head) * kDim;
+        const int64_t at = (int64_t(first_token) * n_kv_heads + kv_head) * kDim;
         const int tile = position / kPagePositions;
-        const float scale = append_tiled<kParts>(
-            (key ? call.k : call.v) + at, key ? tiles.keys(tile) : tiles.values(tile), call.rope, position, key, lane);
-        if (lane == 0) (key ? key_scales : value_scales)[position] = scale;
+        const float scale = append_tiled<kParts>((key ? call.k : call.v) + at, tile_at(key ? tile : n_tiles + tile),
+                                                 call.rope, position, key, lane);
+        if (!key && lane == 0) value_scales[position] = scale;
         continue;
       }
-      const int token = columns.first_token + i / columns.n_heads, head = columns.first_head + i % columns.n_heads;
+      const int token = first_token + i / n_heads, head = first_head + i % n_heads;
       TiledHead<kParts> query;
       query.load(call.q + (int64_t(token) * call.n_heads + head) * kDim, call.rope, seen_by(i) - 1, lane);
       query.encode(lane, [&](int8_t code, int at) {
@@ -132,7 +155,13 @@ __global__ void __launch_bounds__(kWarps * 32, kWarps == 8 && !kScratch ? 3 : 1)
       });
       if (lane == 0) query_factors[i] = query.scale * TiledHead<kParts>::kUnit;
     }
-    __syncthreads();
+#if __CUDA_ARCH__ >= 900
+    asm volatile("fence.proxy.async;" ::: "memory");  // what was appended is copied next
+    sync();
+    if (tid == 0) barrier_arrive(&appended);
+#else
+    sync();
+#endif
 
     const float scale = 1.0f / sqrtf(float(kDim));
     uint32_t b[kParts][2];
@@ -146,29 +175,30 @@ __global__ void __launch_bounds__(kWarps * 32, kWarps == 8 && !kScratch ? 3 : 1)
       column_factors[e] = there ? query_factors[2 * t + e] : 0.0f;
       column_seen[e] = there ? seen_by(2 * t + e) : 0;
     }
-    for (int first = warp; first < n_rows; first += kBatch * kWarps) {
-      load_keys(first, [&](int row) { return !kEarly || first != warp || row == newest; });
-#pragma unroll
-      for (int i = 0; i < kBatch; ++i) {
-        const int row = first + i * kWarps;
-        if (row >= n_rows) break;
+    // Four warps have a tile, one row of operands each.
+    constexpr int kTurns = kWarps / kTileOperands;
+    const int row = warp % kTileOperands;
+    for (int tile = 0; tile < n_tiles; ++tile) {
+      const uint8_t* const there = wait_for(tile);
+      if (tile % kTurns == warp / kTileOperands) {
         int products[4] = {};
 #pragma unroll
-        for (int j = 0; j < kParts; ++j) mma_s8s8(products, keys[i][j], b[j][0], b[j][1]);
+        for (int j = 0; j < kParts; ++j) {
+          const uint4 keys = *reinterpret_cast<const uint4*>(there + kTileScales_bytes +
+                                                             (row * kParts + j) * kOperand_bytes + lane * 16);
+          mma_s8s8(products, keys, b[j][0], b[j][1]);
+        }
+        const float* const key_scales = reinterpret_cast<const float*>(there) + row * 16 + g;
 #pragma unroll
         for (int e = 0; e < 4; ++e) {
-          const int p = row * 16 + g + e / 2 * 8;
+          const int p = tile * kPagePositions + row * 16 + g + e / 2 * 8;
           if (p >= column_seen[e % 2]) continue;
-          const float score = ((float(products[e]) * key_scales[p]) * column_factors[e % 2]) * scale;
+          const float score = ((float(products[e]) * key_scales[e / 2 * 8]) * column_factors[e % 2]) * scale;
           scores[(2 * t + e % 2) * place.stride + p] = score;
           largest[e % 2] = spec_max(score, largest[e % 2]);
         }
       }
-    }
-    // Values come to the cache meanwhile: of each tile a warp's share of the dimensions.
-    constexpr int kLines = 4 * kParts * kOperand_bytes / 128;
-    for (int i = tid; i < n_tiles * kLines; i += kThreads) {
-      prefetch(tiles.values(i / kLines) + kTileScales_bytes + i % kLines * 128);
+      release();
     }
 #pragma unroll
     for (int e = 0; e < 2; ++e) {
@@ -177,7 +207,7 @@ __global__ void __launch_bounds__(kWarps * 32, kWarps == 8 && !kScratch ? 3 : 1)
       }
       if (g == 0) atomicMax(&maxima[2 * t + e], ordered(largest[e]));
     }
-    __syncthreads();
+    sync();
 
     // Exponentials and their codes: half a warp has a tile of one column, a lane four positions.
     const int warps_each = kWarps / n_columns;
@@ -216,7 +246,7 @@ __global__ void __launch_bounds__(kWarps * 32, kWarps == 8 && !kScratch ? 3 : 1)
         if (quad == 0) factors[tile * kColumns + column] = most / kCodeLimit;
       }
     }
-    __syncthreads();
+    sync();
     if (const int column = 2 * (kWarps - 1 - warp) + lane / 16; column / 2 * 2 < n_columns) {
       const float* const from = scores + min(column, n_columns - 1) * place.stride;
       const int n = seen_by(min(column, n_columns - 1));
@@ -227,53 +257,46 @@ __global__ void __launch_bounds__(kWarps * 32, kWarps == 8 && !kScratch ? 3 : 1)
       if (lane % 16 == 0 && column < n_columns) inverses[column] = (1.0f / sum) * TiledHead<kParts>::kUnit;
     }
 
-    // A warp: 16 dimensions of all columns. What columns that are not there give is put nowhere.
-    for (int dims = warp; dims < 2 * kParts; dims += kWarps) {
-      float sums[4] = {};
-      const auto add = [&](const uint4(&values)[2], int tile) {
+    // A warp: 16 dimensions of all columns, or several times that. What columns that are not there give is put nowhere.
+    constexpr int kShares = (2 * kParts + kWarps - 1) / kWarps;
+    float sums[kShares][4] = {};
+    for (int tile = 0; tile < n_tiles; ++tile) {
+      const uint8_t* const there = wait_for(n_tiles + tile);
+      const uint4 weights = codes[tile * 32 + lane];
+      const float2 factor = *reinterpret_cast<const float2*>(factors + tile * kColumns + 2 * t);
+#pragma unroll
+      for (int i = 0; i < kShares; ++i) {
+        const int dims = warp + i * kWarps;
+        if (dims >= 2 * kParts) break;
+        const uint4* const values =
+            reinterpret_cast<const uint4*>(there + kTileScales_bytes + dims * 2 * kOperand_bytes) + lane;
         int products[4] = {};
-        const uint4 weights = codes[tile * 32 + lane];
         mma_s8s8(products, values[0], weights.x, weights.y);
-        mma_s8s8(products, values[1], weights.z, weights.w);
-        const float2 factor = *reinterpret_cast<const float2*>(factors + tile * kColumns + 2 * t);
+        mma_s8s8(products, values[kOperand_bytes / 16], weights.z, weights.w);
 #pragma unroll
-        for (int e = 0; e < 4; ++e) sums[e] += float(products[e]) * (e % 2 == 0 ? factor.x : factor.y);
-      };
-      const auto load = [&](uint4(&values)[2], int tile) {
-        const uint8_t* const from = tiles.values(tile) + kTileScales_bytes + dims * 2 * kOperand_bytes + lane * 16;
-        values[0] = load_words(from);
-        values[1] = load_words(from + kOperand_bytes);
-      };
-      constexpr int kAhead = 4;
-      int tile = 0;
-      for (; tile + kAhead <= n_tiles; tile += kAhead) {
-        uint4 values[kAhead][2];
-#pragma unroll
-        for (int j = 0; j < kAhead; ++j) load(values[j], tile + j);
-#pragma unroll
-        for (int j = 0; j < kAhead; ++j) add(values[j], tile + j);
+        for (int e = 0; e < 4; ++e) sums[i][e] += float(products[e]) * (e % 2 == 0 ? factor.x : factor.y);
       }
-      for (; tile < n_tiles; ++tile) {
-        uint4 values[2];
-        load(values, tile);
-        add(values, tile);
-      }
-#pragma unroll
-      for (int e = 0; e < 4; ++e) outs[2 * t + e % 2][dims * 16 + g + e / 2 * 8] = sums[e];
+      release();
     }
-    __syncthreads();
+#pragma unroll
+    for (int i = 0; i < kShares; ++i) {
+      const int dims = warp + i * kWarps;
+      if (dims >= 2 * kParts) break;
+#pragma unroll
+      for (int e = 0; e < 4; ++e) outs[2 * t + e % 2][dims * 16 + g + e / 2 * 8] = sums[i][e];
+    }
+    sync();
     for (int column = warp; column < n_columns; column += kWarps) {
       TiledHead<kParts> out;
 #pragma unroll
       for (int j = 0; j < kParts; ++j) out.x[j] = outs[column][32 * j + lane] * inverses[column];
       out.rotate(lane);
-      const int token = columns.first_token + column / columns.n_heads;
-      float* const to =
-          call.out + (int64_t(token) * call.n_heads + columns.first_head + column % columns.n_heads) * kDim;
+      const int token = first_token + column / n_heads;
+      float* const to = call.out + (int64_t(token) * call.n_heads + first_head + column % n_heads) * kDim;
 #pragma unroll
       for (int j = 0; j < kParts; ++j) to[32 * j + lane] = out.x[j];
     }
-    if (kScratch) __syncthreads();
+    if (kScratch) sync();
   } while (kScratch && (item += int(gridDim.x)) < n_items);
 }
 
@@ -316,18 +339,28 @@ cudaError_t attend(const Launcher& launcher, const TokenAttention& call) {
   const int n_items = (call.n_tokens + tokens_per_block - 1) / tokens_per_block * groups;
   const int most_tiles = int((call.cache.n_positions + kPagePositions - 1) / kPagePositions);
   const size_t n_bytes = (places(most_tiles, n_heads * tokens_per_block).total + 127) / 128 * 128;
-  const auto start = [&](auto kernel, int n_warps, int n_blocks, size_t shared_bytes) {
-    return launch_kernel(launcher, dim3(unsigned(n_blocks)), dim3(unsigned(n_warps) * 32), shared_bytes, kernel, call,
-                         groups, tokens_per_block, n_items, n_bytes);
+  // As many stages as there is room for.
+  const size_t tile_bytes = size_t(kv_tile_bytes(32 * kParts, 8));
+  const auto stages_in = [&](size_t room) {
+    const int n = room / tile_bytes < kMostStages ? int(room / tile_bytes) : kMostStages;
+    return !launcher.dependent ? 0 : n < 2 ? 2 : n < 2 * most_tiles ? n : 2 * most_tiles;
   };
-  if (n_bytes > kMostShared_bytes) {
+  const auto start = [&](auto kernel, int n_warps, int n_blocks, size_t n_shared, int n_stages) {
+    return launch_kernel(launcher, dim3(unsigned(n_blocks)), dim3(unsigned(n_warps + 1) * 32),
+                         n_shared + size_t(n_stages) * tile_bytes, kernel, call, groups, tokens_per_block, n_items,
+                         n_bytes, n_stages);
+  };
+  if (n_bytes + 2 * tile_bytes > kMostShared_bytes) {
     const int n_places = int(size_t(kAttentionBlocks) * size_t(call.cache.n_positions) * sizeof(float) / n_bytes);
-    return start(tiled_attention_kernel<kParts, 8, true>, 8, n_items < n_places ? n_items : n_places, 0);
+    return start(tiled_attention_kernel<kParts, 8, true>, 8, n_items < n_places ? n_items : n_places, 0,
+                 stages_in(kThirdShared_bytes));
   }
   if (n_items <= launcher.n_multiprocessors) {
-    return start(tiled_attention_kernel<kParts, 16, false>, 16, n_items, n_bytes);
+    return start(tiled_attention_kernel<kParts, 16, false>, 16, n_items, n_bytes,
+                 stages_in(kMostShared_bytes - n_bytes));
   }
-  return start(tiled_attention_kernel<kParts, 8, false>, 8, n_items, n_bytes);
+  const size_t room = n_bytes < kThirdShared_bytes ? kThirdShared_bytes - n_bytes : 0;
+  return start(tiled_attention_kernel<kParts, 8, false>, 8, n_items, n_bytes, stages_in(room));
 }
 
 template <class Run>
