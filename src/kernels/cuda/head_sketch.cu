@@ -162,6 +162,7 @@ __global__ void __launch_bounds__(bound_threads(kColumns), kColumns == 1   ? 4
                                                                            : 1)
     bound_kernel(const __grid_constant__ TokenHead call) {
   constexpr int kBlock = bound_threads(kColumns);
+  constexpr bool kRows = 4 * kColumns > kFewTokens;   // whether anybody asks whose the floor is
   extern __shared__ __align__(128) uint32_t codes[];  // [n_col_tiles, 8 kColumns] columns
   __shared__ Input inputs[4 * kColumns];
   __shared__ unsigned long long floors[4 * kColumns];
@@ -249,7 +250,8 @@ __global__ void __launch_bounds__(bound_threads(kColumns), kColumns == 1   ? 4
         const float product = 256.0f * float(acc[c][2 * half]) + float(acc[c][2 * half + 1]);
         const float about = (product * x.inv_scale) * step, bound = bound_of(call.sketch, row, x);
         call.logits[token * n_rows + row] = about + bound;
-        if (about - bound > floor[c]) floor[c] = about - bound, floor_row[c] = int(row);
+        if (kRows && about - bound > floor[c]) floor_row[c] = int(row);
+        floor[c] = fmaxf(floor[c], about - bound);
       }
     }
   }
@@ -299,16 +301,30 @@ __global__ void __launch_bounds__(1024) nth_floor_kernel(const __grid_constant__
   }
 }
 
-// The exact product of a row with x, by a warp; its bytes come to shared memory first.
-__device__ inline float exact_product(const FloatTable& table, int64_t row, const float* x, uint8_t* row_bytes,
-                                      int lane) {
-  const uint4* const from = reinterpret_cast<const uint4*>(table.data + row * table.row_bytes);
+// The exact product of a row with x, by a warp. The rounded products come to shared memory first, by all lanes; then
+// each lane of the sum adds its own.
+__device__ inline float exact_product(const FloatTable& table, int64_t row, const float* x, float* products, int lane) {
+  const uint8_t* const from = table.data + row * table.row_bytes;
+  const int n_cols = int(table.n_cols);
+  if (table.type == TableType::kF16) {
+    const auto half = [](uint32_t bits) { return __half2float(__ushort_as_half(uint16_t(bits))); };
 #pragma unroll 10
-  for (int j = lane; j < table.row_bytes / 16; j += 32) reinterpret_cast<uint4*>(row_bytes)[j] = __ldg(from + j);
+    for (int i = lane; i < n_cols / 8; i += 32) {
+      const uint4 raw = __ldg(reinterpret_cast<const uint4*>(from) + i);
+      const float4 low = reinterpret_cast<const float4*>(x)[2 * i],
+                   high = reinterpret_cast<const float4*>(x)[2 * i + 1];
+      reinterpret_cast<float4*>(products)[2 * i] =
+          make_float4(half(raw.x) * low.x, half(raw.x >> 16) * low.y, half(raw.y) * low.z, half(raw.y >> 16) * low.w);
+      reinterpret_cast<float4*>(products)[2 * i + 1] = make_float4(half(raw.z) * high.x, half(raw.z >> 16) * high.y,
+                                                                   half(raw.w) * high.z, half(raw.w >> 16) * high.w);
+    }
+  } else {
+    for (int i = lane; i < n_cols; i += 32) products[i] = widen(table.type, from, i) * x[i];
+  }
   __syncwarp();
   float sum = 0.0f;
-#pragma unroll 8
-  for (int i = lane % 16; i < table.n_cols; i += 16) sum += widen(table.type, row_bytes, i) * x[i];
+#pragma unroll 16
+  for (int i = lane % 16; i < n_cols; i += 16) sum += products[i];
   __syncwarp();
   return sum_lanes(sum);
 }
@@ -327,7 +343,7 @@ __global__ void __launch_bounds__(32) raise_floor_kernel(const __grid_constant__
     reinterpret_cast<float4*>(memory)[i] = load4(call.normed + int64_t(token) * n_cols + 4 * i);
   }
   const int row = int(~uint32_t(before));
-  const float sum = exact_product(call.table, row, memory, reinterpret_cast<uint8_t*>(memory + n_cols), lane);
+  const float sum = exact_product(call.table, row, memory, memory + n_cols, lane);
   if (lane == 0 && sum > unordered(unsigned(before >> 32))) *floor = floor_key(sum, row);
 }
 
@@ -336,20 +352,21 @@ __global__ void __launch_bounds__(kThreads) choose_kernel(const __grid_constant_
   extern __shared__ __align__(16) float memory[];
   constexpr int kAhead = 8;
   const int n_cols = int(call.table.n_cols), tid = int(threadIdx.x), lane = tid % 32, token = int(blockIdx.y);
+  const int n_threads = int(blockDim.x);
   float* const x = memory;
-  uint8_t* const row_bytes = reinterpret_cast<uint8_t*>(memory + n_cols) + tid / 32 * call.table.row_bytes;
+  float* const products = memory + n_cols + tid / 32 * n_cols;
   float* const logits = call.logits + int64_t(token) * call.table.n_rows;
   launch_dependents();
   wait_for_dependencies();
-  for (int i = tid; i < n_cols / 4; i += kThreads) {
+  for (int i = tid; i < n_cols / 4; i += n_threads) {
     reinterpret_cast<float4*>(x)[i] = load4(call.normed + int64_t(token) * n_cols + 4 * i);
   }
   __syncthreads();
   const float floor =
       unordered(unsigned(*const_cast<const volatile unsigned long long*>(&call.rows[token].floor) >> 32));
-  const int64_t n_rows = call.table.n_rows, stride = int64_t(gridDim.x) * kThreads;
+  const int64_t n_rows = call.table.n_rows, stride = int64_t(gridDim.x) * n_threads;
   unsigned long long best = 0;
-  for (int64_t first = int64_t(blockIdx.x) * kThreads + tid; first - lane < n_rows; first += kAhead * stride) {
+  for (int64_t first = int64_t(blockIdx.x) * n_threads + tid; first - lane < n_rows; first += kAhead * stride) {
     float upper[kAhead];
 #pragma unroll
     for (int j = 0; j < kAhead; ++j) upper[j] = first + j * stride < n_rows ? load1(logits + first + j * stride) : 0.0f;
@@ -363,7 +380,7 @@ __global__ void __launch_bounds__(kThreads) choose_kernel(const __grid_constant_
     for (unsigned left; (left = __ballot_sync(kFullWarp, candidates != 0)) != 0;) {
       const int owner = __ffs(int(left)) - 1, j = __ffs(int(__shfl_sync(kFullWarp, candidates, owner))) - 1;
       const int64_t row = first - lane + owner + j * stride;
-      const float sum = exact_product(call.table, row, x, row_bytes, lane);
+      const float sum = exact_product(call.table, row, x, products, lane);
       const unsigned long long key = ordered_logit(sum, int(row));
       best = key > best ? key : best;
       if (lane != owner) continue;
@@ -417,13 +434,15 @@ cudaError_t best_of_head(const Launcher& launcher, const TokenHead& wanted, int6
   if (n_best > 1) {
     error = launch_kernel(launcher, dim3(1), dim3(1024), 0, nth_floor_kernel, call, n_best);
   } else if (call.n_tokens > kFewTokens) {
-    error = launch_kernel(launcher, dim3(unsigned(call.n_tokens)), dim3(32), n_cols * 4 + size_t(call.table.row_bytes),
-                          raise_floor_kernel, call);
+    error = launch_kernel(launcher, dim3(unsigned(call.n_tokens)), dim3(32), 2 * n_cols * 4, raise_floor_kernel, call);
   }
   if (error != cudaSuccess) return error;
   const int n_blocks = launcher.n_multiprocessors / call.n_tokens;
-  return launch_kernel(launcher, dim3(unsigned(n_blocks > 8 ? n_blocks : 8), unsigned(call.n_tokens)), dim3(kThreads),
-                       n_cols * 4 + kThreads / 32 * size_t(call.table.row_bytes), choose_kernel, call, n_best > 1);
+  // Each warp has room for a row's products.
+  const int n_warps = 9 * n_cols * sizeof(float) <= 200 * 1024 ? 8 : 4;
+  return launch_kernel(launcher, dim3(unsigned(n_blocks > 8 ? n_blocks : 8), unsigned(call.n_tokens)),
+                       dim3(unsigned(n_warps) * 32), size_t(1 + n_warps) * n_cols * sizeof(float), choose_kernel, call,
+                       n_best > 1);
 }
 
 }  // namespace bitnet::cuda

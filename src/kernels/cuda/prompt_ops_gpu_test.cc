@@ -54,12 +54,23 @@ struct ProductShape {
   Epilogue epilogue;
 };
 
-std::vector<float> run_product(const Launcher& launcher, const ProductShape& shape, int n_tokens, bool wgmma) {
+enum class Product { kMma, kWgmma, kBatch };
+
+std::vector<float> run_product(const Launcher& launcher, const ProductShape& shape, int n_tokens, Product product) {
   const CounterRng rng(uint64_t(shape.n_cols + n_tokens));
   const int n_col_tiles = int(n_tiles(shape.n_cols, kTileCols));
   const size_t n_codes = size_t(n_tiles(n_tokens, kTokenBlock)) * kTokenBlock * size_t(n_col_tiles) * kTileCols;
   std::vector<int8_t> codes(n_codes);
-  for (size_t i = 0; i < n_codes; ++i) codes[i] = int8_t(int(rng.bits(i) % 256) - 128);
+  const bool fragments = product == Product::kBatch;
+  for (int token = 0; token < n_tokens; ++token) {
+    for (int col = 0; col < n_col_tiles * kTileCols; ++col) {
+      const int word = col % kTileCols / 4, piece = word / 4 ^ (token & 7);
+      const int block = (token / kTokenBlock * n_col_tiles + col / kTileCols) * kTokenBlock + token % kTokenBlock;
+      const int at = fragments ? (token * n_col_tiles + col / kTileCols) * kTileCols + fragment_word(word) * 4
+                               : block * kTileCols + piece * 16 + word % 4 * 4;
+      codes[size_t(at + col % 4)] = int8_t(int(rng.bits(uint64_t(token * 20011 + col)) % 256) - 128);
+    }
+  }
   std::vector<int32_t> sums(static_cast<size_t>(n_tokens));
   std::vector<float> inv_scales(sums.size());
   for (size_t i = 0; i < sums.size(); ++i) {
@@ -70,7 +81,8 @@ std::vector<float> run_product(const Launcher& launcher, const ProductShape& sha
   const DeviceArray<int32_t> device_sums(sums);
   const DeviceArray<float> device_scales(inv_scales);
   PromptProduct call;
-  call.x = {device_codes.data(), device_scales.data(), device_sums.data(), n_tokens, shape.n_cols, n_col_tiles, false};
+  call.x = {device_codes.data(), device_scales.data(), device_sums.data(), n_tokens,
+            shape.n_cols,        n_col_tiles,          fragments};
   call.epilogue = shape.epilogue;
   std::vector<std::unique_ptr<DeviceArray<uint32_t>>> words;
   std::vector<std::unique_ptr<DeviceArray<float>>> outs;
@@ -86,7 +98,10 @@ std::vector<float> run_product(const Launcher& launcher, const ProductShape& sha
     call.segments[call.n_segments++] = {reinterpret_cast<const uint4*>(words.back()->data()),
                                         0.37f * float(call.n_segments + 1), outs.back()->data(), n_rows, n_row_tiles};
   }
-  EXPECT_EQ(wgmma ? prompt_wgmma(launcher, call) : prompt_mma(launcher, call), cudaSuccess);
+  EXPECT_EQ(product == Product::kMma     ? prompt_mma(launcher, call)
+            : product == Product::kWgmma ? prompt_wgmma(launcher, call)
+                                         : batch_product(launcher, call),
+            cudaSuccess);
   std::vector<float> all;
   for (const auto& out : outs) {
     const std::vector<float> values = out->fetch();
@@ -102,7 +117,22 @@ TEST_F(PromptOps, ProductsByWgmma) {
                                  {{97, 97}, 1040, Epilogue::kGateSilu}};
   for (const ProductShape& shape : shapes) {
     for (const int n_tokens : {1, 33, 128, 300, 512}) {
-      EXPECT_TRUE(same_bits(run_product(any_, shape, n_tokens, false), run_product(hopper_, shape, n_tokens, true)))
+      EXPECT_TRUE(same_bits(run_product(any_, shape, n_tokens, Product::kMma),
+                            run_product(hopper_, shape, n_tokens, Product::kWgmma)))
+          << shape.n_rows[0] << " x " << shape.n_cols << ", " << n_tokens << " tokens";
+    }
+  }
+}
+
+TEST_F(PromptOps, ProductsOfFewTokens) {
+  const ProductShape shapes[] = {{{2560, 640, 640}, 2560, Epilogue::kStore}, {{2560}, 6912, Epilogue::kAdd},
+                                 {{1000, 70, 33}, 300, Epilogue::kAdd},      {{520, 520}, 704, Epilogue::kGateRelu2},
+                                 {{6912, 6912}, 256, Epilogue::kGateRelu2},  {{4500, 4500}, 2960, Epilogue::kGateSilu},
+                                 {{4500, 4500}, 3088, Epilogue::kGateRelu2}};
+  for (const ProductShape& shape : shapes) {
+    for (const int n_tokens : {1, 2, 8, 9, 17, 32, 33, 50, 64}) {
+      EXPECT_TRUE(same_bits(run_product(any_, shape, n_tokens, Product::kMma),
+                            run_product(hopper_, shape, n_tokens, Product::kBatch)))
           << shape.n_rows[0] << " x " << shape.n_cols << ", " << n_tokens << " tokens";
     }
   }
