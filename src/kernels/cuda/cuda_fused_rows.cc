@@ -143,8 +143,8 @@ Status CudaFused::launch_rows(CudaStream& stream, State& state, const Step& step
 
 Status CudaFused::launch_product(const cuda::Launcher& launcher, State& state, const float* x, const float* norm,
                                  cuda::PromptProduct call, const Matrix* weight, int n_tokens, Kind kind) const {
-  // Reading weights bounds a product of few tokens.
-  const bool few = n_tokens <= cuda::kBatchTokens;
+  // Reading weights bounds a product of few tokens, but for the widest one.
+  const bool few = n_tokens <= (kind == kGate && backend_.hopper() ? cuda::kBatchTokens / 2 : cuda::kBatchTokens);
   call.x.codes = reinterpret_cast<int8_t*>(state.codes);
   call.x.inv_scales = state.inv_scales;
   call.x.sums = reinterpret_cast<int32_t*>(state.sums);

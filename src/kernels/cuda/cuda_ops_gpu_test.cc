@@ -213,9 +213,10 @@ struct Heads {
   int64_t n_heads, n_kv_heads, head_dim;
 };
 
-std::vector<float> run_attention(const Backend& backend, const Heads& shape, DType dtype, int64_t chunk) {
+std::vector<float> run_attention(const Backend& backend, const Heads& shape, DType dtype, int64_t chunk,
+                                 int64_t n_ctx = 78) {
   constexpr int64_t kTokens = 75;
-  const int64_t n_ctx = kTokens + 3, kv_cols = shape.n_kv_heads * shape.head_dim;
+  const int64_t kv_cols = shape.n_kv_heads * shape.head_dim;
   std::vector<float> k_plane(size_t(n_ctx * kv_cols)), v_plane(k_plane.size());  // room for every type
   const KvLayer layer{k_plane.data(), v_plane.data(), dtype, shape.n_kv_heads, n_ctx, shape.head_dim};
   Floats q(kTokens, shape.n_heads * shape.head_dim, 1), k(kTokens, kv_cols, 2), v(kTokens, kv_cols, 3);
@@ -227,7 +228,7 @@ std::vector<float> run_attention(const Backend& backend, const Heads& shape, DTy
     backend.store_kv(*stream, rows(k), rows(v), layer, first);
     backend.attention(*stream, rows(q), layer, first, rows(out));
   }
-  if (layer.tiled()) return out.values;  // what is stored lies otherwise
+  if (layer.tiled()) return out.values;                                 // what is stored lies otherwise
   out.values.insert(out.values.end(), k_plane.begin(), k_plane.end());  // what is stored, too
   out.values.insert(out.values.end(), v_plane.begin(), v_plane.end());
   return out.values;
@@ -245,6 +246,15 @@ TEST_F(CudaOps, AttentionForEveryCacheAndChunk) {
             << shape.head_dim << ", chunk " << chunk;
       }
     }
+  }
+}
+
+// More positions than shared memory has room for.
+TEST_F(CudaOps, AttentionOfALongInt8Cache) {
+  const Heads shape{4, 2, 32};
+  const auto want = run_attention(reference_, shape, DType::kI8, 75);
+  for (const int64_t chunk : {1, 75}) {
+    EXPECT_TRUE(same_bits(want, run_attention(gpu(), shape, DType::kI8, chunk, 16384))) << "chunk " << chunk;
   }
 }
 

@@ -228,5 +228,46 @@ TEST_F(PromptOps, AttentionByWgmma) {
   }
 }
 
+// Tokens one by one: how many positions a cache has room for changes no bit, whether a block's scores lie in shared
+// memory or not.
+TEST_F(PromptOps, TokensOfALongInt8Cache) {
+  constexpr int kHeads = 10, kKvHeads = 2, kDim = 64, kTokens = 140;
+  const DeviceArray<float> q(random_floats(kTokens * kHeads * kDim, 1)), k(random_floats(kTokens * kKvHeads * kDim, 2)),
+      v(random_floats(kTokens * kKvHeads * kDim, 3)), cos(random_floats(kTokens * kDim / 2, 4)),
+      sin(random_floats(kTokens * kDim / 2, 5));
+  std::vector<float> out[2];
+  for (int i = 0; i < 2; ++i) {
+    const int64_t n_positions = i == 0 ? 192 : 32768;
+    const std::vector<uint8_t> empty(size_t(kKvHeads * n_positions * (kDim + 4)));
+    const DeviceArray<uint8_t> keys(empty), values(empty);
+    const DeviceArray<float> device_out(std::vector<float>(size_t(kTokens * kHeads * kDim), NAN)),
+        scratch(std::vector<float>(size_t(kAttentionBlocks * n_positions)));
+    TokenAttention call;
+    call.cache.k = keys.data();
+    call.cache.v = values.data();
+    call.cache.type = TableType::kI8;
+    call.cache.n_kv_heads = kKvHeads;
+    call.cache.head_dim = kDim;
+    call.cache.row_bytes = kDim + 4;
+    call.cache.n_positions = call.cache.head_rows = n_positions;
+    call.cache.page_rows = kPagePositions;
+    call.rope = {cos.data(), sin.data(), kDim / 2};
+    call.n_heads = kHeads;
+    call.scratch = scratch.data();
+    for (int32_t token = 0; token < kTokens; ++token) {
+      const DeviceArray<int32_t> position(std::vector<int32_t>{token});
+      call.q = q.data() + token * kHeads * kDim;
+      call.k = k.data() + token * kKvHeads * kDim;
+      call.v = v.data() + token * kKvHeads * kDim;
+      call.positions = position.data();
+      call.out = device_out.data() + token * kHeads * kDim;
+      EXPECT_EQ(tiled_attention(hopper_, call), cudaSuccess);
+      EXPECT_EQ(cudaDeviceSynchronize(), cudaSuccess);
+    }
+    out[i] = device_out.fetch();
+  }
+  EXPECT_TRUE(same_bits(out[0], out[1]));
+}
+
 }  // namespace
 }  // namespace bitnet::cuda

@@ -1,9 +1,12 @@
 #pragma once
 
 #include "kernels/cuda/prompt_ops.h"
-#include "kernels/cuda/row_tiles.cuh"
 
 namespace bitnet::cuda {
+
+__host__ __device__ inline bool is_gate(Epilogue epilogue) {
+  return epilogue == Epilogue::kGateRelu2 || epilogue == Epilogue::kGateSilu;
+}
 
 // Blocks of row tiles of all segments, one segment after the other; with a gate both segments share their blocks.
 __host__ __device__ inline int n_row_blocks(const PromptProduct& call, int tiles_per_block) {

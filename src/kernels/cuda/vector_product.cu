@@ -1,7 +1,6 @@
 #include "kernels/cuda/decode_ops.h"
 #include "kernels/cuda/fragment_layout.h"
 #include "kernels/cuda/normed_row.cuh"
-#include "kernels/cuda/row_tiles.cuh"
 #include "kernels/cuda/tensor_core.cuh"
 
 // One token's products with ternary weights. A block has a few row tiles, whose codes it fetches to shared memory
@@ -43,7 +42,7 @@ __global__ void __launch_bounds__(kThreads, kFours <= 6 ? 2 : 1)
   __shared__ float maxima[2][kWarps];
   __shared__ float factor;
   __shared__ int sums[kWarps];
-  const bool gate = is_gate(call.epilogue);
+  const bool gate = call.epilogue == Epilogue::kGateRelu2 || call.epilogue == Epilogue::kGateSilu;
   const int tid = int(threadIdx.x), warp = tid / 32, lane = tid % 32, g = lane / 4, t = lane % 4;
   const Places place = places(call.n_cols, call.n_col_tiles, kTiles);
   uint4* const tiles = reinterpret_cast<uint4*>(memory);
@@ -52,6 +51,23 @@ __global__ void __launch_bounds__(kThreads, kFours <= 6 ? 2 : 1)
   float* const squares = reinterpret_cast<float*>(memory + place.squares);
   const int first = int(blockIdx.x) * kTiles, n_mine = min(kTiles, n_tiles - first);
 
+  // Tile i of all: with a gate, tiles of both segments in turn; else one segment after the other.
+  const auto segment_of = [&](int i, int& tile) {
+    if (gate) {
+      tile = i / 2;
+      return i % 2;
+    }
+    int segment = 0;
+    while (i >= call.segments[segment].n_row_tiles) i -= call.segments[segment++].n_row_tiles;
+    tile = i;
+    return segment;
+  };
+  const auto source_of = [&](int i) {
+    int tile;
+    const int segment = segment_of(first + i, tile);
+    return call.segments[segment].tiles + size_t(tile) * call.n_col_tiles * 32;
+  };
+  const uint32_t tile_bytes = uint32_t(call.n_col_tiles) * kTileBytes;
   const uint32_t norm_bytes = call.norm == nullptr ? 0 : uint32_t(call.n_cols) * 4;
 #if __CUDA_ARCH__ >= 900
   // The norm's weights come first: they are wanted long before the codes.
@@ -62,19 +78,27 @@ __global__ void __launch_bounds__(kThreads, kFours <= 6 ? 2 : 1)
     barrier_init_fence();
     barrier_expect(&norm_arrived, norm_bytes);
     if (norm_bytes > 0) bulk_copy(norm, call.norm, norm_bytes, &norm_arrived);
-    fetch_row_tiles(call.segments, gate, call.n_col_tiles, first, n_mine, memory, &arrived);
+    barrier_expect(&arrived, uint32_t(n_mine) * tile_bytes);
+    for (int i = 0; i < n_mine; ++i) bulk_copy(memory + i * tile_bytes, source_of(i), tile_bytes, &arrived);
   }
   __syncthreads();
 #else
   for (int i = tid; i < int(norm_bytes / 16); i += kThreads) async_copy16(norm + 4 * i, call.norm + 4 * i);
   async_commit();
-  copy_row_tiles(call.segments, gate, call.n_col_tiles, first, n_mine, tiles, tid, kThreads);
+  for (int i = 0; i < n_mine; ++i) {
+    const uint4* const from = source_of(i);
+    for (int j = tid; j < call.n_col_tiles * 32; j += kThreads) {
+      async_copy16(tiles + i * call.n_col_tiles * 32 + j, from + j);
+    }
+  }
   async_commit();
 #endif
   // What this thread puts out, if anything.
   const int n_outputs = gate ? n_mine * 8 : n_mine * 16;
-  const TileOut out_of = tile_out(call.segments, gate, first + min(gate ? tid / 16 * 2 : tid / 16, n_mine - 1));
-  const int out_row = out_of.row0 + tid % 16;
+  int out_tile = 0;
+  const int out_segment = segment_of(first + min(gate ? tid / 16 * 2 : tid / 16, n_mine - 1), out_tile);
+  const Segment& out_of = call.segments[out_segment];
+  const int out_row = out_tile * 16 + tid % 16;
   const bool writes = tid < n_outputs && out_row < out_of.n_rows;
   launch_dependents();
   wait_for_dependencies();
@@ -260,7 +284,7 @@ bool vector_product_takes(const TernaryWeights& w) {
 }
 
 cudaError_t vector_product(const Launcher& launcher, const VectorProduct& call) {
-  const bool gate = is_gate(call.epilogue);
+  const bool gate = call.epilogue == Epilogue::kGateRelu2 || call.epilogue == Epilogue::kGateSilu;
   int n_tiles = 0;
   for (int i = 0; i < call.n_segments; ++i) n_tiles += call.segments[i].n_row_tiles;
   // As few blocks as fill the device once, as far as a block's shared memory goes. Two small blocks beside each other
