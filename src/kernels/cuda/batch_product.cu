@@ -22,8 +22,8 @@ struct TileOut {
 };
 
 // kTiles row tiles (with a gate in pairs of both segments) and 8 kColumns tokens at a time, of which the blocks in y
-// have their share. kAhead: column tiles whose activations a warp has on their way.
-template <int kTiles, int kColumns, int kAhead>
+// have their share.
+template <int kTiles, int kColumns>
 __global__ void __launch_bounds__(kThreads, kTiles* kColumns < 16 ? 2 : 1)
     batch_product_kernel(const __grid_constant__ PromptProduct call, int n_tiles) {
   constexpr int kRows = kTiles * 16, kStride = kRows + 4, kTokens = kColumns * 8,
@@ -108,11 +108,8 @@ __global__ void __launch_bounds__(kThreads, kTiles* kColumns < 16 ? 2 : 1)
       sums[tid] = __float_as_int(load1(reinterpret_cast<const float*>(call.x.sums) + token0 + tid));
     }
     int acc[kTiles][kColumns][4] = {};
-    uint4 next[kAhead][kColumns][2];
-#pragma unroll
-    for (int i = 0; i < kAhead; ++i) {
-      if (warp + i * kWarps < n_col_tiles) load_columns(next[i], token0, warp + i * kWarps);
-    }
+    uint4 next[kColumns][2];
+    if (warp < n_col_tiles) load_columns(next, token0, warp);
     if (token0 == first_token) {
 #if __CUDA_ARCH__ >= 900
       barrier_wait(&arrived, 0);
@@ -127,15 +124,13 @@ __global__ void __launch_bounds__(kThreads, kTiles* kColumns < 16 ? 2 : 1)
       for (int c = 0; c < kColumns; ++c) {
 #pragma unroll
         for (int half = 0; half < 2; ++half) {
-          b[c][4 * half] = next[0][c][half].x;
-          b[c][4 * half + 1] = next[0][c][half].y;
-          b[c][4 * half + 2] = next[0][c][half].z;
-          b[c][4 * half + 3] = next[0][c][half].w;
-#pragma unroll
-          for (int i = 0; i + 1 < kAhead; ++i) next[i][c][half] = next[i + 1][c][half];
+          b[c][4 * half] = next[c][half].x;
+          b[c][4 * half + 1] = next[c][half].y;
+          b[c][4 * half + 2] = next[c][half].z;
+          b[c][4 * half + 3] = next[c][half].w;
         }
       }
-      if (k + kAhead * kWarps < n_col_tiles) load_columns(next[kAhead - 1], token0, k + kAhead * kWarps);
+      if (k + kWarps < n_col_tiles) load_columns(next, token0, k + kWarps);
 #pragma unroll
       for (int i = 0; i < kTiles; ++i) {  // tiles that the last block does not have give sums that nobody reads
         const uint4 w = tiles[(i * n_col_tiles + k) * 32 + lane];
@@ -185,12 +180,9 @@ cudaError_t launch(const Launcher& launcher, const PromptProduct& call, int n_ti
     return launch_kernel(launcher, dim3(unsigned((n_tiles + kTiles - 1) / kTiles), unsigned(parts)), dim3(kThreads),
                          size_t(kTiles) * call.x.n_col_tiles * kTileBytes, kernel, call, n_tiles);
   };
-  if (call.x.n_tokens <= 8) {
-    return call.x.n_col_tiles <= 3 * kWarps ? start(batch_product_kernel<kTiles, 1, 3>, 1)
-                                            : start(batch_product_kernel<kTiles, 1, 1>, 1);
-  }
-  if (call.x.n_tokens <= 32) return start(batch_product_kernel<kTiles, 2, 1>, 2);
-  return start(batch_product_kernel<kTiles, 4, 1>, 4);
+  if (call.x.n_tokens <= 8) return start(batch_product_kernel<kTiles, 1>, 1);
+  if (call.x.n_tokens <= 32) return start(batch_product_kernel<kTiles, 2>, 2);
+  return start(batch_product_kernel<kTiles, 4>, 4);
 }
 
 }  // namespace

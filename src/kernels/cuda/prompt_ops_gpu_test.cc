@@ -6,8 +6,8 @@
 #include <cmath>
 #include <cstring>
 
-// Kernels of prompts for Hopper against those for every device, with shapes that sessions of small models do not have:
-// whole tiles and parts of them, tiles shared by clusters, several rounds of a block.
+// Kernels of prompts and of few tokens for Hopper against those for every device, with shapes that sessions of small
+// models do not have: whole tiles and parts of them, tiles shared by clusters, several rounds of a block, long caches.
 namespace bitnet::cuda {
 namespace {
 
