@@ -22,7 +22,10 @@ Result<std::byte*> take_device(const MemorySource& self, const MemoryRequest& re
   } else if (error != cudaSuccess) {
     return cuda_error(error, "taking memory");
   }
-  if (const cudaError_t error = cudaMemset(data, 0, request.size_bytes); error != cudaSuccess) {
+  // Clearing goes on after cudaMemset() has returned, and streams that do not block never wait for it.
+  cudaError_t error = cudaMemset(data, 0, request.size_bytes);
+  if (error == cudaSuccess) error = cudaStreamSynchronize(cudaStreamLegacy);
+  if (error != cudaSuccess) {
     (void)cudaFree(data);
     return cuda_error(error, "clearing memory");
   }

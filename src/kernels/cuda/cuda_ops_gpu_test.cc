@@ -3,6 +3,8 @@
 #include "kernels/test_support.h"
 #include "quant/blocks.h"
 
+#include <cuda_runtime.h>
+
 #include <cmath>
 #include <limits>
 
@@ -247,6 +249,26 @@ TEST_F(CudaOps, AttentionForEveryCacheAndChunk) {
       }
     }
   }
+}
+
+// Memory is clear before anybody writes to it, however busy the device is.
+TEST_F(CudaOps, MemoryIsClearedBeforeItIsGiven) {
+  constexpr size_t kBusy_bytes = size_t{1} << 28, kSize_bytes = 1 << 20;
+  void* busy = nullptr;
+  cudaStream_t stream = nullptr;
+  ASSERT_EQ(cudaMalloc(&busy, kBusy_bytes), cudaSuccess);
+  ASSERT_EQ(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), cudaSuccess);
+  for (int i = 0; i < 200; ++i) EXPECT_EQ(cudaMemset(busy, i, kBusy_bytes), cudaSuccess);
+  const auto memory = staged_gpu()->inner().allocate(kSize_bytes);
+  ASSERT_TRUE(memory);
+  EXPECT_EQ(cudaMemsetAsync(memory->data(), 1, kSize_bytes, stream), cudaSuccess);
+  EXPECT_EQ(cudaStreamSynchronize(stream), cudaSuccess);
+  EXPECT_EQ(cudaDeviceSynchronize(), cudaSuccess);
+  std::vector<uint8_t> found(kSize_bytes);
+  EXPECT_EQ(cudaMemcpy(found.data(), memory->data(), kSize_bytes, cudaMemcpyDeviceToHost), cudaSuccess);
+  EXPECT_EQ(found, std::vector<uint8_t>(kSize_bytes, 1));
+  EXPECT_EQ(cudaFree(busy), cudaSuccess);
+  EXPECT_EQ(cudaStreamDestroy(stream), cudaSuccess);
 }
 
 // More positions than shared memory has room for.
