@@ -1,6 +1,7 @@
 #include "kernels/cuda/best_token.cuh"
 #include "kernels/cuda/fragment_layout.h"
 #include "kernels/cuda/normed_row.cuh"
+#include "kernels/cuda/tensor_core.cuh"
 
 // The best tokens without reading the whole head (numerics.md 10). Each row w has a copy w~ = step * int8 code, the
 // input x a copy x~ = (256 high + low) / scale in 16 bits. As in kernels/cpu/head_sketch.h, the exact product is within
@@ -139,11 +140,6 @@ __global__ void __launch_bounds__(kThreads) codes_kernel(const __grid_constant__
   if (threadIdx.x == 0) remember(x, call.rows + token);
 }
 
-__device__ inline void mma_s8s8(int (&acc)[4], const uint4& a, uint32_t b0, uint32_t b1) {
-  asm volatile("mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
-               : "+r"(acc[0]), "+r"(acc[1]), "+r"(acc[2]), "+r"(acc[3])
-               : "r"(a.x), "r"(a.y), "r"(a.z), "r"(a.w), "r"(b0), "r"(b1));
-}
 __device__ inline uint4 load_streaming(const uint4* p) {
   uint4 v;
   asm volatile("ld.global.nc.L1::no_allocate.L2::256B.v4.u32 {%0,%1,%2,%3}, [%4];"

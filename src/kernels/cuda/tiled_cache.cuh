@@ -2,6 +2,7 @@
 
 #include "kernels/cuda/device_math.cuh"
 #include "kernels/cuda/hopper.cuh"
+#include "kernels/cuda/tensor_core.cuh"
 #include "kernels/kv_tiles.h"
 
 // The int8 cache (numerics.md 14). A head's 64 positions of a page are a tile: their scales, and their codes as the A
@@ -35,12 +36,6 @@ struct Tiles {
   __device__ uint8_t* keys(int tile) const { return first_key + at(tile); }
   __device__ uint8_t* values(int tile) const { return first_value + at(tile); }
 };
-
-__device__ inline void mma_s8s8(int (&acc)[4], const uint4& a, uint32_t b0, uint32_t b1) {
-  asm volatile("mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
-               : "+r"(acc[0]), "+r"(acc[1]), "+r"(acc[2]), "+r"(acc[3])
-               : "r"(a.x), "r"(a.y), "r"(a.z), "r"(a.w), "r"(b0), "r"(b1));
-}
 
 // A head of 32 kParts values, by a warp: lane l has those l, l + 32...
 template <int kParts>
