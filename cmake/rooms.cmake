@@ -85,6 +85,7 @@ function(bitnet_gpu_tests)
   endforeach()
   target_sources(gpu_test PRIVATE ${BITNET_ISA_OBJECTS})
   target_include_directories(gpu_test PRIVATE ${PROJECT_SOURCE_DIR}/src ${PROJECT_SOURCE_DIR}/include)
+  target_include_directories(gpu_test SYSTEM PRIVATE ${BITNET_CUDA_INCLUDE})
   target_compile_definitions(gpu_test PRIVATE BITNET_SOURCE_DIR=".")
   target_link_libraries(gpu_test PRIVATE bitnet_options bitnet_headers Threads::Threads GTest::gtest_main
                         ${BITNET_CUDA_LIBRARIES})

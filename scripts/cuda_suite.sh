@@ -54,7 +54,9 @@ run() {
     measure tg64_d448 -r 5 -p 0 -n 64 -d 448 --phases
     measure tg64_sampled_d448 -r 5 -p 0 -n 64 -d 448 --sample
     measure tg32_x8_d448 -r 3 -p 0 -n 32 -d 448 --batch 8 --phases
+    measure tg32_x8_d448_int8 -r 3 -p 0 -n 32 -d 448 --batch 8 --kv int8 --phases
     measure tg32_x64_d1024 -r 2 -p 0 -n 32 -d 1024 --batch 64 --phases
+    measure tg32_x64_d1024_int8 -r 2 -p 0 -n 32 -d 1024 --batch 64 --kv int8 --phases
     timeout 200 "$programs/gpu_test" >"$results/gpu_test.txt" 2>&1 || echo "gpu_test: FAILED ($?)"
     grep -E '^\[  (FAILED|PASSED|SKIPPED)|tests ran|RMS' "$results/gpu_test.txt" || true
     if command -v compute-sanitizer >/dev/null; then

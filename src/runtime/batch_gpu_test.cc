@@ -29,7 +29,7 @@ TEST_F(BatchOnGpu, EverySequenceHasTheLogitsOfTheCpu) {
     const auto gpu = load_on(path, "cuda", certified ? HeadMode::kCertified : HeadMode::kAuto);
     ASSERT_TRUE(cpu && gpu);
     const int64_t vocab_size = cpu->info().vocab_size;
-    for (const KvType kv_type : {KvType::kF16, KvType::kF32, KvType::kQ8_0}) {
+    for (const KvType kv_type : {KvType::kF16, KvType::kF32, KvType::kQ8_0, KvType::kInt8}) {
       // Texts that the CPU has gone through once: the logits after each token.
       constexpr int kTexts = 5, kTokens = 100;
       std::vector<std::vector<int32_t>> texts;
@@ -101,9 +101,8 @@ TEST_F(BatchOnGpu, EverySequenceHasTheLogitsOfTheCpu) {
   }
 }
 
-// Prompts beside single tokens, pages that come back, and sequences that come and go; f32, whose prompts have the CPU's
-// bits.
-TEST_F(BatchOnGpu, PromptsAndTokensShareSteps) {
+// Prompts beside single tokens, pages that come back, and sequences that come and go.
+void share_steps(KvType kv_type) {
   const std::string path = tiny_path("bitnet-packed");
   const auto cpu = load_on(path, "cpu"), gpu = load_on(path, "cuda");
   ASSERT_TRUE(cpu && gpu);
@@ -113,7 +112,7 @@ TEST_F(BatchOnGpu, PromptsAndTokensShareSteps) {
   options.n_ctx = 200;
   options.n_pages = 12;
   options.max_tokens = 256;
-  options.kv_type = KvType::kF32;
+  options.kv_type = kv_type;
   auto batch = Batch::create(*gpu, options);
   ASSERT_TRUE(batch) << batch.error().message;
   std::map<int32_t, Session> alone;
@@ -123,7 +122,7 @@ TEST_F(BatchOnGpu, PromptsAndTokensShareSteps) {
   for (int step = 0; step < 60; ++step) {
     if (alone.size() < 6 && random(2) == 0) {
       const int32_t sequence = *batch->open();
-      alone.emplace(sequence, new_session(*cpu, 256, 1, KvType::kF32, 200));
+      alone.emplace(sequence, new_session(*cpu, 256, 1, kv_type, 200));
     }
     std::vector<std::vector<int32_t>> ids;
     std::vector<Batch::Part> parts;
@@ -156,6 +155,10 @@ TEST_F(BatchOnGpu, PromptsAndTokensShareSteps) {
   for (const auto& [sequence, session] : alone) batch->close(sequence);
   EXPECT_EQ(batch->n_free_pages(), 12);
 }
+
+// The types whose prompts have the CPU's bits.
+TEST_F(BatchOnGpu, PromptsAndTokensShareStepsWithAFloatCache) { share_steps(KvType::kF32); }
+TEST_F(BatchOnGpu, PromptsAndTokensShareStepsWithAnInt8Cache) { share_steps(KvType::kInt8); }
 
 TEST_F(BatchOnGpu, AStepThatDoesNotFitChangesNothing) {
   const auto gpu = load_on(tiny_path("bitnet-packed"), "cuda");

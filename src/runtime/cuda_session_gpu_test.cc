@@ -56,7 +56,7 @@ TEST_F(CudaSession, ALargeModelsTokensAreTheCpusInLongContextsToo) {
   const auto cpu = load_on(path, "cpu"), gpu = load_on(path, "cuda");
   ASSERT_EQ(::unlink(path.c_str()), 0);
   ASSERT_TRUE(cpu && gpu);
-  for (const KvType kv_type : {KvType::kF16, KvType::kF32}) {
+  for (const KvType kv_type : {KvType::kF16, KvType::kF32, KvType::kInt8}) {
     const int64_t n_tokens = kv_type == KvType::kF16 ? 1040 : 540;
     Session a = new_session(*cpu, 256, 8, kv_type, 1200), b = new_session(*gpu, 256, 1, kv_type, 1200);
     const auto ids = random_ids(n_tokens, cpu->info().vocab_size, 9);
@@ -101,7 +101,7 @@ TEST_F(CudaSession, PromptsGiveTheLogitsOfTheCpu) {
   double difference = 0, norm = 0;
   for (uint64_t i = 0; i < 50; ++i) {
     const auto ids = random_ids(int64_t(5 + 7 * i), cpu->info().vocab_size, i);
-    for (const KvType kv_type : {KvType::kF32, KvType::kQ8_0, KvType::kF16}) {
+    for (const KvType kv_type : {KvType::kF32, KvType::kQ8_0, KvType::kInt8, KvType::kF16}) {
       Session a = new_session(*cpu, 256, 8, kv_type, 512), b = new_session(*gpu, 256, 1, kv_type, 512);
       ASSERT_TRUE(a.append(ids));
       ASSERT_TRUE(b.append(ids));

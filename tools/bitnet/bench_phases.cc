@@ -29,7 +29,7 @@ Result<std::vector<StepPhase>> measure_phases(const Model& model, KvType kv_type
                                               int64_t position) {
   const ModelImpl& impl = *model.impl();
   if (!impl.fused) return unsupported("{} runs this model by its operations", impl.backend->name());
-  const DType dtype = kv_type == KvType::kF32 ? DType::kF32 : kv_type == KvType::kQ8_0 ? DType::kQ8_0 : DType::kF16;
+  const DType dtype = cache_dtype(kv_type);
   const int64_t n_pages = Batch::pages_of(position + n_tokens), n_ctx = n_pages * kPagePositions;
   BN_ASSIGN_OR_RETURN(const KvCache kv, KvCache::create(*impl.backend, impl.config, dtype, n_parts * n_ctx));
   BN_ASSIGN_OR_RETURN(const RopeTables rope, make_rope_tables(*impl.backend, impl.config, n_ctx));

@@ -21,9 +21,10 @@ struct TileOut {
   float alpha;
 };
 
-// kTiles row tiles (with a gate in pairs of both segments) and 8 kColumns tokens at a time.
+// kTiles row tiles (with a gate in pairs of both segments) and 8 kColumns tokens at a time, of which the blocks in y
+// have their share.
 template <int kTiles, int kColumns>
-__global__ void __launch_bounds__(kThreads, kTiles* kColumns < 16 && kColumns < 8 ? 2 : 1)
+__global__ void __launch_bounds__(kThreads, kTiles* kColumns < 16 ? 2 : 1)
     batch_product_kernel(const __grid_constant__ PromptProduct call, int n_tiles) {
   constexpr int kRows = kTiles * 16, kStride = kRows + 4, kTokens = kColumns * 8,
                 kOutputs = (kRows * kTokens + kThreads - 1) / kThreads;
@@ -87,7 +88,8 @@ __global__ void __launch_bounds__(kThreads, kTiles* kColumns < 16 && kColumns < 
       b[c][1] = load_words(from + 16);
     }
   };
-  for (int token0 = 0; token0 < call.x.n_tokens; token0 += kTokens) {
+  const int first_token = int(blockIdx.y) * kTokens, token_step = int(gridDim.y) * kTokens;
+  for (int token0 = first_token; token0 < call.x.n_tokens; token0 += token_step) {
     // An output of this thread: its row of the block, and its token.
     const auto each_output = [&](const auto& visit) {
 #pragma unroll
@@ -108,7 +110,7 @@ __global__ void __launch_bounds__(kThreads, kTiles* kColumns < 16 && kColumns < 
     int acc[kTiles][kColumns][4] = {};
     uint4 next[kColumns][2];
     if (warp < n_col_tiles) load_columns(next, token0, warp);
-    if (token0 == 0) {
+    if (token0 == first_token) {
 #if __CUDA_ARCH__ >= 900
       barrier_wait(&arrived, 0);
 #else
@@ -162,7 +164,7 @@ __global__ void __launch_bounds__(kThreads, kTiles* kColumns < 16 && kColumns < 
         out = adds ? before[i] + y : y;
       }
     });
-    if (token0 + kTokens >= call.x.n_tokens) break;
+    if (token0 + token_step >= call.x.n_tokens) break;
     __syncthreads();
     for (int i = tid; i < kTokens * kStride; i += kThreads) totals[i] = 0;
     __syncthreads();
@@ -171,16 +173,16 @@ __global__ void __launch_bounds__(kThreads, kTiles* kColumns < 16 && kColumns < 
 
 template <int kTiles>
 cudaError_t launch(const Launcher& launcher, const PromptProduct& call, int n_tiles) {
-  const auto start = [&](auto kernel) {
-    return launch_kernel(launcher, dim3(unsigned((n_tiles + kTiles - 1) / kTiles)), dim3(kThreads),
+  // With more than 16 tokens two blocks in y: two blocks on a multiprocessor, and the next kernel's beside them, are
+  // worth more than reading the weights once.
+  const auto start = [&](auto kernel, int columns) {
+    const int parts = (call.x.n_tokens + 8 * columns - 1) / (8 * columns);
+    return launch_kernel(launcher, dim3(unsigned((n_tiles + kTiles - 1) / kTiles), unsigned(parts)), dim3(kThreads),
                          size_t(kTiles) * call.x.n_col_tiles * kTileBytes, kernel, call, n_tiles);
   };
-  if (call.x.n_tokens <= 8) return start(batch_product_kernel<kTiles, 1>);
-  if (call.x.n_tokens <= 16) return start(batch_product_kernel<kTiles, 2>);
-  if constexpr (kTiles <= 2) {
-    if (call.x.n_tokens > 32) return start(batch_product_kernel<kTiles, 8>);
-  }
-  return start(batch_product_kernel<kTiles, 4>);
+  if (call.x.n_tokens <= 8) return start(batch_product_kernel<kTiles, 1>, 1);
+  if (call.x.n_tokens <= 32) return start(batch_product_kernel<kTiles, 2>, 2);
+  return start(batch_product_kernel<kTiles, 4>, 4);
 }
 
 }  // namespace

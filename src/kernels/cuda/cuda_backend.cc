@@ -17,6 +17,16 @@ cudaStream_t stream_of(Stream& stream) { return static_cast<CudaStream&>(stream)
 cuda::Rows rows(MatrixView x) { return {x.data, x.n_rows, x.n_cols}; }
 cuda::CodeRows rows(const QuantizedView& x) { return {x.codes, x.inv_scales, x.sums, x.n_rows, x.n_cols, x.stride}; }
 const cuda::FloatTable& table_of(const Matrix& matrix) { return static_cast<const CudaFloatMatrix&>(matrix).table(); }
+// Without rotation: the operations have done it.
+cuda::TokenAttention tiled_call(const KvLayer& kv, MatrixView k, MatrixView v, int64_t first_position) {
+  cuda::TokenAttention call;
+  call.k = k.data;
+  call.v = v.data;
+  call.cache = cuda_cache(kv);
+  call.n_tokens = int(k.n_rows);
+  call.first_position = int(first_position);
+  return call;
+}
 
 }  // namespace
 
@@ -26,13 +36,14 @@ cuda::Cache cuda_cache(const KvLayer& kv) {
   cache.v = static_cast<uint8_t*>(kv.v);
   cache.type = kv.dtype == DType::kF32   ? cuda::TableType::kF32
                : kv.dtype == DType::kF16 ? cuda::TableType::kF16
+               : kv.dtype == DType::kI8  ? cuda::TableType::kI8
                                          : cuda::TableType::kQ8_0;
   cache.n_kv_heads = kv.n_kv_heads;
   cache.head_dim = kv.head_dim;
-  cache.row_bytes = kv.row_bytes();
+  cache.row_bytes = kv.tiled() ? kv_tile_bytes(kv.head_dim, kv.bits()) / kTilePositions : kv.row_bytes();
   cache.n_positions = kv.n_ctx;
   cache.page_rows = cuda::kPagePositions;
-  cache.head_rows = kv.n_ctx;
+  cache.head_rows = kv.tiled() ? cuda::n_tiles(kv.n_ctx, kTilePositions) * kTilePositions : kv.n_ctx;
   return cache;
 }
 
@@ -154,19 +165,40 @@ void CudaBackend::rope(Stream& stream, MatrixView x, int64_t head_dim, const Rop
 }
 
 Status CudaBackend::check_kv(DType dtype, int64_t head_dim) const {
-  if (dtype == DType::kI8 || dtype == DType::kI4) {
-    return unsupported("the cuda back end has no {} key/value cache; it has f16, f32 and q8_0", dtype_info(dtype).name);
+  if (dtype == DType::kI4) {
+    return unsupported("the cuda back end has no I4 key/value cache; it has f16, f32, q8_0 and int8");
   }
-  return Backend::check_kv(dtype, head_dim);
+  BN_RETURN_IF_ERROR(Backend::check_kv(dtype, head_dim));
+  if (dtype == DType::kI8 && !cuda::tiled_cache_takes(head_dim)) {
+    return unsupported(
+        "the cuda back end has int8 key/value caches for heads of 32, 64, 96, 128 and 256 dimensions, "
+        "not of {}; use f16 instead",
+        head_dim);
+  }
+  return ok();
 }
 
 void CudaBackend::store_kv(Stream& stream, MatrixView k, MatrixView v, const KvLayer& kv,
                            int64_t first_position) const {
+  if (kv.tiled()) {
+    (void)cuda::tiled_append({stream_of(stream), hopper_, n_multiprocessors_}, tiled_call(kv, k, v, first_position));
+    return;
+  }
   cuda::store_kv(stream_of(stream), k.data, v.data, k.n_rows, cuda_cache(kv), first_position);
 }
 
 void CudaBackend::attention(Stream& stream, MatrixView q, const KvLayer& kv, int64_t first_position,
                             MatrixView out) const {
+  if (kv.tiled()) {
+    cuda::TokenAttention call = tiled_call(kv, {}, {}, first_position);
+    call.q = q.data;
+    call.n_heads = int(q.n_cols / kv.head_dim);
+    call.n_tokens = int(q.n_rows);
+    call.out = out.data;
+    call.scratch = static_cast<CudaStream&>(stream).scores();
+    (void)cuda::tiled_attention({stream_of(stream), hopper_, n_multiprocessors_}, call);
+    return;
+  }
   cuda::attention(stream_of(stream), rows(q), cuda_cache(kv), first_position, static_cast<CudaStream&>(stream).scores(),
                   out.data);
 }

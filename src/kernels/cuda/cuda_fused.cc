@@ -238,6 +238,7 @@ Status CudaFused::launch_kernels(CudaStream& stream, State& state, std::span<con
     attention.positions = &state.control->position;
     attention.few_positions = few_positions;
     attention.out = state.attn;
+    attention.scratch = stream.scores();
     if ((state.kinds & kAttention) != 0) {
       BN_CUDA_RETURN_IF_ERROR(cuda::token_attention(launcher, attention), kStartingKernel);
     }

@@ -41,7 +41,8 @@ Result<std::vector<StepPhase>> CudaFused::measure(Stream& stream, std::span<cons
   for (const SequencePart& part : parts) {
     n_rows += part.ids.size();
     const KvLayer& kv = part.kv[0];
-    cache_bytes += 2 * uint64_t(kv.n_kv_heads * kv.row_bytes()) * (uint64_t(part.first_position) + part.ids.size());
+    cache_bytes +=
+        2 * uint64_t(kv.n_kv_heads * cuda_cache(kv).row_bytes) * (uint64_t(part.first_position) + part.ids.size());
   }
   // The single token's step has moved on.
   state.start->token = parts[0].ids[0];
@@ -95,6 +96,7 @@ Result<std::vector<StepPhase>> CudaFused::measure(Stream& stream, std::span<cons
     BN_RETURN_IF_ERROR(add_product("gate, up", kGate, &LayerGraph::gate, &LayerGraph::up));
     BN_RETURN_IF_ERROR(add_product("down", kDown, &LayerGraph::down));
   }
+  BN_RETURN_IF_ERROR(add_kind("all of these together", Kind(~0u), 0, 0));
   const uint64_t head_bytes = graph_.head->bytes_per_product();
   const auto launch_head = [&]() -> Status {
     cuda::TokenHead head = head_of(state, state.x);

@@ -180,7 +180,8 @@ Status CudaFused::launch_attention(CudaStream& stream, State& state, const KvLay
   const int32_t* const tables = state.tables + run.first_part * state.table_stride;
   const cuda::Cache cache = step.paged ? paged_cuda_cache(kv, state.n_ctx, tables) : cuda_cache(kv);
   const cuda::Rope rope = angles(step.rope);
-  if (run.single_tokens) {
+  const bool tiled = cache.type == cuda::TableType::kI8;
+  if (run.single_tokens || tiled) {
     cuda::TokenAttention call;
     call.q = q;
     call.k = k;
@@ -189,10 +190,14 @@ Status CudaFused::launch_attention(CudaStream& stream, State& state, const KvLay
     call.rope = rope;
     call.n_heads = int(graph_.n_heads);
     call.n_tokens = run.n_rows;
-    call.positions = state.positions + run.first_part;
-    call.tables = step.paged ? tables : nullptr;
-    call.table_stride = int(state.table_stride);
+    if (run.single_tokens) {
+      call.positions = state.positions + run.first_part;
+      call.tables = step.paged ? tables : nullptr;
+      call.table_stride = int(state.table_stride);
+    }
+    call.first_position = int(first);
     call.out = out;
+    call.scratch = stream.scores();
     BN_CUDA_RETURN_IF_ERROR(cuda::token_attention(launcher, call), kStartingKernel);
     return ok();
   }

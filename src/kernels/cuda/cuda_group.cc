@@ -79,6 +79,12 @@ Status CudaGroup::wait(Stream& stream) const {
   return ok();
 }
 
+Status CudaGroup::check_kv(DType dtype, int64_t head_dim) const {
+  // Its tiles are laid out for all heads together.
+  if (dtype == DType::kI8) return unsupported("{} has no int8 cache: take f16, f32 or q8_0", device_);
+  return ranks_[0]->check_kv(dtype, head_dim);
+}
+
 Result<std::unique_ptr<FusedModel>> CudaGroup::fuse(const ModelGraph& graph) const {
   return GroupFused::create(*this, *collectives_, graph);
 }

@@ -29,7 +29,7 @@ class CudaGroup final : public Backend {
   Status upload(std::span<const std::byte> from, void* to) const override;
   Status fetch(Stream& stream, const void* from, std::span<std::byte> to) const override;
   Status wait(Stream& stream) const override;
-  Status check_kv(DType dtype, int64_t head_dim) const override { return ranks_[0]->check_kv(dtype, head_dim); }
+  Status check_kv(DType dtype, int64_t head_dim) const override;
   Result<std::unique_ptr<FusedModel>> fuse(const ModelGraph& graph) const override;
 
   Status reserve(std::span<const WeightPlan> plan) const override;

@@ -9,7 +9,7 @@
 // gives the bits of docs/numerics.md for every shape. Plain structs only: device code sees no library header.
 namespace bitnet::cuda {
 
-enum class TableType : uint8_t { kF32, kF16, kBF16, kQ4_0, kQ8_0, kQ4_K, kQ6_K };
+enum class TableType : uint8_t { kF32, kF16, kBF16, kQ4_0, kQ8_0, kQ4_K, kQ6_K, kI8 };  // kI8: of a cache only
 
 struct FloatTable {
   const uint8_t* data = nullptr;  // rows as stored, row_bytes apart
@@ -48,11 +48,12 @@ struct CodeRows {
 // A layer's keys and values, rows of row_bytes. Position p of a head stands in row
 //   page * page_rows + head * head_rows + p % kPagePositions,
 // page = pages[p / kPagePositions], or without pages p / kPagePositions: a cache of one sequence in one piece.
+// Of type kI8 the rows of a page are a tile (tiled_cache.cuh).
 constexpr int kPagePositions = 64;
 struct Cache {
   uint8_t* k = nullptr;
   uint8_t* v = nullptr;
-  TableType type = TableType::kF16;  // kF16, kF32 or kQ8_0
+  TableType type = TableType::kF16;  // kF16, kF32, kQ8_0 or kI8
   int64_t n_kv_heads = 0;
   int64_t head_dim = 0;
   int64_t row_bytes = 0;

@@ -3,6 +3,8 @@
 #include "kernels/test_support.h"
 #include "quant/blocks.h"
 
+#include <cuda_runtime.h>
+
 #include <cmath>
 #include <limits>
 
@@ -213,9 +215,10 @@ struct Heads {
   int64_t n_heads, n_kv_heads, head_dim;
 };
 
-std::vector<float> run_attention(const Backend& backend, const Heads& shape, DType dtype, int64_t chunk) {
+std::vector<float> run_attention(const Backend& backend, const Heads& shape, DType dtype, int64_t chunk,
+                                 int64_t n_ctx = 78) {
   constexpr int64_t kTokens = 75;
-  const int64_t n_ctx = kTokens + 3, kv_cols = shape.n_kv_heads * shape.head_dim;
+  const int64_t kv_cols = shape.n_kv_heads * shape.head_dim;
   std::vector<float> k_plane(size_t(n_ctx * kv_cols)), v_plane(k_plane.size());  // room for every type
   const KvLayer layer{k_plane.data(), v_plane.data(), dtype, shape.n_kv_heads, n_ctx, shape.head_dim};
   Floats q(kTokens, shape.n_heads * shape.head_dim, 1), k(kTokens, kv_cols, 2), v(kTokens, kv_cols, 3);
@@ -227,6 +230,7 @@ std::vector<float> run_attention(const Backend& backend, const Heads& shape, DTy
     backend.store_kv(*stream, rows(k), rows(v), layer, first);
     backend.attention(*stream, rows(q), layer, first, rows(out));
   }
+  if (layer.tiled()) return out.values;                                 // what is stored lies otherwise
   out.values.insert(out.values.end(), k_plane.begin(), k_plane.end());  // what is stored, too
   out.values.insert(out.values.end(), v_plane.begin(), v_plane.end());
   return out.values;
@@ -234,9 +238,9 @@ std::vector<float> run_attention(const Backend& backend, const Heads& shape, DTy
 
 TEST_F(CudaOps, AttentionForEveryCacheAndChunk) {
   for (const Heads& shape : {Heads{20, 4, 128}, Heads{6, 6, 96}, Heads{4, 4, 100}, Heads{5, 1, 64}, Heads{3, 3, 32},
-                             Heads{2, 1, 256}, Heads{3, 3, 8}, Heads{1, 1, 1}}) {
-    for (const DType dtype : {DType::kF16, DType::kF32, DType::kQ8_0}) {
-      if (shape.head_dim % dtype_info(dtype).block_size != 0) continue;
+                             Heads{2, 1, 256}, Heads{18, 2, 64}, Heads{3, 3, 8}, Heads{1, 1, 1}}) {
+    for (const DType dtype : {DType::kF16, DType::kF32, DType::kQ8_0, DType::kI8}) {
+      if (!gpu().check_kv(dtype, shape.head_dim)) continue;
       const auto want = run_attention(reference_, shape, dtype, 75);
       for (const int64_t chunk : {int64_t{1}, int64_t{32}, int64_t{75}}) {
         EXPECT_TRUE(same_bits(want, run_attention(gpu(), shape, dtype, chunk)))
@@ -264,6 +268,15 @@ TEST_F(CudaOps, MemoryIsClearedBeforeAnyoneHasIt) {
     std::vector<float> found(ones.size());
     ASSERT_TRUE(device.fetch(*stream, last, std::as_writable_bytes(std::span(found))));
     EXPECT_EQ(found, ones);
+  }
+}
+
+// More positions than shared memory has room for.
+TEST_F(CudaOps, AttentionOfALongInt8Cache) {
+  const Heads shape{4, 2, 32};
+  const auto want = run_attention(reference_, shape, DType::kI8, 75);
+  for (const int64_t chunk : {1, 75}) {
+    EXPECT_TRUE(same_bits(want, run_attention(gpu(), shape, DType::kI8, chunk, 16384))) << "chunk " << chunk;
   }
 }
 

@@ -72,16 +72,22 @@ struct TokenAttention {
   int n_heads = 0;
   int n_tokens = 1;
   const int32_t* positions = nullptr;  // [n_tokens]; negative: a row that belongs to nobody
+  int first_position = 0;              // where that is null, of tokens of one sequence (tiled_attention() only)
   bool few_positions = false;          // all below kFewPositions: not worth a cluster
   const int32_t* tables = nullptr;     // [n_tokens, table_stride] pages of each token's sequence
   int table_stride = 0;
-  float* out = nullptr;  // [n_tokens, n_heads * head_dim]
+  float* out = nullptr;      // [n_tokens, n_heads * head_dim]
+  float* scratch = nullptr;  // kAttentionBlocks * cache.n_positions, of tiled_attention()
 };
 bool token_attention_takes(const Launcher& launcher, const Cache& cache, const Rope& rope, int n_heads);
 cudaError_t token_attention(const Launcher& launcher, const TokenAttention& call);
 // The same for so many tokens that they keep the whole device busy.
 bool batch_attention_takes(const Launcher& launcher, const TokenAttention& call);
 cudaError_t batch_attention(const Launcher& launcher, const TokenAttention& call);
+// The same with a cache of type kI8, and of prompts. Without k nothing is appended; tiled_append() does nothing else.
+bool tiled_cache_takes(int64_t head_dim);
+cudaError_t tiled_attention(const Launcher& launcher, const TokenAttention& call);
+cudaError_t tiled_append(const Launcher& launcher, const TokenAttention& call);
 
 // All layers of one token in one kernel (token_layers.cu), for contexts that are not long.
 constexpr int kMaxLayers = 64;
@@ -131,9 +137,9 @@ void build_sketch(cudaStream_t stream, const FloatTable& table, int64_t first_ro
 
 // What the blocks of a head kernel share about one input. All zero before the first step; a step leaves it so.
 struct HeadRow {
-  unsigned long long best = 0;  // ordered logit and inverted id
+  unsigned long long best = 0;   // ordered logit and inverted id
+  unsigned long long floor = 0;  // of the sketch: the ordered greatest lower bound and its row's inverted id
   unsigned int n_blocks_done = 0;
-  unsigned int floor = 0;           // of the sketch: the ordered greatest lower bound
   unsigned int inverted_floor = 0;  // a better one, its bits inverted; 0: none
   unsigned int n_candidates = 0;
   // Of the input in 16 bits; the step after sets them anew.

@@ -94,6 +94,7 @@ __device__ inline float widen(TableType type, const uint8_t* row, int64_t i) {
       const float scale = half_at(block + 208) * float(int8_t(block[192 + half * 8 + g * 2 + p / 16]));
       return scale * float((low | high << 4) - 32);
     }
+    case TableType::kI8: break;
   }
   return 0.0f;
 }

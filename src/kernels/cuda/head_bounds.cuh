@@ -22,19 +22,46 @@ __device__ inline float lower_bound(const Sketch& sketch, int64_t row, const Hea
 }
 __device__ inline float slack_of(int n_cols) { return float(n_cols / 16 + 64) * 0x1p-24f; }
 
-// The exact product of a row with x, by a warp with room for the row.
-__device__ inline float exact_product(const FloatTable& table, int64_t row, const float* x, uint8_t* row_bytes) {
-  const int lane = int(threadIdx.x % 32), n_cols = int(table.n_cols);
-  const uint4* const from = reinterpret_cast<const uint4*>(table.data + row * table.row_bytes);
+// A floor as HeadRow has it, of a row or of none in particular.
+__device__ inline unsigned long long floor_key(float floor, int row) {
+  return static_cast<unsigned long long>(ordered(floor)) << 32 | uint32_t(~row);
+}
+__device__ inline float floor_of(unsigned long long key) { return unordered(unsigned(key >> 32)); }
+
+// The exact product of a row with x, by a warp. The rounded products come to shared memory first, by all lanes; then
+// each lane of the sum adds its own.
+__device__ inline float exact_product(const FloatTable& table, int64_t row, const float* x, float* products, int lane) {
+  const uint8_t* const from = table.data + row * table.row_bytes;
+  const int n_cols = int(table.n_cols);
+  if (table.type == TableType::kF16) {
+    const auto half = [](uint32_t bits) { return __half2float(__ushort_as_half(uint16_t(bits))); };
 #pragma unroll 10
-  for (int j = lane; j < table.row_bytes / 16; j += 32) reinterpret_cast<uint4*>(row_bytes)[j] = __ldg(from + j);
+    for (int i = lane; i < n_cols / 8; i += 32) {
+      const uint4 raw = __ldg(reinterpret_cast<const uint4*>(from) + i);
+      const float4 low = reinterpret_cast<const float4*>(x)[2 * i],
+                   high = reinterpret_cast<const float4*>(x)[2 * i + 1];
+      reinterpret_cast<float4*>(products)[2 * i] =
+          make_float4(half(raw.x) * low.x, half(raw.x >> 16) * low.y, half(raw.y) * low.z, half(raw.y >> 16) * low.w);
+      reinterpret_cast<float4*>(products)[2 * i + 1] = make_float4(half(raw.z) * high.x, half(raw.z >> 16) * high.y,
+                                                                   half(raw.w) * high.z, half(raw.w >> 16) * high.w);
+    }
+  } else {
+    for (int i = lane; i < n_cols; i += 32) products[i] = widen(table.type, from, i) * x[i];
+  }
   __syncwarp();
   float sum = 0.0f;
-#pragma unroll 8
-  for (int i = lane % 16; i < n_cols; i += 16) sum += widen(table.type, row_bytes, i) * x[i];
-  sum = sum_lanes(sum);
+#pragma unroll 16
+  for (int i = lane % 16; i < n_cols; i += 16) sum += products[i];
   __syncwarp();
-  return sum;
+  return sum_lanes(sum);
+}
+
+// How many warps a block of such has, and its memory: x, and each warp's products.
+inline int product_warps(const FloatTable& table) {
+  return 9 * table.n_cols * int64_t{sizeof(float)} <= 200 * 1024 ? 8 : 4;
+}
+inline size_t product_bytes(const FloatTable& table, int n_warps) {
+  return size_t(1 + n_warps) * size_t(table.n_cols) * sizeof(float);
 }
 
 // Of one token whose upper bounds are there: a floor that at least n_best products reach, and no more than have to.

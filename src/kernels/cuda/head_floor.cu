@@ -34,7 +34,7 @@ __global__ void __launch_bounds__(1024)
     }
     if (n >= wanted) found |= bit;
   }
-  if (tid == 0) call.rows[0].floor = found;
+  if (tid == 0) call.rows[0].floor = static_cast<unsigned long long>(found) << 32;
 }
 
 // The same among all rows' lower bounds, eight bits at a time.
@@ -65,34 +65,36 @@ __global__ void __launch_bounds__(1024) nth_floor_kernel(const __grid_constant__
     }
     __syncthreads();
   }
-  if (tid == 0) call.rows[0].floor = n_best < call.table.n_rows ? shared_prefix : 0;
+  if (tid == 0) {
+    call.rows[0].floor = n_best < call.table.n_rows ? static_cast<unsigned long long>(shared_prefix) << 32 : 0;
+  }
 }
 
 // Raises one token's floor: at least n_best rows have a lower bound that reaches it, and the least of their exact
 // products is a better floor than the least of their bounds. Far fewer rows have to be read then.
 __global__ void __launch_bounds__(kThreads) raise_floor_kernel(const __grid_constant__ TokenHead call) {
   extern __shared__ __align__(16) float memory[];
-  const int n_cols = int(call.table.n_cols), tid = int(threadIdx.x), lane = tid % 32;
+  const int n_cols = int(call.table.n_cols), tid = int(threadIdx.x), lane = tid % 32, n_threads = int(blockDim.x);
   float* const x = memory;
-  uint8_t* const row_bytes = reinterpret_cast<uint8_t*>(memory + n_cols) + tid / 32 * call.table.row_bytes;
+  float* const products = memory + n_cols + tid / 32 * n_cols;
   launch_dependents();
   wait_for_dependencies();
-  for (int i = tid; i < n_cols / 4; i += kThreads) {
+  for (int i = tid; i < n_cols / 4; i += n_threads) {
     reinterpret_cast<float4*>(x)[i] = load4(call.normed + 4 * i);
   }
   __syncthreads();
   HeadRow* const state = call.rows;
-  const float floor = unordered(*const_cast<const volatile unsigned*>(&state->floor));
+  const float floor = floor_of(*const_cast<const volatile unsigned long long*>(&state->floor));
   const HeadInput input = {load1(&state->inv_scale), load1(&state->length), load1(&state->error), slack_of(n_cols)};
   if (floor == -INFINITY) return;  // nothing is known of most rows
-  const int64_t n_rows = call.table.n_rows, stride = int64_t(gridDim.x) * kThreads;
+  const int64_t n_rows = call.table.n_rows, stride = int64_t(gridDim.x) * n_threads;
   unsigned lowest = 0;
-  for (int64_t first = int64_t(blockIdx.x) * kThreads + tid / 32 * 32; first < n_rows; first += stride) {
+  for (int64_t first = int64_t(blockIdx.x) * n_threads + tid / 32 * 32; first < n_rows; first += stride) {
     const int64_t mine = first + lane;
     const float most = mine < n_rows ? load1(call.logits + mine) : -INFINITY;
     const bool reaches = most >= floor && mine < n_rows && lower_bound(call.sketch, mine, input, most) >= floor;
     for (unsigned left = __ballot_sync(kFullWarp, reaches); left != 0; left &= left - 1) {
-      const float product = exact_product(call.table, first + __ffs(int(left)) - 1, x, row_bytes);
+      const float product = exact_product(call.table, first + __ffs(int(left)) - 1, x, products, lane);
       lowest = max(lowest, ~ordered(product));
     }
   }
@@ -111,9 +113,9 @@ cudaError_t raise_floor(const Launcher& launcher, const TokenHead& call, int64_t
       by_warps ? launch_kernel(launcher, dim3(1), dim3(1024), 0, warp_floor_kernel, call, n_best, n_warps)
                : launch_kernel(launcher, dim3(1), dim3(1024), 0, nth_floor_kernel, call, n_wanted);
   if (error != cudaSuccess) return error;
-  const size_t n_bytes = size_t(call.table.n_cols) * 4 + kThreads / 32 * size_t(call.table.row_bytes);
-  return launch_kernel(launcher, dim3(unsigned(4 * launcher.n_multiprocessors)), dim3(kThreads), n_bytes,
-                       raise_floor_kernel, call);
+  const int n_product_warps = product_warps(call.table);
+  return launch_kernel(launcher, dim3(unsigned(2 * launcher.n_multiprocessors)), dim3(unsigned(n_product_warps) * 32),
+                       product_bytes(call.table, n_product_warps), raise_floor_kernel, call);
 }
 
 }  // namespace bitnet::cuda

@@ -1,5 +1,6 @@
 #include "kernels/cuda/fragment_layout.h"
 #include "kernels/cuda/head_bounds.cuh"
+#include "kernels/cuda/tensor_core.cuh"
 
 // The best tokens without reading the whole head (numerics.md 10). Each row w has a copy w~ = step * int8 code, the
 // input x a copy x~ = (256 high + low) / scale in 16 bits. As in kernels/cpu/head_sketch.h, the exact product is within
@@ -13,6 +14,7 @@ namespace bitnet::cuda {
 namespace {
 
 constexpr int kThreads = 256;
+constexpr int kFewTokens = 8;            // whose candidates come as fast as a better floor does
 constexpr int kColumnBytes = kTileCols;  // of a column in a column tile
 
 __device__ inline float warp_sum(float x) {
@@ -124,11 +126,6 @@ __global__ void __launch_bounds__(kThreads) codes_kernel(const __grid_constant__
   if (threadIdx.x == 0) remember(x, call.rows + token);
 }
 
-__device__ inline void mma_s8s8(int (&acc)[4], const uint4& a, uint32_t b0, uint32_t b1) {
-  asm volatile("mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
-               : "+r"(acc[0]), "+r"(acc[1]), "+r"(acc[2]), "+r"(acc[3])
-               : "r"(a.x), "r"(a.y), "r"(a.z), "r"(a.w), "r"(b0), "r"(b1));
-}
 __device__ inline uint4 load_streaming(const uint4* p) {
   uint4 v;
   asm volatile("ld.global.nc.L1::no_allocate.L2::256B.v4.u32 {%0,%1,%2,%3}, [%4];"
@@ -147,9 +144,10 @@ template <int kColumns>
 __global__ void __launch_bounds__(bound_threads(kColumns), bound_blocks(kColumns))
     bound_kernel(const __grid_constant__ TokenHead call) {
   constexpr int kBlock = bound_threads(kColumns);
+  constexpr bool kRows = 4 * kColumns > kFewTokens;   // whether anybody asks whose the floor is
   extern __shared__ __align__(128) uint32_t codes[];  // [n_col_tiles, 8 kColumns] columns
   __shared__ HeadInput inputs[4 * kColumns];
-  __shared__ unsigned floors[4 * kColumns];
+  __shared__ unsigned long long floors[4 * kColumns];
   const int n_cols = int(call.table.n_cols), n_col_tiles = call.sketch.n_col_tiles;
   const int tid = int(threadIdx.x), lane = tid % 32, g = lane / 4, t = lane % 4;
   const int n_code_words = n_col_tiles * 8 * kColumns * (kColumnBytes / 4);
@@ -193,6 +191,7 @@ __global__ void __launch_bounds__(bound_threads(kColumns), bound_blocks(kColumns
   const int64_t n_rows = call.table.n_rows, n_row_tiles = (n_rows + 15) / 16;
   const uint4* const columns = reinterpret_cast<const uint4*>(codes) + g * (kColumnBytes / 16) + t;
   float floor[kColumns];
+  int floor_row[kColumns] = {};
 #pragma unroll
   for (int c = 0; c < kColumns; ++c) floor[c] = -INFINITY;
   for (int64_t tile = int64_t(blockIdx.x) * (kBlock / 32) + tid / 32; tile < n_row_tiles;
@@ -233,56 +232,91 @@ __global__ void __launch_bounds__(bound_threads(kColumns), bound_blocks(kColumns
         const float product = 256.0f * float(acc[c][2 * half]) + float(acc[c][2 * half + 1]);
         const float most = (product * x.inv_scale) * step + bound_of(call.sketch, row, x);
         call.logits[token * n_rows + row] = most;
-        floor[c] = fmaxf(floor[c], lower_bound(call.sketch, row, x, most));
+        const float least = lower_bound(call.sketch, row, x, most);
+        if (kRows && least > floor[c]) floor_row[c] = int(row);
+        floor[c] = fmaxf(floor[c], least);
       }
     }
   }
 #pragma unroll
   for (int c = 0; c < kColumns; ++c) {
-    for (int step = 4; step < 32; step *= 2) floor[c] = fmaxf(floor[c], __shfl_xor_sync(kFullWarp, floor[c], step));
-    if (g == 0) atomicMax(&floors[c * 4 + t], ordered(floor[c]));
-  }
-  if (kColumns == 1 && call.floors != nullptr && lane == 0) {
-    call.floors[blockIdx.x * (kBlock / 32) + tid / 32] = floor[0];
+    unsigned long long best = floor_key(floor[c], floor_row[c]);
+    for (int step = 4; step < 32; step *= 2) {
+      const unsigned long long other = __shfl_xor_sync(kFullWarp, best, step);
+      best = other > best ? other : best;
+    }
+    if (g == 0) atomicMax(&floors[c * 4 + t], best);
+    if (kColumns == 1 && call.floors != nullptr && lane == 0) {
+      call.floors[blockIdx.x * (kBlock / 32) + tid / 32] = floor_of(best);
+    }
   }
   __syncthreads();
   if (tid < call.n_tokens) atomicMax(&call.rows[tid].floor, floors[tid]);
 }
 
+// The floor becomes the exact product of the row that it is of: half as far from the best one, so that far fewer rows
+// reach it. A block: one token.
+__global__ void __launch_bounds__(32) row_floor_kernel(const __grid_constant__ TokenHead call) {
+  extern __shared__ __align__(16) float memory[];
+  const int n_cols = int(call.table.n_cols), lane = int(threadIdx.x), token = int(blockIdx.x);
+  launch_dependents();
+  wait_for_dependencies();
+  unsigned long long* const floor = &call.rows[token].floor;
+  const unsigned long long before = *const_cast<const volatile unsigned long long*>(floor);
+#pragma unroll 10
+  for (int i = lane; i < n_cols / 4; i += 32) {
+    reinterpret_cast<float4*>(memory)[i] = load4(call.normed + int64_t(token) * n_cols + 4 * i);
+  }
+  const int row = int(~uint32_t(before));
+  const float sum = exact_product(call.table, row, memory, memory + n_cols, lane);
+  if (lane == 0 && sum > floor_of(before)) *floor = floor_key(sum, row);
+}
+
 // The exact products of all rows whose upper bound reaches the floor. Blocks in y: the tokens.
 __global__ void __launch_bounds__(kThreads) choose_kernel(const __grid_constant__ TokenHead call, bool put_logits) {
   extern __shared__ __align__(16) float memory[];
+  constexpr int kAhead = 8;
   const int n_cols = int(call.table.n_cols), tid = int(threadIdx.x), lane = tid % 32, token = int(blockIdx.y);
+  const int n_threads = int(blockDim.x);
   float* const x = memory;
-  uint8_t* const row_bytes = reinterpret_cast<uint8_t*>(memory + n_cols) + tid / 32 * call.table.row_bytes;
+  float* const products = memory + n_cols + tid / 32 * n_cols;
   float* const logits = call.logits + int64_t(token) * call.table.n_rows;
   launch_dependents();
   wait_for_dependencies();
-  for (int i = tid; i < n_cols / 4; i += kThreads) {
+  for (int i = tid; i < n_cols / 4; i += n_threads) {
     reinterpret_cast<float4*>(x)[i] = load4(call.normed + int64_t(token) * n_cols + 4 * i);
   }
   __syncthreads();
   const unsigned raised = *const_cast<const volatile unsigned*>(&call.rows[token].inverted_floor);
-  const float floor = unordered(raised != 0 ? ~raised : *const_cast<const volatile unsigned*>(&call.rows[token].floor));
-  const int64_t n_rows = call.table.n_rows, stride = int64_t(gridDim.x) * kThreads;
+  const float floor = raised != 0 ? unordered(~raised)
+                                  : floor_of(*const_cast<const volatile unsigned long long*>(&call.rows[token].floor));
+  const int64_t n_rows = call.table.n_rows, stride = int64_t(gridDim.x) * n_threads;
   unsigned long long best = 0;
-  for (int64_t first = int64_t(blockIdx.x) * kThreads + tid / 32 * 32; first < n_rows; first += stride) {
-    bool candidate = false;  // NaN is one
-    const bool there = first + lane < n_rows;
-    if (there) candidate = !(load1(logits + first + lane) < floor);
-    float mine = -INFINITY;
-    for (unsigned left = __ballot_sync(kFullWarp, candidate); left != 0; left &= left - 1) {
-      const int64_t row = first + __ffs(int(left)) - 1;
-      const float sum = exact_product(call.table, row, x, row_bytes);
+  for (int64_t first = int64_t(blockIdx.x) * n_threads + tid; first - lane < n_rows; first += kAhead * stride) {
+    float upper[kAhead];
+#pragma unroll
+    for (int j = 0; j < kAhead; ++j) upper[j] = first + j * stride < n_rows ? load1(logits + first + j * stride) : 0.0f;
+    unsigned candidates = 0;  // NaN is one
+#pragma unroll
+    for (int j = 0; j < kAhead; ++j) {
+      const bool there = first + j * stride < n_rows;
+      if (there && !(upper[j] < floor)) candidates |= 1u << j;
+      if (put_logits && there) logits[first + j * stride] = -INFINITY;
+    }
+    for (unsigned left; (left = __ballot_sync(kFullWarp, candidates != 0)) != 0;) {
+      const int owner = __ffs(int(left)) - 1, j = __ffs(int(__shfl_sync(kFullWarp, candidates, owner))) - 1;
+      const int64_t row = first - lane + owner + j * stride;
+      const float sum = exact_product(call.table, row, x, products, lane);
       const unsigned long long key = ordered_logit(sum, int(row));
       best = key > best ? key : best;
-      if (first + lane == row) mine = sum;
       if (call.candidates != nullptr && lane == 0) {
         const unsigned at = atomicAdd(&call.rows[token].n_candidates, 1u);
         if (at < kMaxCandidates) call.candidates[at] = key;
       }
+      if (lane != owner) continue;
+      candidates &= candidates - 1;
+      if (put_logits) logits[row] = sum;
     }
-    if (put_logits && there) logits[first + lane] = mine;
   }
   finish_best(call, token, gridDim.x, best);
 }
@@ -333,13 +367,16 @@ cudaError_t best_of_head(const Launcher& launcher, const TokenHead& wanted, int6
   const bool several = n_best > 1 || call.draw != nullptr;
   if (several) {
     error = raise_floor(launcher, call, n_best);
-    if (error != cudaSuccess) return error;
+  } else if (call.n_tokens > kFewTokens) {
+    error = launch_kernel(launcher, dim3(unsigned(call.n_tokens)), dim3(32), 2 * n_cols * sizeof(float),
+                          row_floor_kernel, call);
   }
-  // Rows come over the bus, whose latency a warp waits for with each: there are many warps, with few rows.
-  const int n_blocks = 4 * launcher.n_multiprocessors / call.n_tokens;
-  const size_t n_bytes = n_cols * 4 + kThreads / 32 * size_t(call.table.row_bytes);
-  return launch_kernel(launcher, dim3(unsigned(n_blocks > 8 ? n_blocks : 8), unsigned(call.n_tokens)), dim3(kThreads),
-                       n_bytes, choose_kernel, call, several);
+  if (error != cudaSuccess) return error;
+  // Many candidates come over the bus, whose latency a warp waits for with each.
+  const int n_blocks = (several ? 2 : 1) * launcher.n_multiprocessors / call.n_tokens;
+  const int n_warps = product_warps(call.table);
+  return launch_kernel(launcher, dim3(unsigned(n_blocks > 8 ? n_blocks : 8), unsigned(call.n_tokens)),
+                       dim3(unsigned(n_warps) * 32), product_bytes(call.table, n_warps), choose_kernel, call, several);
 }
 
 }  // namespace bitnet::cuda

@@ -113,6 +113,7 @@ void float_linear(cudaStream_t stream, const FloatTable& w, Rows x, float* out) 
     case TableType::kQ4_0: return launch_float<TableType::kQ4_0>(stream, w, x, out);
     case TableType::kQ4_K: return launch_float<TableType::kQ4_K>(stream, w, x, out);
     case TableType::kQ6_K: return launch_float<TableType::kQ6_K>(stream, w, x, out);
+    case TableType::kI8: break;
   }
 }
 

@@ -119,7 +119,7 @@ class StagedBackend final : public Backend {
       return x;
     }
     KvLayer cache(KvLayer kv) {
-      const size_t bytes = size_t(kv.n_kv_heads * kv.n_ctx * kv.row_bytes());
+      const size_t bytes = size_t(kv.n_kv_heads * kv.head_bytes());
       kv.k = copy(static_cast<std::byte*>(kv.k), bytes);
       kv.v = copy(static_cast<std::byte*>(kv.v), bytes);
       return kv;

@@ -277,6 +277,7 @@ cudaError_t launch(const Launcher& launcher, const TokenAttention& call) {
 }  // namespace
 
 bool token_attention_takes(const Launcher& launcher, const Cache& cache, const Rope& rope, int n_heads) {
+  if (cache.type == TableType::kI8) return tiled_cache_takes(cache.head_dim);
   const bool wide = cache.head_dim > 128;
   if (cache.head_dim % 16 != 0 || cache.head_dim > kMaxHeadDim || rope.n_pairs > 128) return false;
   if (wide && (!launcher.dependent || cache.type == TableType::kQ8_0)) return false;
@@ -288,6 +289,7 @@ bool token_attention_takes(const Launcher& launcher, const Cache& cache, const R
 }
 
 cudaError_t token_attention(const Launcher& launcher, const TokenAttention& call) {
+  if (call.cache.type == TableType::kI8) return tiled_attention(launcher, call);
   if (batch_attention_takes(launcher, call)) return batch_attention(launcher, call);
   switch (call.cache.type) {
     case TableType::kF16: return launch<TableType::kF16>(launcher, call);
