@@ -267,6 +267,7 @@ __global__ void __launch_bounds__(32) row_floor_kernel(const __grid_constant__ T
   for (int i = lane; i < n_cols / 4; i += 32) {
     reinterpret_cast<float4*>(memory)[i] = load4(call.normed + int64_t(token) * n_cols + 4 * i);
   }
+  __syncwarp();
   const int row = int(~uint32_t(before));
   const float sum = exact_product(call.table, row, memory, memory + n_cols, lane);
   if (lane == 0 && sum > floor_of(before)) *floor = floor_key(sum, row);
