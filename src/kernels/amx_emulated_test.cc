@@ -118,8 +118,8 @@ TEST(AmxEmulated, CodesBehindTheLastBlockCountNothing) {
 
 std::vector<const CpuKernels*> emulated_cpu_kernels() {
 #if defined(__x86_64__)
-  static const CpuKernels emulated =
-      with_matmul("amx_emulated", *usable_cpu_kernels().front(), {kMatmulTokens, kMinTokens, pack_tokens, matmul_tile, kSketchMaxCode});
+  static const CpuKernels emulated = with_matmul("amx_emulated", *usable_cpu_kernels().front(),
+                                                 {kMatmulTokens, kMinTokens, pack_tokens, matmul_tile, kSketchMaxCode});
   if (emulated.fields.unpack_tile != nullptr) return {&emulated};
 #endif
   return {};
