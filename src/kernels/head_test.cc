@@ -264,6 +264,29 @@ TEST_P(Head, RowsTakeEveryTwoBitCode) {
   }
 }
 
+// matvec_tile with codes up to 3, in every position and at the largest magnitudes.
+TEST_P(Head, TilesTakeEveryTwoBitCode) {
+  constexpr int64_t kBlocks = 640;
+  const CounterRng rng(1);
+  std::vector<uint8_t> tile(size_t(kBlocks * kBlockBytes) + 8192);
+  std::vector<int8_t> q(size_t(kBlocks * kBlockCols));
+  for (int kind = 0; kind < 3; ++kind) {
+    for (size_t i = 0; i < tile.size(); ++i) tile[i] = kind == 0 ? uint8_t(rng.bits(i)) : uint8_t{0xff};
+    for (size_t i = 0; i < q.size(); ++i)
+      q[i] = kind == 0 ? int8_t(rng.bits(i + 1000000)) : int8_t(kind == 1 ? 127 : -128);
+    int32_t sums[kTileRows];
+    GetParam()->fields.matvec_tile(tile.data(), kBlocks, q.data(), sums);
+    for (int64_t row = 0; row < kTileRows; ++row) {
+      int32_t want = 0;
+      for (int64_t col = 0; col < kBlocks * kBlockCols; ++col) {
+        const uint8_t byte = tile[size_t(col / 16 * kBlockBytes + row * 4 + col % 4)];
+        want += int32_t(byte >> (col % 16 / 4 * 2) & 3) * q[size_t(col)];
+      }
+      ASSERT_EQ(sums[row], want) << "row " << row << ", kind " << kind;
+    }
+  }
+}
+
 // A tile of upper codes with random bits, the largest codes and the largest magnitudes, at lengths that end anywhere;
 // unpacked, through the product of several tokens, as far as its codes may go.
 TEST_P(Head, TilesOfUpperCodes) {

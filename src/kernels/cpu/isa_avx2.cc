@@ -29,9 +29,8 @@ inline __m256i mul_add(__m256i sums, __m256i codes, __m256i x) {
   return _mm256_add_epi16(sums, _mm256_maddubs_epi16(codes, x));
 }
 inline __m256i widen(__m256i sums) { return _mm256_madd_epi16(sums, _mm256_set1_epi16(1)); }
-// Steps of two products of a code up to 8 and two of them a lane, down to -2 * 8 * 2 * 128 each, with a code of 3 up to
-// 12; of one up to 3: 2 * 3 * 128.
-constexpr int64_t kBlockSteps = 8, kRowSteps = 5, kCodeSteps = 42;
+// Steps of two products of a code up to 12 and two of them a lane: 2 * 12 * 2 * 128; of one up to 3: 2 * 3 * 128.
+constexpr int64_t kBlockSteps = 5, kCodeSteps = 42;
 
 #include "kernels/cpu/ternary_avx2.inc.h"
 #include "kernels/cpu/ternary_quads.inc.h"

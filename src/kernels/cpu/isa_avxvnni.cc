@@ -24,7 +24,7 @@ inline __m256i add_products(__m256i sums, __m256i u, __m256i s) { return _mm256_
 // Four products go straight into 32 bits.
 inline __m256i mul_add(__m256i sums, __m256i codes, __m256i x) { return _mm256_dpbusd_avx_epi32(sums, codes, x); }
 inline __m256i widen(__m256i sums) { return sums; }
-constexpr int64_t kBlockSteps = kMaxTernaryCols, kRowSteps = kMaxTernaryCols, kCodeSteps = kMaxTernaryCols;
+constexpr int64_t kBlockSteps = kMaxTernaryCols, kCodeSteps = kMaxTernaryCols;
 
 #include "kernels/cpu/ternary_avx2.inc.h"
 #include "kernels/cpu/ternary_quads.inc.h"

@@ -1,7 +1,7 @@
 // Included inside the anonymous namespace of an isa_NAME.cc with 256-bit integers, which gives before it
 //   mul_add(sums, codes, x)  sums plus products of unsigned codes and int8 x, two or four of them added up in a lane,
 //   widen(sums)              the same sums in 32-bit lanes, four products each,
-//   kBlockSteps, kRowSteps, kCodeSteps  how many steps of the loops below sums stay exact before they want widen().
+//   kBlockSteps, kCodeSteps  how many steps of the loops below sums stay exact before they want widen().
 
 constexpr int64_t kMatmulTokens = 6;
 
@@ -157,7 +157,7 @@ static inline void dot_some_rows(const RowDotArgs& a, int64_t first) {
     ahead[k] = a.rows + a.ids[first + k + kPiecesAhead] * a.row_bytes;
   }
   for (int64_t at = 0; at < a.row_bytes;) {
-    const int64_t end = a.row_bytes - at > 32 * kRowSteps ? at + 32 * kRowSteps : a.row_bytes;
+    const int64_t end = a.row_bytes - at > 32 * kBlockSteps ? at + 32 * kBlockSteps : a.row_bytes;
     Sums part[N];
     BN_UNROLL for (int k = 0; k < N; ++k) part[k].clear();
     for (; at < end; at += 32) {
