@@ -7,10 +7,13 @@ constexpr int64_t kMatmulTokens = 6;
 
 // Ends a step: g++ 12 would otherwise start the loads of all steps first and spill the sums that they displace.
 #define BN_KEEP_ORDER(a, b) asm volatile("" : "+x"(a), "+x"(b))
+// What lies at p is read again in each use: fewer registers, and all sums stay in theirs.
+#define BN_READ_ANEW(p) asm volatile("" : "+r"(p))
 
 static inline __m256i broadcast_quad(const int8_t* p) { return _mm256_set1_epi32(load_quad(p)); }
+static inline __m256i load_vector(const uint8_t* p) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)); }
 static inline __m256i load_codes(const uint8_t* p) {
-  __m256i v = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
+  __m256i v = load_vector(p);
   asm("" : "+x"(v));  // keeps it in its register: g++ 12 would read the memory again in each use
   return v;
 }
@@ -23,84 +26,107 @@ static inline void prefetch_line(const uint8_t* p) {
 // Weights stream from memory; the hardware's prefetcher stops at the end of each page.
 constexpr int64_t kPrefetch_bytes = 4096;
 
-// Sums of products with the fields of bytes. Fields 1 and 3 stay unshifted and count four times, which is taken back
-// once at the end.
-struct Sums {
-  __m256i ones, fours;
+// Ends the use of a sum's old value: g++ 12 would otherwise give it a second register, and spill others.
+#define BN_STAY(a) asm volatile("" : "+x"(a))
 
-  inline void clear() { ones = fours = _mm256_setzero_si256(); }
-  // `x` gives the activations that meet field j.
-  template <class X>
-  inline void add(__m256i v, const X& x) {
-    const __m256i even = _mm256_set1_epi8(0x03), odd = _mm256_set1_epi8(0x0c), shifted = _mm256_srli_epi16(v, 4);
-    ones = mul_add(ones, _mm256_and_si256(v, even), x(0));
-    fours = mul_add(fours, _mm256_and_si256(v, odd), x(1));
-    BN_KEEP_ORDER(ones, fours);
-    ones = mul_add(ones, _mm256_and_si256(shifted, even), x(2));
-    fours = mul_add(fours, _mm256_and_si256(shifted, odd), x(3));
-    BN_KEEP_ORDER(ones, fours);
+// Sums of N vectors' products with the fields of bytes: step(i, ones, fours) adds those of step i, of which fields 1
+// and 3 stay unshifted and count four times. So do the totals.
+template <int N, int kProducts, class Step>
+static inline void sum_fields(int64_t n_steps, const Step& step, __m256i* total) {
+  constexpr int64_t kSteps = kBlockSteps / kProducts;
+  BN_UNROLL for (int k = 0; k < N; ++k) total[k] = _mm256_setzero_si256();
+  for (int64_t i = 0; i < n_steps;) {
+    __m256i ones[N], fours[N];
+    BN_UNROLL for (int k = 0; k < N; ++k) ones[k] = _mm256_setzero_si256();
+    const int64_t ones_end = n_steps - i > 4 * kSteps ? i + 4 * kSteps : n_steps;
+    while (i < ones_end) {
+      BN_UNROLL for (int k = 0; k < N; ++k) fours[k] = _mm256_setzero_si256();
+      const int64_t fours_end = ones_end - i > kSteps ? i + kSteps : ones_end;
+      for (; i < fours_end; ++i) step(i, ones, fours);
+      BN_UNROLL for (int k = 0; k < N; ++k) total[k] = _mm256_add_epi32(total[k], widen(fours[k]));
+    }
+    BN_UNROLL for (int k = 0; k < N; ++k) {
+      total[k] = _mm256_add_epi32(total[k], _mm256_slli_epi32(widen(ones[k]), 2));
+    }
   }
-  inline void add_wide(const Sums& sums) {
-    ones = _mm256_add_epi32(ones, widen(sums.ones));
-    fours = _mm256_add_epi32(fours, widen(sums.fours));
-  }
-  inline __m256i total() const { return _mm256_add_epi32(ones, _mm256_srai_epi32(fours, 2)); }
-};
+  BN_UNROLL for (int k = 0; k < N; ++k) total[k] = _mm256_srai_epi32(total[k], 2);
+}
 
+// Field by field, so that an activation is read once for all rows.
 template <int kLevel>
 static void matvec_tile(const uint8_t* tile, int64_t n_blocks, const int8_t* q, int32_t* sums) {
-  Sums total[4];  // eight rows each
-  BN_UNROLL for (int i = 0; i < 4; ++i) total[i].clear();
-  for (int64_t block = 0; block < n_blocks;) {
-    const int64_t end = n_blocks - block > kBlockSteps ? block + kBlockSteps : n_blocks;
-    Sums part[4];
-    BN_UNROLL for (int i = 0; i < 4; ++i) part[i].clear();
-    for (; block < end; ++block, tile += kBlockBytes, q += kBlockCols) {
-      prefetch_line<kLevel>(tile + kPrefetch_bytes);
-      prefetch_line<kLevel>(tile + kPrefetch_bytes + 64);
-      BN_UNROLL for (int i = 0; i < 4; ++i) {
-        const int8_t* x = q;
-        asm volatile("" : "+r"(x));  // read anew each time: fewer registers, and all sums stay in theirs
-        part[i].add(load_codes(tile + 32 * i), [&](int j) { return broadcast_quad(x + 4 * j); });
-      }
-    }
-    BN_UNROLL for (int i = 0; i < 4; ++i) total[i].add_wide(part[i]);
-  }
-  BN_UNROLL for (int i = 0; i < 4; ++i) store_sums(sums + 8 * i, total[i].total());
+  const __m256i even = _mm256_set1_epi8(0x03), odd = _mm256_set1_epi8(0x0c);
+  __m256i total[4];  // eight rows each
+  sum_fields<4, 1>(
+      n_blocks,
+      [&](int64_t block, __m256i* ones, __m256i* fours) {
+        const uint8_t* p = tile + block * kBlockBytes;
+        const int8_t* const x = q + block * kBlockCols;
+        prefetch_line<kLevel>(p + kPrefetch_bytes);
+        const __m256i x0 = broadcast_quad(x);
+        BN_UNROLL for (int k = 0; k < 4; ++k) {
+          ones[k] = mul_add(ones[k], _mm256_and_si256(load_vector(p + 32 * k), even), x0);
+          BN_STAY(ones[k]);
+        }
+        BN_READ_ANEW(p);
+        const __m256i x1 = broadcast_quad(x + 4);
+        BN_UNROLL for (int k = 0; k < 4; ++k) {
+          fours[k] = mul_add(fours[k], _mm256_and_si256(load_vector(p + 32 * k), odd), x1);
+          BN_STAY(fours[k]);
+        }
+        BN_READ_ANEW(p);
+        prefetch_line<kLevel>(p + kPrefetch_bytes + 64);
+        const __m256i x2 = broadcast_quad(x + 8), x3 = broadcast_quad(x + 12);
+        BN_UNROLL for (int k = 0; k < 4; ++k) {
+          const __m256i shifted = _mm256_srli_epi16(load_vector(p + 32 * k), 4);
+          ones[k] = mul_add(ones[k], _mm256_and_si256(shifted, even), x2);
+          fours[k] = mul_add(fours[k], _mm256_and_si256(shifted, odd), x3);
+          BN_KEEP_ORDER(ones[k], fours[k]);
+        }
+      },
+      total);
+  BN_UNROLL for (int k = 0; k < 4; ++k) store_sums(sums + 8 * k, total[k]);
 }
 
-// Eight rows of a tile of upper codes with column quads v and 4 + v. Shifts go by 16-bit lanes: what crosses from byte
-// to byte is not among the bits that are kept.
+// A tile's column quads v and 4 + v: four products a row into `part`, or, with those, four sums into `total`. Shifts go
+// by 16-bit lanes: what crosses from byte to byte is not among the bits that are kept.
 template <int v>
-static inline __m256i add_codes(__m256i sums, __m256i bytes, __m256i low_bits, const int8_t* q) {
-  const __m256i first = _mm256_and_si256(bytes, _mm256_set1_epi8(31));
-  const __m256i upper = _mm256_and_si256(_mm256_srli_epi16(bytes, 3), _mm256_set1_epi8(28));
-  const __m256i lower = _mm256_and_si256(_mm256_srli_epi16(low_bits, 2 * v), _mm256_set1_epi8(3));
-  sums = mul_add(sums, first, broadcast_quad(q + 4 * v));
-  sums = mul_add(sums, _mm256_or_si256(upper, lower), broadcast_quad(q + 16 + 4 * v));
-  return sums;
+static inline void add_codes(const uint8_t* block, const int8_t* q, __m256i* part, __m256i* total) {
+  static_assert(4 * 2 * kSketchMaxCode * 128 < 32768, "four products fit into 16 bits");
+  const __m256i code = _mm256_set1_epi8(31), high = _mm256_set1_epi8(28), low = _mm256_set1_epi8(3);
+  const __m256i x = broadcast_quad(q + 4 * v), y = broadcast_quad(q + 16 + 4 * v);
+  BN_READ_ANEW(block);
+  BN_UNROLL for (int k = 0; k < 4; ++k) {
+    const uint8_t* const vectors = block + k / 2 * (kSketchBlockBytes / 2) + k % 2 * 32;
+    const __m256i bytes = load_codes(vectors + v * kVectorBytes), low_bits = load_vector(vectors + 4 * kVectorBytes);
+    const __m256i joined = _mm256_or_si256(_mm256_and_si256(_mm256_srli_epi16(bytes, 3), high),
+                                           _mm256_and_si256(_mm256_srli_epi16(low_bits, 2 * v), low));
+    if constexpr (v % 2 == 0) part[k] = _mm256_setzero_si256();
+    part[k] = mul_add(mul_add(part[k], _mm256_and_si256(bytes, code), x), joined, y);
+    BN_STAY(part[k]);
+    if constexpr (v % 2 == 1) total[k] = _mm256_add_epi32(total[k], widen(part[k]));
+  }
 }
+// Its prefetches are spread over the work: ten at once would wait for each other, and all behind them.
 template <int kLevel>
 static void sketch_matvec_tile(const uint8_t* tile, int64_t n_blocks, const int8_t* q, int32_t* sums) {
-  static_assert(4 * 2 * kSketchMaxCode * 128 < 32768, "four products fit into 16 bits");
-  __m256i total[4];  // eight rows each
-  BN_UNROLL for (int i = 0; i < 4; ++i) total[i] = _mm256_setzero_si256();
-  for (int64_t block = 0; block < n_blocks; ++block, tile += kSketchBlockBytes, q += kSketchBlockCols) {
-    for (int64_t line = 0; line < kSketchBlockBytes; line += 64) prefetch_line<kLevel>(tile + kPrefetch_bytes + line);
-    BN_UNROLL for (int i = 0; i < 4; ++i) {
-      const uint8_t* const vectors = tile + i / 2 * (kSketchBlockBytes / 2) + i % 2 * 32;
-      const int8_t* x = q;
-      asm volatile("" : "+r"(x));  // read anew each time, as in matvec_tile
-      const __m256i low_bits = load_codes(vectors + 4 * kVectorBytes);
-      __m256i a = add_codes<0>(_mm256_setzero_si256(), load_codes(vectors), low_bits, x);
-      a = add_codes<1>(a, load_codes(vectors + kVectorBytes), low_bits, x);
-      __m256i b = add_codes<2>(_mm256_setzero_si256(), load_codes(vectors + 2 * kVectorBytes), low_bits, x);
-      b = add_codes<3>(b, load_codes(vectors + 3 * kVectorBytes), low_bits, x);
-      total[i] = _mm256_add_epi32(total[i], _mm256_add_epi32(widen(a), widen(b)));
-      asm volatile("" : "+x"(total[i]));  // as BN_KEEP_ORDER
-    }
+  const auto prefetch_lines = [](const uint8_t* block, int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) prefetch_line<kLevel>(block + kPrefetch_bytes + 64 * i);
+  };
+  static_assert(kSketchBlockBytes == 10 * 64);
+  __m256i total[4], part[4];  // eight rows each
+  BN_UNROLL for (int k = 0; k < 4; ++k) total[k] = _mm256_setzero_si256();
+  for (int64_t i = 0; i < n_blocks; ++i, tile += kSketchBlockBytes, q += kSketchBlockCols) {
+    prefetch_lines(tile, 0, 3);
+    add_codes<0>(tile, q, part, total);
+    prefetch_lines(tile, 3, 5);
+    add_codes<1>(tile, q, part, total);
+    prefetch_lines(tile, 5, 8);
+    add_codes<2>(tile, q, part, total);
+    prefetch_lines(tile, 8, 10);
+    add_codes<3>(tile, q, part, total);
   }
-  BN_UNROLL for (int i = 0; i < 4; ++i) store_sums(sums + 8 * i, total[i]);
+  BN_UNROLL for (int k = 0; k < 4; ++k) store_sums(sums + 8 * k, total[k]);
 }
 
 static void unpack_tile(const uint8_t* tile, int64_t n_blocks, uint8_t* codes) {
@@ -149,29 +175,35 @@ static void matmul_tile(const uint8_t* codes, const int8_t* packed, int64_t n_bl
 // N rows at once share the activations.
 template <int kLevel, int N>
 static inline void dot_some_rows(const RowDotArgs& a, int64_t first) {
+  const __m256i even = _mm256_set1_epi8(0x03), odd = _mm256_set1_epi8(0x0c);
   const uint8_t *row[N], *ahead[N];
-  Sums total[N];
   BN_UNROLL for (int k = 0; k < N; ++k) {
-    total[k].clear();
     row[k] = a.rows + a.ids[first + k] * a.row_bytes;
     ahead[k] = a.rows + a.ids[first + k + kPiecesAhead] * a.row_bytes;
   }
-  for (int64_t at = 0; at < a.row_bytes;) {
-    const int64_t end = a.row_bytes - at > 32 * kBlockSteps ? at + 32 * kBlockSteps : a.row_bytes;
-    Sums part[N];
-    BN_UNROLL for (int k = 0; k < N; ++k) part[k].clear();
-    for (; at < end; at += 32) {
-      const int8_t* const x = a.x + at / kVectorBytes * 4 * kVectorBytes + at % kVectorBytes;
-      BN_UNROLL for (int k = 0; k < N; ++k) {
-        if (at % kVectorBytes == 0) prefetch_line<kLevel>(ahead[k] + at);
-        part[k].add(load_codes(row[k] + at), [&](int j) { return load_values(x + j * kVectorBytes); });
-      }
-    }
-    BN_UNROLL for (int k = 0; k < N; ++k) total[k].add_wide(part[k]);
-  }
+  __m256i total[N];
+  sum_fields<N, 2>(
+      a.row_bytes / kVectorBytes,
+      [&](int64_t i, __m256i* ones, __m256i* fours) {
+        const int64_t at = kVectorBytes * i;
+        BN_UNROLL for (int k = 0; k < N; ++k) prefetch_line<kLevel>(ahead[k] + at);
+        BN_UNROLL for (int half = 0; half < 2; ++half) {
+          BN_UNROLL for (int k = 0; k < N; ++k) {
+            const int8_t* x = a.x + 4 * at + 32 * half;
+            BN_READ_ANEW(x);
+            const __m256i v = load_codes(row[k] + at + 32 * half), shifted = _mm256_srli_epi16(v, 4);
+            ones[k] = mul_add(ones[k], _mm256_and_si256(v, even), load_values(x));
+            fours[k] = mul_add(fours[k], _mm256_and_si256(v, odd), load_values(x + kVectorBytes));
+            BN_KEEP_ORDER(ones[k], fours[k]);
+            ones[k] = mul_add(ones[k], _mm256_and_si256(shifted, even), load_values(x + 2 * kVectorBytes));
+            fours[k] = mul_add(fours[k], _mm256_and_si256(shifted, odd), load_values(x + 3 * kVectorBytes));
+            BN_KEEP_ORDER(ones[k], fours[k]);
+          }
+        }
+      },
+      total);
   BN_UNROLL for (int k = 0; k < N; ++k) {
-    const __m256i sums = total[k].total();
-    __m128i s = _mm_add_epi32(_mm256_castsi256_si128(sums), _mm256_extracti128_si256(sums, 1));
+    __m128i s = _mm_add_epi32(_mm256_castsi256_si128(total[k]), _mm256_extracti128_si256(total[k], 1));
     s = _mm_add_epi32(s, _mm_shuffle_epi32(s, 0x4e));
     a.sums[first + k] = _mm_cvtsi128_si32(_mm_add_epi32(s, _mm_shuffle_epi32(s, 0xb1)));
   }
