@@ -16,7 +16,9 @@ endif()
 if(BITNET_WERROR)
   target_compile_options(bitnet_options INTERFACE -Werror)
 endif()
+set(BITNET_HOT_OPTIONS -O3)  # kernels and packed layouts
 if(BITNET_SANITIZE)
+  set(BITNET_HOT_OPTIONS -O1)  # instrumented, each of their files would compile for a minute
   target_compile_options(bitnet_options INTERFACE -fsanitize=${BITNET_SANITIZE} -fno-sanitize-recover=all
                          -fno-omit-frame-pointer)
   target_link_options(bitnet_options INTERFACE -fsanitize=${BITNET_SANITIZE})
