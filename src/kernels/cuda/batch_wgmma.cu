@@ -6,8 +6,8 @@
 #include "kernels/cuda/wgmma.cuh"
 
 // Products of up to kBatchTokens tokens on Hopper with matrices of so many rows that nearly every multiprocessor has
-// eight row tiles of its own. A block has all its activations and most of its weights in shared memory: the weights come
-// before the kernel in front of this one has ended. Its two warpgroups have four of the row tiles each.
+// eight row tiles of its own. A block has all its activations and most of its weights in shared memory: the weights
+// come before the kernel in front of this one has ended. Its two warpgroups have four of the row tiles each.
 namespace bitnet::cuda {
 namespace {
 
@@ -15,7 +15,8 @@ constexpr int kGroupThreads = 128;
 constexpr int kThreads = 2 * kGroupThreads;
 constexpr int kTiles = 8;  // row tiles of a block; with a gate, four of each segment
 constexpr int kMaxColTiles = 64;
-constexpr size_t kMostShared_bytes = 220 * 1024;
+// So that a block of the kernel in front of this one, which norms a row, has room beside.
+constexpr size_t kMostShared_bytes = 210 * 1024;
 
 // Of n_col_tiles, so many have room for their weights at first; the rest follows into the slots that are free first.
 template <int kTokens>
@@ -28,9 +29,9 @@ __host__ __device__ constexpr int n_slots_of(int n_col_tiles) {
 #if BN_HAS_WGMMA
 // Keeps the compiler from moving what these registers get or give over this place: they belong to the tensor cores.
 template <int kN>
-__device__ inline void pin(int (&acc)[kN]) {
+__device__ inline void pin(int (&acc)[2][kN]) {
 #pragma unroll
-  for (int i = 0; i < kN; ++i) asm volatile("" : "+r"(acc[i])::"memory");
+  for (int i = 0; i < 2 * kN; ++i) asm volatile("" : "+r"(acc[i / kN][i % kN])::"memory");
 }
 __device__ inline void pin(uint32_t (&planes)[2][4]) {
 #pragma unroll
@@ -49,11 +50,12 @@ __device__ inline void unpack(uint32_t first, uint32_t second, uint32_t (&planes
   }
   pin(planes);
 }
+// Products into one accumulator wait for each other, so that there are two.
 template <int kN>
-__device__ inline void multiply(int (&acc)[kN], const uint32_t (&planes)[2][4], uint64_t descriptor) {
+__device__ inline void multiply(int (&acc)[2][kN], const uint32_t (&planes)[2][4], uint64_t descriptor) {
   wgmma_fence();
 #pragma unroll
-  for (int s = 0; s < 2; ++s) wgmma_u8s8(acc, planes[s], descriptor + uint64_t(2 * s));
+  for (int s = 0; s < 2; ++s) wgmma_u8s8(acc[s], planes[s], descriptor + uint64_t(2 * s));
   wgmma_commit();
 }
 #endif
@@ -123,8 +125,8 @@ __global__ void __launch_bounds__(kThreads) batch_wgmma_kernel(const __grid_cons
   __syncthreads();
   barrier_wait(&first_weights, 0);
 
-  int acc[kSums] = {};
-  pin(acc);
+  int parts[2][kSums] = {};
+  pin(parts);
   uint4 words;
   uint32_t low[2][4], high[2][4];
   const auto load = [&](int k) {
@@ -146,11 +148,11 @@ __global__ void __launch_bounds__(kThreads) batch_wgmma_kernel(const __grid_cons
 #pragma unroll 1
   for (int k = 0; k < n_k; ++k) {
     const uint64_t descriptor = swizzled_descriptor(__shfl_sync(kFullWarp, base + uint32_t(k * kCode_bytes), 0));
-    multiply(acc, low, descriptor);
+    multiply(parts, low, descriptor);
     wgmma_wait<1>();
     if (k > 0) pin(high);
     unpack(words.z, words.w, high);
-    multiply(acc, high, descriptor + 4);
+    multiply(parts, high, descriptor + 4);
     if (k + 1 < n_k) load(k + 1);
     wgmma_wait<1>();
     pin(low);
@@ -158,9 +160,10 @@ __global__ void __launch_bounds__(kThreads) batch_wgmma_kernel(const __grid_cons
   }
   wgmma_wait<0>();
   pin(high);
-  pin(acc);
+  pin(parts);
+  int acc[kSums];
 #pragma unroll
-  for (int i = 0; i < kSums; ++i) acc[i] >>= i % 4 / 2 * 2;
+  for (int i = 0; i < kSums; ++i) acc[i] = (parts[0][i] + parts[1][i]) >> (i % 4 / 2 * 2);
 
   const auto value = [&](int sum, int i, float alpha) {
     const int at = i / 4 * 2 + i % 2;
@@ -210,9 +213,8 @@ __global__ void __launch_bounds__(kThreads) batch_wgmma_kernel(const __grid_cons
   const int gate_tile = int(blockIdx.x) * (kTiles / 2) + warp % 4;
   const float alpha = call.segments[0].alpha, up_alpha = call.segments[1].alpha;
   if (group == 0) {
-    each(call.segments[0], gate_tile, 0, kHalf, [&](int j, int i, float& out) {
-      out = gated(relu2, value(acc[j], i, alpha), value(others[j], i, up_alpha));
-    });
+    each(call.segments[0], gate_tile, 0, kHalf,
+         [&](int j, int i, float& out) { out = gated(relu2, value(acc[j], i, alpha), value(others[j], i, up_alpha)); });
   } else {
     each(call.segments[0], gate_tile, kHalf, kHalf, [&](int j, int i, float& out) {
       out = gated(relu2, value(others[j], i, alpha), value(acc[kHalf + j % kHalf], i, up_alpha));

@@ -1,9 +1,9 @@
 #include "kernels/cuda/cuda_fused.h"
 
+#include "kernels/cuda/best_logits.h"
 #include "kernels/cuda/cuda_fused_state.h"
 
 #include <algorithm>
-#include <limits>
 
 namespace bitnet {
 
@@ -43,11 +43,7 @@ Status CudaFused::step(Stream& stream, std::span<const SequencePart> parts, cons
   CudaStream& cuda_stream = static_cast<CudaStream&>(stream);
   State& state = static_cast<State&>(*cuda_stream.fused);
   if (n_best == 1 && logits.n_rows == 1) {
-    BestToken best;
-    BN_RETURN_IF_ERROR(step_best(stream, parts, rope, {&best, 1}));
-    std::fill_n(logits.data, logits.n_cols, -std::numeric_limits<float>::infinity());
-    logits.data[best.id] = best.logit;
-    return ok();
+    return step_for_best(logits, [&](std::span<BestToken> best) { return step_best(stream, parts, rope, best); });
   }
   if (is_token(parts, rope)) {
     BN_RETURN_IF_ERROR(token_step(cuda_stream, state, parts[0], rope, {}));

@@ -92,7 +92,7 @@ class CudaFused final : public FusedModel {
   };
   // Products of few tokens, of up to cuda::kBatchTokens, and of prompts.
   enum class Form : uint8_t { kFew, kSome, kMany };
-  static constexpr int kFewTokens = 32;
+  static constexpr int kFewTokens = 16;
   static Form form_of(const cuda::Launcher& launcher, const cuda::PromptProduct& call);
   cuda::Epilogue gate_epilogue() const;
   Status launch_product(const cuda::Launcher& launcher, State& state, const Input& x, cuda::Epilogue epilogue,

@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <bit>
-#include <cstdlib>
 
 // Steps of several rows: prompts, and tokens of many sequences.
 namespace bitnet {
@@ -147,8 +146,7 @@ cuda::Epilogue CudaFused::gate_epilogue() const {
 
 // Reading weights bounds a product of few tokens, reading activations one of some more.
 CudaFused::Form CudaFused::form_of(const cuda::Launcher& launcher, const cuda::PromptProduct& call) {
-  static const int some = std::getenv("BN_SOME") ? std::atoi(std::getenv("BN_SOME")) : 0;
-  if (call.x.n_tokens > (some ? some : kFewTokens) && cuda::batch_wgmma_takes(launcher, call)) return Form::kSome;
+  if (call.x.n_tokens > kFewTokens && cuda::batch_wgmma_takes(launcher, call)) return Form::kSome;
   const int most = cuda::is_gate(call.epilogue) && launcher.dependent ? cuda::kBatchTokens / 2 : cuda::kBatchTokens;
   return call.x.n_tokens <= most ? Form::kFew : Form::kMany;
 }
@@ -173,8 +171,8 @@ Status CudaFused::launch_product(const cuda::Launcher& launcher, State& state, c
   if ((state.kinds & kind) == 0) return ok();
   BN_CUDA_RETURN_IF_ERROR(form == Form::kFew    ? cuda::batch_product(launcher, call)
                           : form == Form::kSome ? cuda::batch_wgmma(launcher, call)
-                          : backend_.hopper() ? cuda::prompt_wgmma(launcher, call)
-                                              : cuda::prompt_mma(launcher, call),
+                          : backend_.hopper()   ? cuda::prompt_wgmma(launcher, call)
+                                                : cuda::prompt_mma(launcher, call),
                           kStartingKernel);
   return ok();
 }

@@ -15,13 +15,8 @@ namespace bitnet::cuda {
 namespace {
 
 constexpr int kThreads = 256;
-constexpr int kFewTokens = 8;            // whose candidates come as fast as a better floor does
 constexpr int kColumnBytes = kTileCols;  // of a column in a column tile
-#ifndef HEAD_MMA
-constexpr bool kHeadWgmma = true;
-#else
-constexpr bool kHeadWgmma = false;
-#endif
+constexpr int kFewTokens = 4;            // whose candidates come as fast as a better floor does
 constexpr int kBlockTokens = 32;         // whose codes have room in a block
 
 __device__ inline float warp_sum(float x) {
@@ -69,7 +64,7 @@ __global__ void build_kernel(FloatTable table, int64_t first_row, Sketch sketch)
 // banks. As many columns as go by wgmma lie in their order, swizzled.
 __device__ inline int column_word(int j, int column, int n_columns) {
 #if BN_HAS_WGMMA
-  if (n_columns == 2 * kBlockTokens && kHeadWgmma) return (j / 4 ^ (column & 7)) * 4 + j % 4;
+  if (n_columns == 2 * kBlockTokens) return (j / 4 ^ (column & 7)) * 4 + j % 4;
 #endif
   const int at = fragment_word(j), half = at % 8 / 4;
   return (half ^ (column & 1)) * 16 + at / 8 * 4 + at % 4;
@@ -220,14 +215,15 @@ __host__ __device__ constexpr int bound_threads(int columns) { return columns ==
 __host__ __device__ constexpr int bound_blocks(int columns) { return columns == 1 ? 4 : columns == 2 ? 2 : 1; }
 
 // Upper bounds of all products with up to 4 kColumns tokens, and their greatest lower bounds. A warp: one row tile
-// after the other. A single token's input is normed and quantised here, by every block. Of more than kBlockTokens tokens
-// every other block has the second half; both read the same codes at about the same time, once from the device's memory.
+// after the other. A single token's input is normed and quantised here, by every block. Of more than kBlockTokens
+// tokens every other block has the second half; both read the same codes at about the same time, once from the device's
+// memory.
 template <int kColumns>
 __global__ void __launch_bounds__(bound_threads(kColumns), bound_blocks(kColumns))
     bound_kernel(const __grid_constant__ TokenHead call) {
   constexpr int kBlock = bound_threads(kColumns);
   constexpr int kAlignment = kColumns == 8 ? 1024 : 128;
-  constexpr bool kRows = 4 * kColumns > kFewTokens;   // whether anybody asks whose the floor is
+  constexpr bool kRows = 4 * kColumns > kFewTokens;  // whether anybody asks whose the floor is
   extern __shared__ __align__(16) float memory[];
   uint32_t* const codes =  // [n_col_tiles, 8 kColumns] columns
       reinterpret_cast<uint32_t*>(memory) + (kAlignment - shared_address(memory) % kAlignment) % kAlignment / 4;
@@ -295,7 +291,7 @@ __global__ void __launch_bounds__(bound_threads(kColumns), bound_blocks(kColumns
                               (tile < n_row_tiles ? tile : n_row_tiles - 1) * n_col_tiles * 128 + lane;
     int acc[kColumns][4] = {};
 #if BN_HAS_WGMMA
-    if constexpr (kColumns == 8 && kHeadWgmma) {
+    if constexpr (kColumns == 8) {
       multiply_tiles(from, codes, n_col_tiles, acc);
     } else {
       multiply_tile(from, codes, n_col_tiles, lane, acc);

@@ -99,10 +99,10 @@ std::vector<float> run_product(const Launcher& launcher, const ProductShape& sha
                                         0.37f * float(call.n_segments + 1), outs.back()->data(), n_rows, n_row_tiles};
   }
   EXPECT_TRUE(product != Product::kBatchWgmma || batch_wgmma_takes(launcher, call));
-  EXPECT_EQ(product == Product::kMma     ? prompt_mma(launcher, call)
-            : product == Product::kWgmma ? prompt_wgmma(launcher, call)
-            : product == Product::kBatchWgmma  ? batch_wgmma(launcher, call)
-                                         : batch_product(launcher, call),
+  EXPECT_EQ(product == Product::kMma          ? prompt_mma(launcher, call)
+            : product == Product::kWgmma      ? prompt_wgmma(launcher, call)
+            : product == Product::kBatchWgmma ? batch_wgmma(launcher, call)
+                                              : batch_product(launcher, call),
             cudaSuccess);
   std::vector<float> all;
   for (const auto& out : outs) {
