@@ -216,8 +216,6 @@ Status CudaFused::launch_kernels(CudaStream& stream, State& state, std::span<con
     call.epilogue = epilogue;
     return cuda::vector_product(launcher, call);
   };
-  const cuda::Epilogue gate =
-      graph_.gate_activation == GateActivation::kRelu2 ? cuda::Epilogue::kGateRelu2 : cuda::Epilogue::kGateSilu;
   for (size_t i = 0; i < graph_.layers.size(); ++i) {
     const LayerGraph& layer = graph_.layers[i];
     BN_CUDA_RETURN_IF_ERROR(
@@ -241,7 +239,7 @@ Status CudaFused::launch_kernels(CudaStream& stream, State& state, std::span<con
     BN_CUDA_RETURN_IF_ERROR(
         product(state.attn, layer.attn_sub_norm, cuda::Epilogue::kAdd, {segment(layer.o, state.x)}, layer.o, kO),
         kStartingKernel);
-    BN_CUDA_RETURN_IF_ERROR(product(state.x, layer.ffn_norm, gate,
+    BN_CUDA_RETURN_IF_ERROR(product(state.x, layer.ffn_norm, gate_epilogue(),
                                     {segment(layer.gate, state.act), segment(layer.up, state.act)}, layer.gate, kGate),
                             kStartingKernel);
     BN_CUDA_RETURN_IF_ERROR(
