@@ -90,7 +90,7 @@ class CudaFused final : public FusedModel {
     const float* rows = nullptr;
     const float* norm = nullptr;
   };
-  // Products of few tokens, of up to cuda::kBatchTokens, and of prompts.
+  // How a product is computed: as one of few tokens, of some by wgmma, or of a prompt.
   enum class Form : uint8_t { kFew, kSome, kMany };
   static constexpr int kFewTokens = 16;
   static Form form_of(const cuda::Launcher& launcher, const cuda::PromptProduct& call);
