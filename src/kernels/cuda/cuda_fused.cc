@@ -1,9 +1,9 @@
 #include "kernels/cuda/cuda_fused.h"
 
+#include "kernels/cuda/best_logits.h"
 #include "kernels/cuda/cuda_fused_state.h"
 
 #include <algorithm>
-#include <limits>
 
 namespace bitnet {
 
@@ -43,11 +43,7 @@ Status CudaFused::step(Stream& stream, std::span<const SequencePart> parts, cons
   CudaStream& cuda_stream = static_cast<CudaStream&>(stream);
   State& state = static_cast<State&>(*cuda_stream.fused);
   if (n_best == 1 && logits.n_rows == 1) {
-    BestToken best;
-    BN_RETURN_IF_ERROR(step_best(stream, parts, rope, {&best, 1}));
-    std::fill_n(logits.data, logits.n_cols, -std::numeric_limits<float>::infinity());
-    logits.data[best.id] = best.logit;
-    return ok();
+    return step_for_best(logits, [&](std::span<BestToken> best) { return step_best(stream, parts, rope, best); });
   }
   if (is_token(parts, rope)) {
     BN_RETURN_IF_ERROR(token_step(cuda_stream, state, parts[0], rope, {}));
@@ -220,8 +216,6 @@ Status CudaFused::launch_kernels(CudaStream& stream, State& state, std::span<con
     call.epilogue = epilogue;
     return cuda::vector_product(launcher, call);
   };
-  const cuda::Epilogue gate =
-      graph_.gate_activation == GateActivation::kRelu2 ? cuda::Epilogue::kGateRelu2 : cuda::Epilogue::kGateSilu;
   for (size_t i = 0; i < graph_.layers.size(); ++i) {
     const LayerGraph& layer = graph_.layers[i];
     BN_CUDA_RETURN_IF_ERROR(
@@ -245,7 +239,7 @@ Status CudaFused::launch_kernels(CudaStream& stream, State& state, std::span<con
     BN_CUDA_RETURN_IF_ERROR(
         product(state.attn, layer.attn_sub_norm, cuda::Epilogue::kAdd, {segment(layer.o, state.x)}, layer.o, kO),
         kStartingKernel);
-    BN_CUDA_RETURN_IF_ERROR(product(state.x, layer.ffn_norm, gate,
+    BN_CUDA_RETURN_IF_ERROR(product(state.x, layer.ffn_norm, gate_epilogue(),
                                     {segment(layer.gate, state.act), segment(layer.up, state.act)}, layer.gate, kGate),
                             kStartingKernel);
     BN_CUDA_RETURN_IF_ERROR(

@@ -7,6 +7,7 @@
 #include "kernels/cuda/prompt_ops.h"
 #include "kernels/fused_model.h"
 
+#include <initializer_list>
 #include <memory>
 #include <optional>
 
@@ -84,8 +85,19 @@ class CudaFused final : public FusedModel {
   Status rows_step(CudaStream& stream, State& state, std::span<const SequencePart> parts, const RopeTable& rope) const;
   Status send(CudaStream& stream, State& state, std::span<const SequencePart> parts, int64_t n_padded) const;
   Status launch_rows(CudaStream& stream, State& state, const Step& step) const;
-  Status launch_product(const cuda::Launcher& launcher, State& state, const float* x, const float* norm,
-                        cuda::PromptProduct call, const Matrix* weight, int n_tokens, Kind kind) const;
+  // What a product takes: rows, and the weights with which they are normed before they are quantised.
+  struct Input {
+    const float* rows = nullptr;
+    const float* norm = nullptr;
+  };
+  // How a product is computed: as one of few tokens, of some by wgmma, or of a prompt.
+  enum class Form : uint8_t { kFew, kSome, kMany };
+  static constexpr int kFewTokens = 16;
+  static Form form_of(const cuda::Launcher& launcher, const cuda::PromptProduct& call);
+  cuda::Epilogue gate_epilogue() const;
+  Status launch_product(const cuda::Launcher& launcher, State& state, const Input& x, cuda::Epilogue epilogue,
+                        std::initializer_list<cuda::Segment> segments, const Matrix* weight, int n_tokens,
+                        Kind kind) const;
   Status launch_attention(CudaStream& stream, State& state, const KvLayer& kv, const Step& step, const Run& run) const;
 
   // cuda_fused_split.cc: the same on one of several GPUs.

@@ -1,7 +1,7 @@
+#include "kernels/cuda/best_logits.h"
 #include "kernels/cuda/cuda_fused_state.h"
 
 #include <algorithm>
-#include <limits>
 
 // Logits and best tokens of rows of last activations.
 namespace bitnet {
@@ -89,8 +89,7 @@ Status CudaFused::some_logits(CudaStream& stream, State& state, const float* x, 
     if (n_best == 1) {
       BestToken best;
       BN_RETURN_IF_ERROR(best_tokens(stream, state, head.x, {&best, 1}));
-      std::fill_n(logits.row(row), logits.n_cols, -std::numeric_limits<float>::infinity());
-      logits.row(row)[best.id] = best.logit;
+      put_best(best, logits.row(row), logits.n_cols);
       continue;
     }
     BN_CUDA_RETURN_IF_ERROR(cuda::best_of_head(launcher(stream), head, n_best), kStartingKernel);

@@ -42,7 +42,7 @@ Result<std::unique_ptr<FusedState>> CudaFused::new_state(const StreamOptions& op
   state.max_tokens = std::max(options.max_tokens, padded_parts);
   state.n_ctx = options.n_ctx;
   state.table_stride = cuda::n_tiles(options.n_ctx, kPagePositions);
-  state.head_rows = std::min<int64_t>(state.max_tokens, options.max_parts > 1 ? cuda::kHeadTokens
+  state.head_rows = std::min<int64_t>(state.max_tokens, options.max_parts > 1 ? cuda::head_tokens(head.table())
                                                         : by_panels           ? kManyLogits
                                                                               : 1);
   state.panel_rows = by_panels ? std::max<int64_t>(kPanel_bytes / head.table().row_bytes, 1) : 0;

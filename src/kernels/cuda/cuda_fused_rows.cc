@@ -1,4 +1,5 @@
 #include "kernels/cuda/cuda_fused_state.h"
+#include "kernels/cuda/row_block.cuh"
 
 #include <algorithm>
 #include <bit>
@@ -115,56 +116,63 @@ Status CudaFused::launch_rows(CudaStream& stream, State& state, const Step& step
   if (group_) return launch_split_rows(stream, state, step);
   const cuda::Launcher launcher = this->launcher(stream);
   const int n = step.n_rows;
-  const auto product = [&](const float* x, const float* norm, cuda::Epilogue epilogue,
-                           std::initializer_list<cuda::Segment> segments, const Matrix* weight, Kind kind) {
-    cuda::PromptProduct call;
-    for (const cuda::Segment& s : segments) call.segments[call.n_segments++] = s;
-    call.epilogue = epilogue;
-    return launch_product(launcher, state, x, norm, call, weight, n, kind);
-  };
-  const cuda::Epilogue gate =
-      graph_.gate_activation == GateActivation::kRelu2 ? cuda::Epilogue::kGateRelu2 : cuda::Epilogue::kGateSilu;
   if ((state.kinds & kEmbed) != 0) {
     cuda::embed(stream.get(), float_matrix(graph_.embedding).table(), state.ids, {state.x, n, graph_.d_model});
   }
   for (size_t i = 0; i < graph_.layers.size(); ++i) {
     const LayerGraph& layer = graph_.layers[i];
-    BN_RETURN_IF_ERROR(product(state.x, layer.attn_norm, cuda::Epilogue::kStore,
-                               {segment(layer.q, state.q), segment(layer.k, state.k), segment(layer.v, state.v)},
-                               layer.q, kQkv));
+    BN_RETURN_IF_ERROR(launch_product(launcher, state, {state.x, layer.attn_norm}, cuda::Epilogue::kStore,
+                                      {segment(layer.q, state.q), segment(layer.k, state.k), segment(layer.v, state.v)},
+                                      layer.q, n, kQkv));
     if ((state.kinds & kAttention) != 0) {
       for (const Run& run : step.runs) BN_RETURN_IF_ERROR(launch_attention(stream, state, step.kv[i], step, run));
     }
-    BN_RETURN_IF_ERROR(
-        product(state.attn, layer.attn_sub_norm, cuda::Epilogue::kAdd, {segment(layer.o, state.x)}, layer.o, kO));
-    BN_RETURN_IF_ERROR(product(state.x, layer.ffn_norm, gate,
-                               {segment(layer.gate, state.act), segment(layer.up, state.act)}, layer.gate, kGate));
-    BN_RETURN_IF_ERROR(product(state.act, layer.ffn_sub_norm, cuda::Epilogue::kAdd, {segment(layer.down, state.x)},
-                               layer.down, kDown));
+    BN_RETURN_IF_ERROR(launch_product(launcher, state, {state.attn, layer.attn_sub_norm}, cuda::Epilogue::kAdd,
+                                      {segment(layer.o, state.x)}, layer.o, n, kO));
+    BN_RETURN_IF_ERROR(launch_product(launcher, state, {state.x, layer.ffn_norm}, gate_epilogue(),
+                                      {segment(layer.gate, state.act), segment(layer.up, state.act)}, layer.gate, n,
+                                      kGate));
+    BN_RETURN_IF_ERROR(launch_product(launcher, state, {state.act, layer.ffn_sub_norm}, cuda::Epilogue::kAdd,
+                                      {segment(layer.down, state.x)}, layer.down, n, kDown));
   }
   // Of the operations among them, which say nothing.
   BN_CUDA_RETURN_IF_ERROR(cudaPeekAtLastError(), kStartingKernel);
   return ok();
 }
 
-Status CudaFused::launch_product(const cuda::Launcher& launcher, State& state, const float* x, const float* norm,
-                                 cuda::PromptProduct call, const Matrix* weight, int n_tokens, Kind kind) const {
-  // Reading weights bounds a product of few tokens, but for the widest one.
-  const bool few = n_tokens <= (kind == kGate && backend_.hopper() ? cuda::kBatchTokens / 2 : cuda::kBatchTokens);
+cuda::Epilogue CudaFused::gate_epilogue() const {
+  return graph_.gate_activation == GateActivation::kRelu2 ? cuda::Epilogue::kGateRelu2 : cuda::Epilogue::kGateSilu;
+}
+
+// Reading weights bounds a product of few tokens, reading activations one of some more.
+CudaFused::Form CudaFused::form_of(const cuda::Launcher& launcher, const cuda::PromptProduct& call) {
+  if (call.x.n_tokens > kFewTokens && cuda::batch_wgmma_takes(launcher, call)) return Form::kSome;
+  const int most = cuda::is_gate(call.epilogue) && launcher.dependent ? cuda::kBatchTokens / 2 : cuda::kBatchTokens;
+  return call.x.n_tokens <= most ? Form::kFew : Form::kMany;
+}
+
+Status CudaFused::launch_product(const cuda::Launcher& launcher, State& state, const Input& x, cuda::Epilogue epilogue,
+                                 std::initializer_list<cuda::Segment> segments, const Matrix* weight, int n_tokens,
+                                 Kind kind) const {
+  cuda::PromptProduct call;
+  for (const cuda::Segment& s : segments) call.segments[call.n_segments++] = s;
+  call.epilogue = epilogue;
   call.x.codes = reinterpret_cast<int8_t*>(state.codes);
   call.x.inv_scales = state.inv_scales;
   call.x.sums = reinterpret_cast<int32_t*>(state.sums);
   call.x.n_tokens = n_tokens;
   call.x.n_cols = int(weights_of(weight).n_cols);
   call.x.n_col_tiles = int(weights_of(weight).n_col_tiles);
-  call.x.fragments = few;
+  const Form form = form_of(launcher, call);
+  call.x.fragments = form == Form::kFew;
   if ((state.kinds & kCodes) != 0) {
-    BN_CUDA_RETURN_IF_ERROR(cuda::normed_codes(launcher, x, norm, graph_.rms_eps, call.x), kStartingKernel);
+    BN_CUDA_RETURN_IF_ERROR(cuda::normed_codes(launcher, x.rows, x.norm, graph_.rms_eps, call.x), kStartingKernel);
   }
   if ((state.kinds & kind) == 0) return ok();
-  BN_CUDA_RETURN_IF_ERROR(few                 ? cuda::batch_product(launcher, call)
-                          : backend_.hopper() ? cuda::prompt_wgmma(launcher, call)
-                                              : cuda::prompt_mma(launcher, call),
+  BN_CUDA_RETURN_IF_ERROR(form == Form::kFew    ? cuda::batch_product(launcher, call)
+                          : form == Form::kSome ? cuda::batch_wgmma(launcher, call)
+                          : backend_.hopper()   ? cuda::prompt_wgmma(launcher, call)
+                                                : cuda::prompt_mma(launcher, call),
                           kStartingKernel);
   return ok();
 }

@@ -37,33 +37,25 @@ Status CudaFused::embed_split(CudaStream& stream, State& state, int n_rows) cons
 }
 
 Status CudaFused::launch_split_rows(CudaStream& stream, State& state, const Step& step) const {
-  const cuda::Launcher launcher = this->launcher(stream);
   const int n = step.n_rows;
-  const auto product = [&](const float* x, const float* norm, cuda::Epilogue epilogue,
-                           std::initializer_list<cuda::Segment> segments, const Matrix* weight, Kind kind) {
-    cuda::PromptProduct call;
-    for (const cuda::Segment& s : segments) call.segments[call.n_segments++] = s;
-    call.epilogue = epilogue;
-    return launch_product(launcher, state, x, norm, call, weight, n, kind);
-  };
-  const cuda::Epilogue gate =
-      graph_.gate_activation == GateActivation::kRelu2 ? cuda::Epilogue::kGateRelu2 : cuda::Epilogue::kGateSilu;
+  const cuda::Launcher launcher = this->launcher(stream);
   BN_RETURN_IF_ERROR(embed_split(stream, state, n));
   for (size_t i = 0; i < graph_.layers.size(); ++i) {
     const LayerGraph& layer = graph_.layers[i];
-    BN_RETURN_IF_ERROR(product(state.x, layer.attn_norm, cuda::Epilogue::kStore,
-                               {segment(layer.q, state.q), segment(layer.k, state.k), segment(layer.v, state.v)},
-                               layer.q, kQkv));
+    BN_RETURN_IF_ERROR(launch_product(launcher, state, {state.x, layer.attn_norm}, cuda::Epilogue::kStore,
+                                      {segment(layer.q, state.q), segment(layer.k, state.k), segment(layer.v, state.v)},
+                                      layer.q, n, kQkv));
     for (const Run& run : step.runs) BN_RETURN_IF_ERROR(launch_attention(stream, state, step.kv[i], step, run));
     BN_RETURN_IF_ERROR(gather(stream, state, state.attn, group_->q, n, false, state.whole));
-    BN_RETURN_IF_ERROR(
-        product(state.whole, layer.attn_sub_norm, cuda::Epilogue::kStore, {segment(layer.o, state.part)}, layer.o, kO));
+    BN_RETURN_IF_ERROR(launch_product(launcher, state, {state.whole, layer.attn_sub_norm}, cuda::Epilogue::kStore,
+                                      {segment(layer.o, state.part)}, layer.o, n, kO));
     BN_RETURN_IF_ERROR(gather(stream, state, state.part, group_->model, n, true, state.x));
-    BN_RETURN_IF_ERROR(product(state.x, layer.ffn_norm, gate,
-                               {segment(layer.gate, state.act), segment(layer.up, state.act)}, layer.gate, kGate));
+    BN_RETURN_IF_ERROR(launch_product(launcher, state, {state.x, layer.ffn_norm}, gate_epilogue(),
+                                      {segment(layer.gate, state.act), segment(layer.up, state.act)}, layer.gate, n,
+                                      kGate));
     BN_RETURN_IF_ERROR(gather(stream, state, state.act, group_->ff, n, false, state.whole));
-    BN_RETURN_IF_ERROR(product(state.whole, layer.ffn_sub_norm, cuda::Epilogue::kStore,
-                               {segment(layer.down, state.part)}, layer.down, kDown));
+    BN_RETURN_IF_ERROR(launch_product(launcher, state, {state.whole, layer.ffn_sub_norm}, cuda::Epilogue::kStore,
+                                      {segment(layer.down, state.part)}, layer.down, n, kDown));
     BN_RETURN_IF_ERROR(gather(stream, state, state.part, group_->model, n, true, state.x));
   }
   BN_CUDA_RETURN_IF_ERROR(cudaPeekAtLastError(), kStartingKernel);

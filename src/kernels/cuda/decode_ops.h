@@ -147,7 +147,7 @@ struct HeadRow {
 };
 
 // All or the best logits of norm(x), and the best token of each.
-constexpr int kHeadTokens = 32;
+constexpr int kHeadTokens = 64;
 struct TokenHead {
   FloatTable table;
   const float* x = nullptr;  // [n_tokens, n_cols]
@@ -173,6 +173,8 @@ struct TokenHead {
   unsigned int n_blocks = 0;
 };
 size_t head_code_bytes(int64_t n_cols);
+// So many tokens can best_of_head() take together.
+int head_tokens(const FloatTable& table);
 bool token_head_takes(const FloatTable& table);
 unsigned int token_head_blocks(const Launcher& launcher, const FloatTable& table);
 // All logits of one token.

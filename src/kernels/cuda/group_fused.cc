@@ -1,10 +1,10 @@
 #include "kernels/cuda/group_fused.h"
 
+#include "kernels/cuda/best_logits.h"
 #include "kernels/cuda/group_memory.h"
 
 #include <algorithm>
 #include <cmath>
-#include <limits>
 
 namespace bitnet {
 
@@ -114,11 +114,7 @@ Status GroupFused::run(Stream& stream, std::span<const SequencePart> parts, cons
 Status GroupFused::step(bitnet::Stream& stream, std::span<const SequencePart> parts, const RopeTable& rope,
                         int64_t n_best, MatrixView logits) const {
   if (n_best == 1 && logits.n_rows == 1) {
-    BestToken best;
-    BN_RETURN_IF_ERROR(step_best(stream, parts, rope, {&best, 1}));
-    std::fill_n(logits.data, logits.n_cols, -std::numeric_limits<float>::infinity());
-    logits.data[best.id] = best.logit;
-    return ok();
+    return step_for_best(logits, [&](std::span<BestToken> best) { return step_best(stream, parts, rope, best); });
   }
   const auto step = [&](size_t i, Stream::Rank& rank, const RopeTable& angles) -> Status {
     const RowShare& ids = ids_[i];

@@ -1,6 +1,7 @@
 #include "kernels/cuda/fragment_layout.h"
 #include "kernels/cuda/head_bounds.cuh"
 #include "kernels/cuda/tensor_core.cuh"
+#include "kernels/cuda/wgmma.cuh"
 
 // The best tokens without reading the whole head (numerics.md 10). Each row w has a copy w~ = step * int8 code, the
 // input x a copy x~ = (256 high + low) / scale in 16 bits. As in kernels/cpu/head_sketch.h, the exact product is within
@@ -14,8 +15,9 @@ namespace bitnet::cuda {
 namespace {
 
 constexpr int kThreads = 256;
-constexpr int kFewTokens = 8;            // whose candidates come as fast as a better floor does
 constexpr int kColumnBytes = kTileCols;  // of a column in a column tile
+constexpr int kFewTokens = 4;            // whose candidates come as fast as a better floor does
+constexpr int kBlockTokens = 32;         // whose codes have room in a block
 
 __device__ inline float warp_sum(float x) {
   for (int step = 16; step > 0; step /= 2) x += __shfl_xor_sync(kFullWarp, x, step);
@@ -57,9 +59,13 @@ __global__ void build_kernel(FloatTable table, int64_t first_row, Sketch sketch)
   sketch.lengths[row] = sqrtf(length) * kEnlarged;
 }
 
-// Word j of 128 columns' codes in a column of a column tile. Lane t reads its eight words as two pieces of 16 bytes;
-// in odd columns their halves change places, which keeps a quarter warp's pieces in different banks.
-__device__ inline int column_word(int j, int column) {
+// Where word j of 128 columns' codes lies in a column of a column tile. For mma.sync lane t reads its eight words as
+// two pieces of 16 bytes; in odd columns their halves change places, which keeps a quarter warp's pieces in different
+// banks. As many columns as go by wgmma lie in their order, swizzled.
+__device__ inline int column_word(int j, int column, int n_columns) {
+#if BN_HAS_WGMMA
+  if (n_columns == 2 * kBlockTokens) return (j / 4 ^ (column & 7)) * 4 + j % 4;
+#endif
   const int at = fragment_word(j), half = at % 8 / 4;
   return (half ^ (column & 1)) * 16 + at / 8 * 4 + at % 4;
 }
@@ -94,8 +100,8 @@ __device__ inline HeadInput put_codes(const float* x, int n_cols, int token, int
       }
     }
     uint32_t* const to = codes + (size_t(i / 32) * n_columns + 2 * token) * (kColumnBytes / 4);
-    to[column_word(i % 32, 0)] = high;
-    to[kColumnBytes / 4 + column_word(i % 32, 1)] = low;
+    to[column_word(i % 32, 2 * token, n_columns)] = high;
+    to[kColumnBytes / 4 + column_word(i % 32, 2 * token + 1, n_columns)] = low;
   }
   length = warp_sum(length);
   error = warp_sum(error);
@@ -122,7 +128,9 @@ __global__ void __launch_bounds__(kThreads) codes_kernel(const __grid_constant__
   load_normed_row(call.x + int64_t(token) * n_cols, call.norm, call.eps, n_cols, memory, memory + n_cols);
   __syncthreads();
   for (int i = int(threadIdx.x); i < n_cols; i += kThreads) call.normed[int64_t(token) * n_cols + i] = memory[i];
-  const HeadInput x = put_codes(memory, n_cols, token, n_columns, call.codes);
+  uint32_t* const codes =
+      call.codes + size_t(token / kBlockTokens) * call.sketch.n_col_tiles * n_columns * (kColumnBytes / 4);
+  const HeadInput x = put_codes(memory, n_cols, token % kBlockTokens, n_columns, codes);
   if (threadIdx.x == 0) remember(x, call.rows + token);
 }
 
@@ -134,26 +142,104 @@ __device__ inline uint4 load_streaming(const uint4* p) {
   return v;
 }
 
+// The integers of a row tile with 4 kColumns tokens; acc[c] of a lane: rows g and g + 8 with the high and the low codes
+// of token 4c + t. `columns`: the codes in shared memory.
+template <int kColumns>
+__device__ __forceinline__ void multiply_tile(const uint4* from, const uint32_t* codes, int n_col_tiles, int lane,
+                                              int (&acc)[kColumns][4]) {
+  const uint4* const columns = reinterpret_cast<const uint4*>(codes) + lane / 4 * (kColumnBytes / 16) + lane % 4;
+  const int odd = lane / 4 & 1;
+  uint4 next[4];
+#pragma unroll
+  for (int s = 0; s < 4; ++s) next[s] = load_streaming(from + s * 32);
+#pragma unroll 2
+  for (int k = 0; k < n_col_tiles; ++k) {
+    uint4 a[4];
+#pragma unroll
+    for (int s = 0; s < 4; ++s) a[s] = next[s];
+    const int ahead = min(k + 1, n_col_tiles - 1);
+#pragma unroll
+    for (int s = 0; s < 4; ++s) next[s] = load_streaming(from + (ahead * 4 + s) * 32);
+#pragma unroll
+    for (int c = 0; c < kColumns; ++c) {
+      const uint4* const column = columns + (k * kColumns + c) * (8 * kColumnBytes / 16);
+      const uint4 low = column[odd * 4], high = column[(1 - odd) * 4];
+      mma_s8s8(acc[c], a[0], low.x, low.y);
+      mma_s8s8(acc[c], a[1], low.z, low.w);
+      mma_s8s8(acc[c], a[2], high.x, high.y);
+      mma_s8s8(acc[c], a[3], high.z, high.w);
+    }
+  }
+}
+
+#if BN_HAS_WGMMA
+// The same with all tokens of a block, by the four warps of a warpgroup with a row tile each. Registers belong to the
+// tensor cores until a wait, so that codes come two column tiles ahead into three sets of them.
+__device__ __forceinline__ void multiply_tiles(const uint4* from, const uint32_t* codes, int n_col_tiles,
+                                               int (&acc)[2 * kBlockTokens / 8][4]) {
+  constexpr int kSets = 3;
+  int d[kBlockTokens];
+#pragma unroll
+  for (int i = 0; i < kBlockTokens; ++i) d[i] = 0;
+  uint4 a[kSets][4];
+  const auto load = [&](int k, uint4(&set)[4]) {
+#pragma unroll
+    for (int s = 0; s < 4; ++s) set[s] = load_streaming(from + (k * 4 + s) * 32);
+  };
+#pragma unroll
+  for (int j = 0; j < kSets - 1; ++j) load(min(j, n_col_tiles - 1), a[j]);
+  const uint32_t base = shared_address(codes);
+#pragma unroll 1
+  for (int first = 0; first < n_col_tiles; first += kSets) {
+#pragma unroll
+    for (int j = 0; j < kSets; ++j) {
+      const int k = first + j;
+      if (k >= n_col_tiles) continue;
+      const uint64_t descriptor = swizzled_descriptor(base + uint32_t(k * 2 * kBlockTokens * kColumnBytes));
+      wgmma_fence();
+#pragma unroll
+      for (int s = 0; s < 4; ++s) wgmma_s8s8(d, a[j][s], descriptor + uint64_t(2 * s));
+      wgmma_commit();
+      wgmma_wait<1>();
+      load(min(k + kSets - 1, n_col_tiles - 1), a[(j + kSets - 1) % kSets]);
+    }
+  }
+  wgmma_wait<0>();
+#pragma unroll
+  for (int i = 0; i < kBlockTokens; ++i) acc[i / 4][i % 4] = d[i];
+}
+#endif
+
 __host__ __device__ constexpr int bound_threads(int columns) { return columns == 1 ? 256 : 512; }
 // On a multiprocessor at once.
 __host__ __device__ constexpr int bound_blocks(int columns) { return columns == 1 ? 4 : columns == 2 ? 2 : 1; }
 
 // Upper bounds of all products with up to 4 kColumns tokens, and their greatest lower bounds. A warp: one row tile
-// after the other. A single token's input is normed and quantised here, by every block.
+// after the other. A single token's input is normed and quantised here, by every block. Of more than kBlockTokens
+// tokens every other block has the second half; both read the same codes at about the same time, once from the device's
+// memory.
 template <int kColumns>
 __global__ void __launch_bounds__(bound_threads(kColumns), bound_blocks(kColumns))
     bound_kernel(const __grid_constant__ TokenHead call) {
   constexpr int kBlock = bound_threads(kColumns);
-  constexpr bool kRows = 4 * kColumns > kFewTokens;   // whether anybody asks whose the floor is
-  extern __shared__ __align__(128) uint32_t codes[];  // [n_col_tiles, 8 kColumns] columns
+  constexpr int kAlignment = kColumns == 8 ? 1024 : 128;
+  constexpr bool kRows = 4 * kColumns > kFewTokens;  // whether anybody asks whose the floor is
+  extern __shared__ __align__(16) float memory[];
+  uint32_t* const codes =  // [n_col_tiles, 8 kColumns] columns
+      reinterpret_cast<uint32_t*>(memory) + (kAlignment - shared_address(memory) % kAlignment) % kAlignment / 4;
   __shared__ HeadInput inputs[4 * kColumns];
   __shared__ unsigned long long floors[4 * kColumns];
   const int n_cols = int(call.table.n_cols), n_col_tiles = call.sketch.n_col_tiles;
   const int tid = int(threadIdx.x), lane = tid % 32, g = lane / 4, t = lane % 4;
   const int n_code_words = n_col_tiles * 8 * kColumns * (kColumnBytes / 4);
+  const int n_halves = kColumns == 8 && call.n_tokens > kBlockTokens ? 2 : 1, half = int(blockIdx.x) % n_halves;
+  const int n_tokens = min(call.n_tokens - half * kBlockTokens, 4 * kColumns);
+  const int block_of_half = int(blockIdx.x) / n_halves, n_blocks = int(gridDim.x) / n_halves;
+  HeadRow* const rows = call.rows + half * kBlockTokens;
+  float* const logits = call.logits + half * kBlockTokens * call.table.n_rows;
   if (tid < 4 * kColumns) floors[tid] = 0;
   // The first codes come to the cache while the input is still being computed.
-  const int64_t first_tile = int64_t(blockIdx.x) * (kBlock / 32) + tid / 32;
+  const int64_t first_tile = int64_t(block_of_half) * (kBlock / 32) + tid / 32;
   if (first_tile < (call.table.n_rows + 15) / 16) {
     const int64_t tile_bytes = int64_t(n_col_tiles) * 16 * kTileCols;
     for (int64_t at = lane * 128; at < min(tile_bytes, int64_t{8192}); at += 32 * 128) {
@@ -177,61 +263,55 @@ __global__ void __launch_bounds__(bound_threads(kColumns), bound_blocks(kColumns
     }
   } else {
     for (int i = tid; i < n_code_words / 4; i += kBlock) {
-      async_copy16(codes + 4 * i, call.codes + 4 * i);
+      async_copy16(codes + 4 * i, call.codes + size_t(half) * n_code_words + 4 * i);
     }
     async_commit();
-    if (tid < call.n_tokens) {
-      const HeadRow& row = call.rows[tid];
+    if (tid < n_tokens) {
+      const HeadRow& row = rows[tid];
       inputs[tid] = {load1(&row.inv_scale), load1(&row.length), load1(&row.error), slack_of(n_cols)};
     }
     async_wait<0>();
   }
+#if BN_HAS_WGMMA
+  if (kColumns == 8) proxy_fence();
+#endif
   __syncthreads();
 
   const int64_t n_rows = call.table.n_rows, n_row_tiles = (n_rows + 15) / 16;
-  const uint4* const columns = reinterpret_cast<const uint4*>(codes) + g * (kColumnBytes / 16) + t;
   float floor[kColumns];
   int floor_row[kColumns] = {};
 #pragma unroll
   for (int c = 0; c < kColumns; ++c) floor[c] = -INFINITY;
-  for (int64_t tile = int64_t(blockIdx.x) * (kBlock / 32) + tid / 32; tile < n_row_tiles;
-       tile += int64_t(gridDim.x) * (kBlock / 32)) {
-    const uint4* const from = reinterpret_cast<const uint4*>(call.sketch.codes) + tile * n_col_tiles * 128 + lane;
+  // A warpgroup stays together.
+  constexpr int kTogether = kColumns == 8 ? 4 : 1;
+  for (int64_t first = int64_t(block_of_half) * (kBlock / 32) + tid / 32 / kTogether * kTogether; first < n_row_tiles;
+       first += int64_t(n_blocks) * (kBlock / 32)) {
+    const int64_t tile = first + tid / 32 % kTogether;
+    const uint4* const from = reinterpret_cast<const uint4*>(call.sketch.codes) +
+                              (tile < n_row_tiles ? tile : n_row_tiles - 1) * n_col_tiles * 128 + lane;
     int acc[kColumns][4] = {};
-    uint4 next[4];
-#pragma unroll
-    for (int s = 0; s < 4; ++s) next[s] = load_streaming(from + s * 32);
-#pragma unroll 2
-    for (int k = 0; k < n_col_tiles; ++k) {
-      uint4 a[4];
-#pragma unroll
-      for (int s = 0; s < 4; ++s) a[s] = next[s];
-      const int ahead = min(k + 1, n_col_tiles - 1);
-#pragma unroll
-      for (int s = 0; s < 4; ++s) next[s] = load_streaming(from + (ahead * 4 + s) * 32);
-#pragma unroll
-      for (int c = 0; c < kColumns; ++c) {
-        const uint4* const column = columns + (k * kColumns + c) * (8 * kColumnBytes / 16);
-        const uint4 low = column[(g & 1) * 4], high = column[(~g & 1) * 4];
-        mma_s8s8(acc[c], a[0], low.x, low.y);
-        mma_s8s8(acc[c], a[1], low.z, low.w);
-        mma_s8s8(acc[c], a[2], high.x, high.y);
-        mma_s8s8(acc[c], a[3], high.z, high.w);
-      }
+#if BN_HAS_WGMMA
+    if constexpr (kColumns == 8) {
+      multiply_tiles(from, codes, n_col_tiles, acc);
+    } else {
+      multiply_tile(from, codes, n_col_tiles, lane, acc);
     }
+#else
+    multiply_tile(from, codes, n_col_tiles, lane, acc);
+#endif
 #pragma unroll
-    for (int half = 0; half < 2; ++half) {
-      const int64_t row = tile * 16 + half * 8 + g;
+    for (int eight = 0; eight < 2; ++eight) {
+      const int64_t row = tile * 16 + eight * 8 + g;
       if (row >= n_rows) continue;
       const float step = call.sketch.steps[row];
 #pragma unroll
       for (int c = 0; c < kColumns; ++c) {
         const int token = c * 4 + t;
-        if (token >= call.n_tokens) continue;
+        if (token >= n_tokens) continue;
         const HeadInput& x = inputs[token];
-        const float product = 256.0f * float(acc[c][2 * half]) + float(acc[c][2 * half + 1]);
+        const float product = 256.0f * float(acc[c][2 * eight]) + float(acc[c][2 * eight + 1]);
         const float most = (product * x.inv_scale) * step + bound_of(call.sketch, row, x);
-        call.logits[token * n_rows + row] = most;
+        logits[token * n_rows + row] = most;
         const float least = lower_bound(call.sketch, row, x, most);
         if (kRows && least > floor[c]) floor_row[c] = int(row);
         floor[c] = fmaxf(floor[c], least);
@@ -251,7 +331,7 @@ __global__ void __launch_bounds__(bound_threads(kColumns), bound_blocks(kColumns
     }
   }
   __syncthreads();
-  if (tid < call.n_tokens) atomicMax(&call.rows[tid].floor, floors[tid]);
+  if (tid < n_tokens) atomicMax(&rows[tid].floor, floors[tid]);
 }
 
 // The floor becomes the exact product of the row that it is of: half as far from the best one, so that far fewer rows
@@ -327,7 +407,10 @@ cudaError_t launch_bound(const Launcher& launcher, const TokenHead& call) {
   const size_t n_cols = size_t(call.table.n_cols);
   size_t n_bytes = size_t(call.sketch.n_col_tiles) * 8 * kColumns * kColumnBytes;
   if (call.codes == nullptr) n_bytes += n_cols * 4 + squares_bytes(int(n_cols));
-  return launch_kernel(launcher, dim3(unsigned(bound_blocks(kColumns) * launcher.n_multiprocessors)),
+  n_bytes += kColumns == 8 ? 1024 : 128;
+  const int n_blocks = bound_blocks(kColumns) * launcher.n_multiprocessors;
+  const int n_halves = call.n_tokens > kBlockTokens ? 2 : 1;
+  return launch_kernel(launcher, dim3(unsigned(n_blocks < n_halves ? n_halves : n_blocks / n_halves * n_halves)),
                        dim3(bound_threads(kColumns)), n_bytes, bound_kernel<kColumns>, call);
 }
 
@@ -343,6 +426,15 @@ void build_sketch(cudaStream_t stream, const FloatTable& table, int64_t first_ro
 
 int sketch_warps(const Launcher& launcher) {
   return bound_blocks(1) * launcher.n_multiprocessors * (bound_threads(1) / 32);
+}
+
+int head_tokens(const FloatTable& table) {
+  constexpr size_t kMost_bytes = 226 * 1024;
+  const size_t n_col_tiles = size_t(n_tiles(table.n_cols, kTileCols));
+  for (int n : {kHeadTokens, 16, 8, 4}) {
+    if (n_col_tiles * size_t(2 * (n < kBlockTokens ? n : kBlockTokens)) * kColumnBytes + 1024 <= kMost_bytes) return n;
+  }
+  return 1;
 }
 
 size_t head_code_bytes(int64_t n_cols) { return size_t(n_tiles(n_cols, kTileCols)) * 2 * kHeadTokens * kColumnBytes; }

@@ -46,6 +46,9 @@ cudaError_t prompt_wgmma(const Launcher& launcher, const PromptProduct& call);  
 constexpr int kBatchTokens = 64;
 bool batch_product_takes(const TernaryWeights& weights);
 cudaError_t batch_product(const Launcher& launcher, const PromptProduct& call);
+// The same on Hopper, where a matrix has rows for nearly every multiprocessor, of x that is not as fragments.
+bool batch_wgmma_takes(const Launcher& launcher, const PromptProduct& call);
+cudaError_t batch_wgmma(const Launcher& launcher, const PromptProduct& call);
 // Whether the current device runs code that was compiled for 9.0; not so where it was compiled from PTX (another
 // device, or CUDA_FORCE_PTX_JIT=1).
 bool hopper_code();

@@ -54,7 +54,7 @@ struct ProductShape {
   Epilogue epilogue;
 };
 
-enum class Product { kMma, kWgmma, kBatch };
+enum class Product { kMma, kWgmma, kBatch, kBatchWgmma };
 
 std::vector<float> run_product(const Launcher& launcher, const ProductShape& shape, int n_tokens, Product product) {
   const CounterRng rng(uint64_t(shape.n_cols + n_tokens));
@@ -98,9 +98,11 @@ std::vector<float> run_product(const Launcher& launcher, const ProductShape& sha
     call.segments[call.n_segments++] = {reinterpret_cast<const uint4*>(words.back()->data()),
                                         0.37f * float(call.n_segments + 1), outs.back()->data(), n_rows, n_row_tiles};
   }
-  EXPECT_EQ(product == Product::kMma     ? prompt_mma(launcher, call)
-            : product == Product::kWgmma ? prompt_wgmma(launcher, call)
-                                         : batch_product(launcher, call),
+  EXPECT_TRUE(product != Product::kBatchWgmma || batch_wgmma_takes(launcher, call));
+  EXPECT_EQ(product == Product::kMma          ? prompt_mma(launcher, call)
+            : product == Product::kWgmma      ? prompt_wgmma(launcher, call)
+            : product == Product::kBatchWgmma ? batch_wgmma(launcher, call)
+                                              : batch_product(launcher, call),
             cudaSuccess);
   std::vector<float> all;
   for (const auto& out : outs) {
@@ -133,6 +135,20 @@ TEST_F(PromptOps, ProductsOfFewTokens) {
     for (const int n_tokens : {1, 2, 8, 9, 17, 32, 33, 50, 64}) {
       EXPECT_TRUE(same_bits(run_product(any_, shape, n_tokens, Product::kMma),
                             run_product(hopper_, shape, n_tokens, Product::kBatch)))
+          << shape.n_rows[0] << " x " << shape.n_cols << ", " << n_tokens << " tokens";
+    }
+  }
+}
+
+TEST_F(PromptOps, ProductsOfFewTokensByWgmma) {
+  const ProductShape shapes[] = {{{6912, 6912}, 2560, Epilogue::kGateRelu2},
+                                 {{6901, 6901}, 300, Epilogue::kGateSilu},
+                                 {{12800, 70, 33}, 300, Epilogue::kAdd},
+                                 {{13001}, 2560, Epilogue::kStore}};
+  for (const ProductShape& shape : shapes) {
+    for (const int n_tokens : {1, 9, 31, 32, 33, 50, 64}) {
+      EXPECT_TRUE(same_bits(run_product(any_, shape, n_tokens, Product::kMma),
+                            run_product(hopper_, shape, n_tokens, Product::kBatchWgmma)))
           << shape.n_rows[0] << " x " << shape.n_cols << ", " << n_tokens << " tokens";
     }
   }

@@ -13,9 +13,13 @@ constexpr int kStages = 4;
 constexpr int kMaxHeadDim = 256;
 constexpr int kMaxSplit = 8;
 
-template <TableType kType, int kHeads, int kDim>
+// kSplit, the blocks of a cluster, and kDim are 0 where they are not known here. Most of what a block computes in a
+// short context is where its rows lie, which they make simple.
+template <TableType kType, int kHeads, int kDim, int kSplit>
 __global__ void __launch_bounds__(128 * kHeads, 2)
-    token_attention_kernel(const __grid_constant__ TokenAttention call, int split, int score_stride) {
+    token_attention_kernel(const __grid_constant__ TokenAttention call, int split_given, int heads_per_kv,
+                           int score_stride) {
+  const int split = kSplit > 0 ? kSplit : split_given;
   constexpr int kThreads = 128 * kHeads;
   using Sizes = RowSizes<kType, kDim>;
   using Value = Stored<kType>;
@@ -25,8 +29,8 @@ __global__ void __launch_bounds__(128 * kHeads, 2)
   __shared__ float maxima[kHeads * 4 * kMaxSplit], inverses[kHeads];
   Cache cache = call.cache;
   const int tid = int(threadIdx.x), token = int(blockIdx.y), d = Sizes::d(cache), row_bytes = Sizes::bytes(cache);
-  const int rank = int(blockIdx.x) % split, first_head = int(blockIdx.x) / split * kHeads;
-  const int heads_per_kv = call.n_heads / int(cache.n_kv_heads), kv_head = first_head / heads_per_kv;
+  const int rank = int(blockIdx.x) % split, group = int(blockIdx.x) / split, first_head = group * kHeads;
+  const int kv_head = heads_per_kv == kHeads ? group : first_head / heads_per_kv;
   if (call.tables != nullptr) cache.pages = call.tables + token * call.table_stride;
   const int position = call.positions[token], n_seen = position + 1;
   float* const scores = reinterpret_cast<float*>(memory);  // [kHeads, score_stride]
@@ -97,7 +101,7 @@ __global__ void __launch_bounds__(128 * kHeads, 2)
     if (const int i = kThreads - 1 - tid; i < d / 32) store_q8_0(new_v + 32 * i, new_value + 34 * i);
     __syncthreads();
   }
-  if (rank == 0 && first_head % heads_per_kv == 0) {
+  if (rank == 0 && kv_head * heads_per_kv == first_head) {
     const int64_t at = cache_row(cache, kv_head, position) * row_bytes;
     for (int i = tid; i < row_bytes / 2; i += kThreads) {
       reinterpret_cast<uint16_t*>(cache.k + at)[i] = reinterpret_cast<const uint16_t*>(new_key)[i];
@@ -264,14 +268,22 @@ cudaError_t launch(const Launcher& launcher, const TokenAttention& call) {
   const dim3 grid(unsigned(call.n_heads / shape.n_heads * shape.split), unsigned(call.n_tokens));
   const auto start = [&](auto kernel) {
     return launch_cluster(launcher, shape.split, grid, dim3(unsigned(128 * shape.n_heads)), shape.n_bytes, kernel, call,
-                          shape.split, shape.score_stride);
+                          shape.split, call.n_heads / int(cache.n_kv_heads), shape.score_stride);
   };
   const bool common = cache.head_dim == 128;
   if (shape.n_heads == 4) {
-    return common ? start(token_attention_kernel<kType, 4, 128>) : start(token_attention_kernel<kType, 4, 0>);
+    if constexpr (kType == TableType::kF16) {
+      switch (common ? shape.split : 0) {
+        case 2: return start(token_attention_kernel<kType, 4, 128, 2>);
+        case 4: return start(token_attention_kernel<kType, 4, 128, 4>);
+        case 8: return start(token_attention_kernel<kType, 4, 128, 8>);
+        default: break;
+      }
+    }
+    return common ? start(token_attention_kernel<kType, 4, 128, 0>) : start(token_attention_kernel<kType, 4, 0, 0>);
   }
-  if (shape.n_heads == 2) return start(token_attention_kernel<kType, 2, 0>);
-  return start(token_attention_kernel<kType, 1, 0>);
+  if (shape.n_heads == 2) return start(token_attention_kernel<kType, 2, 0, 0>);
+  return start(token_attention_kernel<kType, 1, 0, 0>);
 }
 
 }  // namespace

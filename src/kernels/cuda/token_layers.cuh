@@ -90,7 +90,14 @@ __device__ inline float norm_factor(int n_cols) {
       lane += now.w * now.w;
     }
   }
-  for (; i < n; ++i) lane += from[i] * from[i];
+#pragma unroll
+  for (int j = 0; j < kAhead; ++j) {  // the rest is there already
+    const int left = n - i - 4 * j;
+    if (left > 0) lane += next[j].x * next[j].x;
+    if (left > 1) lane += next[j].y * next[j].y;
+    if (left > 2) lane += next[j].z * next[j].z;
+    if (left > 3) lane += next[j].w * next[j].w;
+  }
   return 1.0f / sqrtf(sum_lanes(lane) / float(n_cols) + block().plan.eps);
 }
 
