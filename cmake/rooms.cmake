@@ -25,11 +25,11 @@ function(bitnet_room name)
   set(BITNET_ROOMS ${BITNET_ROOMS} PARENT_SCOPE)
   if(name STREQUAL "kernels")
     bitnet_isas()
-    if(BITNET_HAVE_CUDA)
-      bitnet_cuda()
-    endif()
-    set(BITNET_ISA_OBJECTS ${BITNET_ISA_OBJECTS} PARENT_SCOPE)
   endif()
+  if(BITNET_HAVE_CUDA AND name MATCHES "^(kernels|train)$")
+    bitnet_cuda(${name})
+  endif()
+  set(BITNET_ISA_OBJECTS ${BITNET_ISA_OBJECTS} PARENT_SCOPE)
   if(BITNET_TESTS AND tests)
     add_executable(${name}_test ${tests})
     foreach(room IN LISTS BITNET_ROOMS)
@@ -44,32 +44,37 @@ function(bitnet_room name)
   endif()
 endfunction()
 
-# The CUDA back end: kernels in .cu files that include no library header, host code around them in .cc files. As with
-# the instruction sets, every object that wants the kernels room takes these too. The runtime is linked statically, so
-# that a program starts where there is no GPU and no driver.
-macro(bitnet_cuda)
-  file(GLOB cuda_sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/src/kernels/cuda/*.cc)
+# CUDA code of a room, src/ROOM/cuda: kernels in .cu files that include no library header, host code around them in .cc
+# files. As with the instruction sets, every object that wants the room takes these too. The runtime is linked
+# statically, so that a program starts where there is no GPU and no driver.
+macro(bitnet_cuda room)
+  file(GLOB cuda_sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/src/${room}/cuda/*.cc)
   list(FILTER cuda_sources EXCLUDE REGEX "_test\\.cc$")
-  add_library(bitnet_cuda OBJECT ${cuda_sources})
-  target_include_directories(bitnet_cuda PRIVATE ${PROJECT_SOURCE_DIR}/src ${PROJECT_SOURCE_DIR}/include)
-  target_include_directories(bitnet_cuda SYSTEM PRIVATE ${BITNET_CUDA_INCLUDE})
-  target_link_libraries(bitnet_cuda PRIVATE bitnet_options bitnet_headers Threads::Threads)
-  target_compile_definitions(bitnet_kernels PRIVATE BITNET_CUDA=1)
-  set(BITNET_ISA_OBJECTS ${BITNET_ISA_OBJECTS} $<TARGET_OBJECTS:bitnet_cuda>)
-  # nvcc directly: this CMake's CUDA support knows no C++20 for compilers newer than itself.
-  file(GLOB kernel_sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/src/kernels/cuda/*.cu)
+  add_library(bitnet_${room}_cuda OBJECT ${cuda_sources})
+  target_include_directories(bitnet_${room}_cuda PRIVATE ${PROJECT_SOURCE_DIR}/src ${PROJECT_SOURCE_DIR}/include)
+  target_include_directories(bitnet_${room}_cuda SYSTEM PRIVATE ${BITNET_CUDA_INCLUDE})
+  target_link_libraries(bitnet_${room}_cuda PRIVATE bitnet_options bitnet_headers Threads::Threads)
+  target_compile_definitions(bitnet_${room} PRIVATE BITNET_CUDA=1)
+  set(BITNET_ISA_OBJECTS ${BITNET_ISA_OBJECTS} $<TARGET_OBJECTS:bitnet_${room}_cuda>)
+  # nvcc directly: this CMake's CUDA support knows no C++20 for compilers newer than itself. Inference has the
+  # processor's bits (docs/numerics.md) and fuses no multiplication with an addition; training does.
+  set(fused "")
+  if("${room}" STREQUAL "kernels")
+    set(fused -fmad=false)
+  endif()
+  file(GLOB kernel_sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/src/${room}/cuda/*.cu)
   set(kernel_objects "")
   foreach(source IN LISTS kernel_sources)
     get_filename_component(stem ${source} NAME_WE)
     set(object ${PROJECT_BINARY_DIR}/cuda/${stem}.o)
     add_custom_command(OUTPUT ${object} DEPENDS ${source} DEPFILE ${object}.d VERBATIM
       COMMAND ${CMAKE_COMMAND} -E make_directory ${PROJECT_BINARY_DIR}/cuda
-      COMMAND ${BITNET_NVCC} -std=c++20 -O3 -fmad=false -Xcompiler=-fPIC,-fvisibility=hidden,-Wall ${BITNET_CUDA_TARGETS}
+      COMMAND ${BITNET_NVCC} -std=c++20 -O3 ${fused} -Xcompiler=-fPIC,-fvisibility=hidden,-Wall ${BITNET_CUDA_TARGETS}
               -I${PROJECT_SOURCE_DIR}/src -MD -MF ${object}.d -c ${source} -o ${object}
       COMMENT "Building CUDA object ${stem}.o")
     list(APPEND kernel_objects ${object})
   endforeach()
-  add_custom_target(bitnet_cuda_objects DEPENDS ${kernel_objects})
+  add_custom_target(bitnet_${room}_cuda_objects DEPENDS ${kernel_objects})
   set(BITNET_ISA_OBJECTS ${BITNET_ISA_OBJECTS} ${kernel_objects})
   set(BITNET_CUDA_LIBRARIES ${BITNET_CUDART} ${CMAKE_DL_LIBS} rt)
   set(BITNET_CUDA_LIBRARIES ${BITNET_CUDA_LIBRARIES} PARENT_SCOPE)

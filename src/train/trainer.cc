@@ -90,7 +90,8 @@ Result<std::unique_ptr<Trainer>> Trainer::create(const TrainOptions& options) tr
   BN_ASSIGN_OR_RETURN(t.engine_, make_train_engine(t.config_, t.layout_, engine));
   float* const parameters = t.engine_->parameters().data();
   if (options.init.empty()) {
-    initialize_parameters(t.config_, t.layout_, uint64_t(options.seed), options.init_deviation, parameters);
+    ThreadPool pool(options.threads > 0 ? int(options.threads) : available_cpus());
+    initialize_parameters(t.config_, t.layout_, uint64_t(options.seed), options.init_deviation, parameters, &pool);
   } else {
     BN_RETURN_IF_ERROR(read_initial_weights(options.init, t.layout_, parameters));
   }
@@ -118,22 +119,23 @@ uint64_t Trainer::memory_bytes() const {
 
 uint64_t Trainer::activation_bytes() const { return engine_->activation_bytes(); }
 
-Result<int64_t> Trainer::load_sequences(Split split, uint64_t first, int64_t n_sequences) {
+Status Trainer::load_sequences(Split split, uint64_t first, int64_t n_sequences, Sequences& out) {
   const size_t n = size_t(options_.n_ctx);
   sequence_.resize(n + 1);
   counted_.resize(n + 1);
-  ids_.clear();
-  targets_.clear();
-  int64_t n_targets = 0;
+  out.ids.clear();
+  out.targets.clear();
+  out.n_counted = 0;
+  out.first = first;
   for (int64_t i = 0; i < n_sequences; ++i) {
     BN_RETURN_IF_ERROR(dataset_.sequence(split, uint64_t(options_.seed), first + uint64_t(i), sequence_, counted_));
-    ids_.insert(ids_.end(), sequence_.begin(), sequence_.end() - 1);
+    out.ids.insert(out.ids.end(), sequence_.begin(), sequence_.end() - 1);
     for (size_t k = 1; k <= n; ++k) {
-      targets_.push_back(counted_[k] != 0 ? sequence_[k] : kNoTarget);
-      n_targets += int64_t(counted_[k] != 0);
+      out.targets.push_back(counted_[k] != 0 ? sequence_[k] : kNoTarget);
+      out.n_counted += int64_t(counted_[k] != 0);
     }
   }
-  return n_targets;
+  return ok();
 }
 
 Status Trainer::prepare(bool averaged, bool finished) {
@@ -147,14 +149,19 @@ Result<StepReport> Trainer::train_step() try {
   if (!prepared_ || options_.lambda_warmup > step_) BN_RETURN_IF_ERROR(prepare(false, false));
   BN_RETURN_IF_ERROR(engine_->begin_step());
   // A step without targets, of marked data, changes nothing: its loss and gradients are 0.
-  BN_ASSIGN_OR_RETURN(const int64_t n_counted,
-                      load_sequences(Split::kTrain, position_, options_.batch * options_.accumulation));
+  const int64_t n_sequences = options_.batch * options_.accumulation;
+  if (ahead_.ids.empty() || ahead_.first != position_) {
+    BN_RETURN_IF_ERROR(load_sequences(Split::kTrain, position_, n_sequences, ahead_));
+  }
+  const int64_t n_counted = ahead_.n_counted;
   const double n_targets = double(std::max<int64_t>(n_counted, 1));
   const auto n_part = size_t(options_.batch * options_.n_ctx);
-  for (size_t at = 0; n_counted > 0 && at < ids_.size(); at += n_part) {
-    BN_RETURN_IF_ERROR(engine_->backpropagate(std::span(ids_).subspan(at, n_part),
-                                              std::span(targets_).subspan(at, n_part), float(1.0 / n_targets)));
+  for (size_t at = 0; n_counted > 0 && at < ahead_.ids.size(); at += n_part) {
+    BN_RETURN_IF_ERROR(engine_->backpropagate(std::span(ahead_.ids).subspan(at, n_part),
+                                              std::span(ahead_.targets).subspan(at, n_part), float(1.0 / n_targets)));
   }
+  // While a GPU is at it.
+  BN_RETURN_IF_ERROR(load_sequences(Split::kTrain, position_ + uint64_t(n_sequences), n_sequences, ahead_));
   BN_ASSIGN_OR_RETURN(const StepSums sums, engine_->step_sums());
   const double loss = sums.loss / n_targets, norm = sums.gradient_norm;
   const Rates rates = rates_at(schedule_, step_ + 1);
@@ -177,7 +184,7 @@ Result<StepReport> Trainer::train_step() try {
                          n_bad_);
   }
   ++step_;
-  position_ += uint64_t(options_.batch * options_.accumulation);
+  position_ += uint64_t(n_sequences);
   const double seconds = std::chrono::duration<double>(Clock::now() - start).count();
   StepReport report;
   report.step = step_;
@@ -208,10 +215,10 @@ Result<double> Trainer::validate() try {
   double loss = 0;
   int64_t n_targets = 0;
   for (int64_t i = 0; i < n_batches; ++i) {
-    BN_ASSIGN_OR_RETURN(const int64_t n, load_sequences(Split::kValid, uint64_t(i * options_.batch), options_.batch));
-    BN_ASSIGN_OR_RETURN(const double part, engine_->evaluate(ids_, targets_));
+    BN_RETURN_IF_ERROR(load_sequences(Split::kValid, uint64_t(i * options_.batch), options_.batch, part_));
+    BN_ASSIGN_OR_RETURN(const double part, engine_->evaluate(part_.ids, part_.targets));
     loss += part;
-    n_targets += n;
+    n_targets += part_.n_counted;
   }
   return loss / double(std::max<int64_t>(n_targets, 1));
 } catch (const std::bad_alloc&) {

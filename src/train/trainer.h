@@ -66,8 +66,12 @@ class Trainer {
   Status save();
   Status log_step(const StepReport& report);
   Status write_text(const TrainCallbacks& callbacks);
-  // Into ids_ and targets_; gives how many targets count.
-  Result<int64_t> load_sequences(Split split, uint64_t first, int64_t n_sequences);
+  struct Sequences {
+    uint64_t first = 0;  // among those of the split
+    std::vector<int32_t> ids, targets;
+    int64_t n_counted = 0;  // targets
+  };
+  Status load_sequences(Split split, uint64_t first, int64_t n_sequences, Sequences& out);
   Status average_weights();
   // Quantises the weights, `averaged` those of the moving average; `finished` as the exported model computes.
   Status prepare(bool averaged, bool finished);
@@ -82,7 +86,8 @@ class Trainer {
   std::unique_ptr<TrainEngine> engine_;
   std::optional<CheckpointStore> store_;
   std::optional<MetricsLog> log_;
-  std::vector<int32_t> sequence_, ids_, targets_;
+  Sequences part_, ahead_;  // of a validation; of the step to come
+  std::vector<int32_t> sequence_;
   std::vector<uint8_t> counted_;
 
   int64_t step_ = 0;       // done
