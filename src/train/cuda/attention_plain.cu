@@ -113,17 +113,36 @@ __global__ void plain_keys_backward_kernel(Heads<T> heads, float scale, const T*
   }
 }
 
-// sums[head][token] = the product of a head's output with its gradient; a warp each.
+// sums[head][token] = the product of a head's output with its gradient. n_lanes threads have a head, V values each.
+template <class T, int V>
+__global__ void output_sums_kernel(const T* out, const T* dout, HeadsShape s, int n_lanes, float* sums) {
+  const int64_t first = int64_t(blockIdx.x) * kThreads + threadIdx.x;
+  const int64_t token = first / (s.n_heads * n_lanes);
+  const int head = int(first / n_lanes % s.n_heads), lane = int(first % n_lanes);
+  const bool there = token < s.n_tokens();
+  const int64_t at = (there ? token : 0) * s.q_cols() + head * s.head_dim;
+  float sum = 0;
+  for (int i = lane * V; i < s.head_dim; i += n_lanes * V) {
+    float x[V], g[V];
+    load<V>(out + at + i, x);
+    load<V>(dout + at + i, g);
+#pragma unroll
+    for (int e = 0; e < V; ++e) sum += x[e] * g[e];
+  }
+  for (int step = n_lanes / 2; step > 0; step /= 2) sum += __shfl_xor_sync(0xffffffffu, sum, step);
+  if (there && lane == 0) sums[int64_t(head) * s.n_tokens() + token] = sum;
+}
+
 template <class T>
-__global__ void output_sums_kernel(const T* out, const T* dout, HeadsShape s, float* sums) {
-  const int64_t token = blockIdx.x;
-  const int lane = int(threadIdx.x) % 32;
-  for (int head = int(threadIdx.x) / 32; head < s.n_heads; head += kThreads / 32) {
-    const int64_t at = token * s.q_cols() + head * s.head_dim;
-    float sum = 0;
-    for (int i = lane; i < s.head_dim; i += 32) sum += float(out[at + i]) * float(dout[at + i]);
-    for (int step = 16; step > 0; step /= 2) sum += __shfl_xor_sync(0xffffffffu, sum, step);
-    if (lane == 0) sums[int64_t(head) * s.n_tokens() + token] = sum;
+void launch_output_sums(cudaStream_t stream, const void* out, const void* dout, const HeadsShape& s, float* sums) {
+  const int n_lanes = s.head_dim % 64 == 0 ? 16 : 4;  // a power of two
+  const int64_t n_threads = int64_t{s.n_tokens()} * s.n_heads * n_lanes;
+  const unsigned n_blocks = unsigned((n_threads + kThreads - 1) / kThreads);
+  const T *const x = static_cast<const T*>(out), *const g = static_cast<const T*>(dout);
+  if (s.head_dim % 4 == 0) {
+    output_sums_kernel<T, 4><<<n_blocks, kThreads, 0, stream>>>(x, g, s, n_lanes, sums);
+  } else {
+    output_sums_kernel<T, 1><<<n_blocks, kThreads, 0, stream>>>(x, g, s, n_lanes, sums);
   }
 }
 
@@ -163,14 +182,11 @@ void attention(cudaStream_t stream, Precision precision, const void* qkv, const 
 
 void attention_backward(cudaStream_t stream, Precision precision, const void* qkv, const void* out, const float* lse,
                         const void* dout, const HeadsShape& s, float* sums, void* d_qkv) {
-  const unsigned n_tokens = unsigned(s.n_tokens());
   if (precision == Precision::kFloat32) {
-    output_sums_kernel<<<n_tokens, kThreads, 0, stream>>>(static_cast<const float*>(out),
-                                                          static_cast<const float*>(dout), s, sums);
+    launch_output_sums<float>(stream, out, dout, s, sums);
     return launch_plain_backward<float>(stream, qkv, lse, dout, s, sums, d_qkv);
   }
-  output_sums_kernel<<<n_tokens, kThreads, 0, stream>>>(static_cast<const Bf16*>(out), static_cast<const Bf16*>(dout),
-                                                        s, sums);
+  launch_output_sums<Bf16>(stream, out, dout, s, sums);
   if (has_tiles(precision, s.head_dim)) {
     return attention_tiles_backward(stream, qkv, lse, dout, s, sums, d_qkv);
   }

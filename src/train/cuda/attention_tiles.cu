@@ -9,6 +9,10 @@ namespace {
 constexpr int kKeys = 64;  // of a tile
 constexpr float kLog2E = 1.44269504f;
 
+__device__ inline float exp2_fast(float x) {
+  asm("ex2.approx.ftz.f32 %0, %0;" : "+f"(x));
+  return x;
+}
 __device__ inline float quad_max(float x) {
   x = fmaxf(x, __shfl_xor_sync(0xffffffffu, x, 1));
   return fmaxf(x, __shfl_xor_sync(0xffffffffu, x, 2));
@@ -40,7 +44,7 @@ struct ForwardTiles {
 // A block has kQueries queries of a head, a warp 16 of them. lse: the logarithm to base 2 of the sum of
 // 2^(score log2 e).
 template <int D>
-__global__ void __launch_bounds__(ForwardTiles<D>::kThreads)
+__global__ void __launch_bounds__(ForwardTiles<D>::kThreads, D == 64 ? 2 : 1)
     attention_kernel(const void* qkv, HeadsShape s, float scale_log2, Bf16* out, float* lse) {
   using Tiles = ForwardTiles<D>;
   extern __shared__ __align__(128) uint8_t memory[];
@@ -109,14 +113,14 @@ __global__ void __launch_bounds__(ForwardTiles<D>::kThreads)
 #pragma unroll
         for (int j = 0; j < kKeys / 8; ++j) larger = fmaxf(larger, fmaxf(p[j][2 * half], p[j][2 * half + 1]));
         larger = quad_max(larger);
-        const float kept = exp2f((top[half] - larger) * scale_log2), offset = larger * scale_log2;
+        const float kept = exp2_fast((top[half] - larger) * scale_log2), offset = larger * scale_log2;
         top[half] = larger;
         float added = 0;
 #pragma unroll
         for (int j = 0; j < kKeys / 8; ++j) {
 #pragma unroll
           for (int e = 2 * half; e < 2 * half + 2; ++e) {
-            p[j][e] = exp2f(p[j][e] * scale_log2 - offset);
+            p[j][e] = exp2_fast(p[j][e] * scale_log2 - offset);
             added += p[j][e];
           }
         }
@@ -245,7 +249,7 @@ __global__ void __launch_bounds__(BackwardTiles<D>::kThreads)
 #pragma unroll
         for (int e = 0; e < 4; ++e) {
           const int query = 8 * j + lane % 4 * 2 + e % 2;
-          float value = exp2f(p[j][e] * scale_log2 - row_lse[query]);
+          float value = exp2_fast(p[j][e] * scale_log2 - row_lse[query]);
           if (masked && first_row + lane / 4 + e / 2 * 8 > first_query + query) value = 0;
           p[j][e] = value;
           dp[j][e] = value * (dp[j][e] - row_sums[query]) * scale;
@@ -285,7 +289,7 @@ __global__ void __launch_bounds__(BackwardTiles<D>::kThreads)
 
 // dq of 64 queries of a head.
 template <int D>
-__global__ void __launch_bounds__(BackwardTiles<D>::kThreads)
+__global__ void __launch_bounds__(BackwardTiles<D>::kThreads, D == 64 ? 3 : 1)
     queries_backward_kernel(const void* qkv, HeadsShape s, float scale, const Bf16* dout, const float* lse,
                             const float* sums, Bf16* d_qkv) {
   using Tiles = BackwardTiles<D>;
@@ -355,7 +359,7 @@ __global__ void __launch_bounds__(BackwardTiles<D>::kThreads)
     for (int j = 0; j < kKeys / 8; ++j) {
 #pragma unroll
       for (int e = 0; e < 4; ++e) {
-        float value = exp2f(p[j][e] * scale_log2 - row_lse[e / 2]);
+        float value = exp2_fast(p[j][e] * scale_log2 - row_lse[e / 2]);
         if (masked && first_key + 8 * j + lane % 4 * 2 + e % 2 > my_row + e / 2 * 8) value = 0;
         dp[j][e] = value * (dp[j][e] - row_sum[e / 2]) * scale;
       }

@@ -99,7 +99,7 @@ void CudaContext::plan_scratch(const ModelConfig& config) {
   memory_.plan(&logits, logits_at_once * config.vocab_size * value);
   memory_.plan(&head_input, n * d * value);
   memory_.plan(&head_gradient, n * d * value);
-  memory_.plan(&row_gradient, n * d * value);
+  memory_.plan(&product, n * d * value);
   memory_.plan(&table, config.vocab_size * d * value);
   memory_.plan(&constants_, 2 * int64_t{sizeof(float)});
   memory_.plan(&workspace_, int64_t{CublasProducts::kWorkspaceBytes});

@@ -109,7 +109,7 @@ class CudaContext {
   double* totals = nullptr;      // of the loss, and of the gradient's squares
   float* losses = nullptr;       // [n_tokens]
   float* output_sums = nullptr;  // [n_heads, n_tokens]
-  void *logits = nullptr, *head_input = nullptr, *head_gradient = nullptr, *table = nullptr, *row_gradient = nullptr;
+  void *logits = nullptr, *head_input = nullptr, *head_gradient = nullptr, *table = nullptr, *product = nullptr;
   int64_t logits_at_once = 0;  // tokens
   SentNumbers ids, targets, order, pieces, piece_sums;
 

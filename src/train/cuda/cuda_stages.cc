@@ -72,6 +72,7 @@ void CudaStages::embed(const float* table, std::span<const int32_t> ids, R x) {
 
 // Tokens by their ids (a counting sort), in pieces that blocks add up.
 void CudaStages::embed_backward(std::span<const int32_t> ids, R dx, float* dtable) {
+  finish_norm({});
   first_of_.assign(size_t(c_.vocab_size) + 1, 0);
   order_.resize(ids.size());
   pieces_.clear();
@@ -99,7 +100,25 @@ void CudaStages::embed_backward(std::span<const int32_t> ids, R dx, float* dtabl
                        static_cast<const cuda::EmbeddingSum*>(*sums), int(sums_.size()), context_.partial, dtable);
 }
 
+void CudaStages::finish_sum() {
+  if (sum_.out != nullptr) cuda::scale_add(stream(), precision(), sum_, n_rows(), int(c_.d_model));
+  sum_ = {};
+}
+void CudaStages::finish_norm(const cuda::ScaledCopy& copy) {
+  if (norm_.dx.data == nullptr) return;
+  cuda::norm_backward(stream(), precision(), norm_.x.data, norm_.d.data, n_rows(), int(norm_.x.n_cols), norm_.by, true,
+                      norm_.dx.data, copy);
+  norm_ = {};
+}
+
 void CudaStages::norm_quantize(R x, const float* norm, Input& input) {
+  finish_norm({});  // a layer that is computed again overwrites what it reads
+  if (sum_.out == x.data) {
+    cuda::norm_quantize(stream(), precision(), sum_, n_rows(), int(x.n_cols), norm, c_.rms_eps, context_.rule(),
+                        input.codes, input.inv_scales);
+    sum_ = {};
+    return;
+  }
   cuda::norm_quantize(stream(), precision(), x.data, n_rows(), int(x.n_cols), norm, c_.rms_eps, context_.rule(),
                       input.codes, input.inv_scales);
 }
@@ -108,8 +127,7 @@ void CudaStages::sub_norm_quantize(A x, const float* norm, Input& input) {
                       c_.rms_eps, context_.rule(), input.codes, input.inv_scales);
 }
 void CudaStages::norm_quantize_backward(R x, const float* norm, const Input& input, A d, R dx, float* dnorm) {
-  cuda::norm_backward(stream(), precision(), x.data, d.data, n_rows(), int(x.n_cols), norm_gradient(norm, input, dnorm),
-                      true, dx.data);
+  norm_ = {x, d, dx, norm_gradient(norm, input, dnorm)};
 }
 void CudaStages::sub_norm_quantize_backward(A x, const float* norm, const Input& input, A d, float* dnorm) {
   cuda::norm_backward(stream(), precision(), static_cast<const void*>(x.data), n_rows(), int(x.n_cols),
@@ -138,15 +156,20 @@ void CudaStages::attention_backward(A qkv, A out, const AttentionState& state, A
 }
 
 void CudaStages::linear_add(const Input& input, const Weight& weight, R x, R out) {
-  multiply(input, weight, weight.n_out, context_.row_gradient);
-  cuda::scale_add(stream(), precision(), context_.row_gradient, scale(input, weight), x.data, n_rows(), int(x.n_cols),
-                  out.data);
+  finish_sum();
+  multiply(input, weight, weight.n_out, context_.product);
+  sum_ = {context_.product, scale(input, weight), x.data, out.data};
 }
 void CudaStages::linear_add_backward(const Input& input, const Weight& weight, R dout, A d_input, const Gradient& dw) {
-  cuda::scale_rows(stream(), precision(), dout.data, scale(input, weight), n_rows(), int(dout.n_cols),
-                   context_.row_gradient);
+  finish_sum();
+  if (norm_.dx.data == dout.data) {
+    finish_norm({scale(input, weight), context_.product});
+  } else {
+    cuda::scale_rows(stream(), precision(), dout.data, scale(input, weight), n_rows(), int(dout.n_cols),
+                     context_.product);
+  }
   const Weight* const weights[] = {&weight};
-  multiply_backward(input, context_.row_gradient, dout.n_cols, weights, {&dw, 1}, d_input.data);
+  multiply_backward(input, context_.product, dout.n_cols, weights, {&dw, 1}, d_input.data);
 }
 
 void CudaStages::gate(const Input& input, const Weight& gate, const Weight&, A gate_up) {
@@ -172,6 +195,7 @@ void CudaStages::gate_backward(const Input& input, const Weight& gate, const Wei
 void CudaStages::loss(R x, const float* norm, const float* table, std::span<const int32_t> targets, float factor,
                       bool backward, float* dtable) {
   const int64_t d = x.n_cols, vocab = c_.vocab_size, value = cuda::value_bytes(precision());
+  finish_sum();
   Result<const void*> sent = context_.targets.send(std::as_bytes(targets), stream());
   if (!sent) return context_.note(std::move(sent.error()));
   const auto* const goals = static_cast<const int32_t*>(*sent);

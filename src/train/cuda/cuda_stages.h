@@ -104,6 +104,18 @@ class Stages<CudaContext> {
   const ModelConfig& c_;
   int64_t n_tokens_;
   CudaContext& context_;
+  // What the stage before has left to the next one, which does it on the way where it looks at the same rows: a sum of
+  // the residual stream, and the gradient of a norm.
+  struct PendingNorm {
+    R x;
+    A d;
+    R dx;
+    cuda::NormGradient by;
+  };
+  void finish_sum();
+  void finish_norm(const cuda::ScaledCopy& copy);
+  cuda::ProductSum sum_;  // none where out is null
+  PendingNorm norm_;      // none where dx.data is null
   // The tokens of each id, as embed_backward() counts them.
   std::vector<int32_t> first_of_, order_;
   std::vector<cuda::EmbeddingPiece> pieces_;

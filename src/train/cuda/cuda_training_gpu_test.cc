@@ -170,7 +170,8 @@ TEST_F(CudaTraining, Float32GradientsAreThoseOfPlainLoopsInDouble) {
   }
 }
 
-// A bf16 value is off by 2^-9 at most; the gradients of these graphs of two layers by a few times as much. A code that
+// A bf16 value is off by 2^-9 of itself at most. The gradients of queries and keys are differences of numbers that are
+// nearly the same, so that some of theirs are off by 4e-2, with plain loops (head_dim 24) as with tiles. A code that
 // goes the other way is worth up to 5e-2.
 TEST_F(CudaTraining, Bf16GradientsAreNearThoseOfPlainLoopsInDouble) {
   QuantizationOptions whole, none;
@@ -185,9 +186,72 @@ TEST_F(CudaTraining, Bf16GradientsAreNearThoseOfPlainLoopsInDouble) {
         const Pass found = run_cuda(config, layout, options, quantization, TrainPrecision::kBf16, 3);
         std::string worst;
         const double difference = largest_difference(layout, expected, found, &worst);
-        EXPECT_NEAR(found.loss, expected.loss, 3e-3 * expected.loss);
-        EXPECT_LT(difference, quantization.enabled ? 1e-1 : 2e-2)
+        EXPECT_NEAR(found.loss, expected.loss, 6e-3 * expected.loss);
+        EXPECT_LT(difference, quantization.enabled ? 1e-1 : 6e-2)
             << worst << " head_dim " << head_dim << " n " << n_positions;
+      }
+    }
+  }
+}
+
+// Tiles against plain float32 loops on the same bf16 values: probabilities and results are rounded to bf16, each by
+// 2^-9 at most, and nothing else differs.
+TEST_F(CudaTraining, AttentionOnTensorCoresIsThatOfPlainLoops) {
+  for (const int head_dim : {64, 128}) {
+    for (const int n_positions : {1, 63, 64, 200, 321}) {
+      ModelConfig config = small_config();
+      config.head_dim = config.rope_dim = head_dim;
+      const TestRope rope(config, n_positions);
+      const AttentionShape shape{2, n_positions, 6, 2, head_dim};
+      auto made = CudaContext::create("cuda", cuda::Precision::kBf16, config, shape, rope.view);
+      ASSERT_TRUE(made.has_value()) << made.error().message;
+      CudaContext& context = **made;
+      const cuda::HeadsShape& heads = context.heads();
+      const int64_t n_qkv = int64_t{heads.n_tokens()} * heads.qkv_cols(), n_out = shape.n_tokens() * shape.q_cols();
+      float *qkv = nullptr, *g = nullptr, *lse = nullptr, *sums = nullptr;
+      float* results[2][2] = {};  // of both: out and d_qkv
+      void *qkv16 = nullptr, *g16 = nullptr, *out16 = nullptr, *d16 = nullptr;
+      for (auto& [out, d] : results) {
+        context.memory().plan(&out, n_out * 4);
+        context.memory().plan(&d, n_qkv * 4);
+      }
+      for (float** floats : {&qkv, &g, &lse, &sums}) context.memory().plan(floats, n_qkv * 4);
+      for (void** halves : {&qkv16, &g16, &out16, &d16}) context.memory().plan(halves, n_qkv * 2);
+      ASSERT_TRUE(context.take_memory(rope.view).has_value());
+      const CounterRng rng(12);
+      std::vector<float> values(static_cast<size_t>(n_qkv + n_out));
+      for (size_t i = 0; i < values.size(); ++i) values[i] = float(rng.normal(i));
+      ASSERT_TRUE(context.to_device(values.data(), qkv, size_t(n_qkv) * 4).has_value());
+      ASSERT_TRUE(context.to_device(values.data() + n_qkv, g, size_t(n_out) * 4).has_value());
+      const cudaStream_t stream = context.stream();
+      constexpr auto kBf16 = cuda::Precision::kBf16, kFloat32 = cuda::Precision::kFloat32;
+      cuda::convert(stream, kBf16, qkv, n_qkv, qkv16);
+      cuda::convert(stream, kBf16, g, n_out, g16);
+      cuda::attention(stream, kBf16, qkv16, heads, out16, lse);
+      cuda::attention_backward(stream, kBf16, qkv16, out16, lse, g16, heads, sums, d16);
+      cuda::convert_back(stream, kBf16, out16, n_out, results[0][0]);
+      cuda::convert_back(stream, kBf16, d16, n_qkv, results[0][1]);
+      cuda::convert_back(stream, kBf16, qkv16, n_qkv, qkv);
+      cuda::convert_back(stream, kBf16, g16, n_out, g);
+      cuda::attention(stream, kFloat32, qkv, heads, results[1][0], lse);
+      cuda::attention_backward(stream, kFloat32, qkv, results[1][0], lse, g, heads, sums, results[1][1]);
+      ASSERT_TRUE(context.take_status().has_value());
+      for (const int which : {0, 1}) {
+        std::vector<float> found(size_t(which == 0 ? n_out : n_qkv)), expected(found.size());
+        ASSERT_TRUE(context.to_host(results[0][which], found.data(), found.size() * 4).has_value());
+        ASSERT_TRUE(context.to_host(results[1][which], expected.data(), found.size() * 4).has_value());
+        const int n_cols = which == 0 ? heads.q_cols() : heads.qkv_cols();
+        double error[3] = {}, norm[3] = {};  // of queries, keys and values
+        for (size_t i = 0; i < found.size(); ++i) {
+          const int col = int(i % size_t(n_cols));
+          const int part = col < heads.q_cols() ? 0 : col < heads.q_cols() + heads.kv_cols() ? 1 : 2;
+          error[part] += std::pow(double(found[i]) - double(expected[i]), 2);
+          norm[part] += double(expected[i]) * double(expected[i]);
+        }
+        for (int part = 0; part < (which == 0 ? 1 : 3); ++part) {
+          EXPECT_LE(std::sqrt(error[part]), 6e-3 * std::sqrt(norm[part]) + 2e-5)
+              << "head_dim " << head_dim << " n " << n_positions << " result " << which << " part " << part;
+        }
       }
     }
   }

@@ -18,6 +18,22 @@ struct PlainSource {
 };
 
 template <class T>
+struct SumSource {
+  ProductSum sum;
+  template <int V>
+  __device__ void read(int64_t row, int col, int n_cols, float (&v)[V]) const {
+    const int64_t at = row * n_cols + col;
+    const float scale = sum.by.inv_scales[row] * *sum.by.alpha;
+    float y[V];
+    load<V>(static_cast<const T*>(sum.product) + at, y);
+    load<V>(sum.x + at, v);
+#pragma unroll
+    for (int i = 0; i < V; ++i) v[i] += y[i] * scale;
+    store<V>(sum.out + at, v);
+  }
+};
+
+template <class T>
 struct GateSource {
   const T* gate_up;
   ProductScale gate, up;
@@ -97,17 +113,23 @@ __global__ void norm_quantize_kernel(Source source, int n_cols, const float* nor
 }
 
 // What becomes of the gradient of a row's values.
-template <bool kAdd>
+template <class T, bool kAdd>
 struct ResidualSink {
   float* dx;
+  ScaledCopy copy;
   template <int V>
   __device__ void write(int64_t row, int col, int n_cols, const float (&d)[V]) const {
-    float* const at = dx + row * n_cols + col;
+    const int64_t at = row * n_cols + col;
     float sum[V];
-    if constexpr (kAdd) load<V>(at, sum);
+    if constexpr (kAdd) load<V>(dx + at, sum);
 #pragma unroll
     for (int i = 0; i < V; ++i) sum[i] = kAdd ? sum[i] + d[i] : d[i];
-    store<V>(at, sum);
+    store<V>(dx + at, sum);
+    if (copy.out == nullptr) return;
+    const float scale = copy.by.inv_scales[row] * *copy.by.alpha;
+#pragma unroll
+    for (int i = 0; i < V; ++i) sum[i] *= scale;
+    store<V>(static_cast<T*>(copy.out) + at, sum);
   }
 };
 template <class T>
@@ -224,20 +246,21 @@ __global__ void add_columns_kernel(const float* partial, int n_chunks, int n_col
   out[col] += sum;
 }
 
-// fn.template operator()<V, C>(threads) with the least C.
+// fn.template operator()<V, C>(threads). A block that has one row is done the sooner the fewer of its warps wait for
+// each other, and has four loads in flight a thread instead; one that has many rows wants threads.
 template <class Fn>
-void for_columns(int n_cols, const Fn& fn) {
+void for_columns(int n_cols, bool many_rows, const Fn& fn) {
   if (n_cols % 4 != 0) return fn.template operator()<1, 16>(512);
-  const int n_threads = min(512, (n_cols / 4 + 31) / 32 * 32);
-  if (n_cols <= 4 * n_threads) return fn.template operator()<4, 1>(n_threads);
-  if (n_cols <= 16 * n_threads) return fn.template operator()<4, 4>(n_threads);
-  fn.template operator()<4, 16>(n_threads);
+  const int n_quads = n_cols / 4, n_threads = (n_quads + 31) / 32 * 32;
+  if (many_rows && n_threads <= 512) return fn.template operator()<4, 1>(n_threads);
+  if (n_quads <= 4 * 512) return fn.template operator()<4, 4>(many_rows ? 512 : (n_quads + 127) / 128 * 32);
+  fn.template operator()<4, 16>(512);
 }
 
 template <class T, bool kQuantizes = true, class Source>
 void launch_quantize(cudaStream_t stream, Source source, int n_rows, int n_cols, const float* norm, float eps,
                      QuantizeRule rule, void* out, float* inv_scales) {
-  for_columns(n_cols, [&]<int V, int C>(int n_threads) {
+  for_columns(n_cols, false, [&]<int V, int C>(int n_threads) {
     norm_quantize_kernel<Source, T, V, C, kQuantizes>
         <<<n_rows, n_threads, 0, stream>>>(source, n_cols, norm, eps, rule, static_cast<T*>(out), inv_scales);
   });
@@ -247,7 +270,7 @@ template <class T, class Source, class Sink>
 void launch_backward(cudaStream_t stream, Source source, Sink sink, const void* d, int n_rows, int n_cols,
                      const NormGradient& by) {
   const int n_chunks = int(norm_chunks(n_rows));
-  for_columns(n_cols, [&]<int V, int C>(int n_threads) {
+  for_columns(n_cols, true, [&]<int V, int C>(int n_threads) {
     norm_backward_kernel<Source, Sink, T, V, C>
         <<<n_chunks, n_threads, 0, stream>>>(source, sink, static_cast<const T*>(d), n_rows, n_cols, by);
   });
@@ -282,6 +305,15 @@ void norm_quantize(cudaStream_t stream, Precision precision, const void* x, int 
   launch_quantize<Bf16>(stream, source, n_rows, n_cols, norm, eps, rule, out, inv_scales);
 }
 
+void norm_quantize(cudaStream_t stream, Precision precision, const ProductSum& x, int n_rows, int n_cols,
+                   const float* norm, float eps, QuantizeRule rule, void* out, float* inv_scales) {
+  if (precision == Precision::kBf16) {
+    launch_quantize<Bf16>(stream, SumSource<Bf16>{x}, n_rows, n_cols, norm, eps, rule, out, inv_scales);
+  } else {
+    launch_quantize<float>(stream, SumSource<float>{x}, n_rows, n_cols, norm, eps, rule, out, inv_scales);
+  }
+}
+
 void norm(cudaStream_t stream, Precision precision, const float* x, int n_rows, int n_cols, const float* norm,
           float eps, void* out) {
   const PlainSource<float> source{x};
@@ -305,16 +337,16 @@ void gate_quantize(cudaStream_t stream, Precision precision, bool relu2, const v
 }
 
 void norm_backward(cudaStream_t stream, Precision precision, const float* x, const void* d, int n_rows, int n_cols,
-                   const NormGradient& by, bool add, float* dx) {
-  const PlainSource<float> source{x};
-  const auto launch = [&](auto sink) {
-    if (precision == Precision::kBf16) {
-      launch_backward<Bf16>(stream, source, sink, d, n_rows, n_cols, by);
+                   const NormGradient& by, bool add, float* dx, const ScaledCopy& copy) {
+  const auto launch = [&]<class T>(T*) {
+    const PlainSource<float> source{x};
+    if (add) {
+      launch_backward<T>(stream, source, ResidualSink<T, true>{dx, copy}, d, n_rows, n_cols, by);
     } else {
-      launch_backward<float>(stream, source, sink, d, n_rows, n_cols, by);
+      launch_backward<T>(stream, source, ResidualSink<T, false>{dx, copy}, d, n_rows, n_cols, by);
     }
   };
-  add ? launch(ResidualSink<true>{dx}) : launch(ResidualSink<false>{dx});
+  precision == Precision::kBf16 ? launch(static_cast<Bf16*>(nullptr)) : launch(static_cast<float*>(nullptr));
 }
 
 void norm_backward(cudaStream_t stream, Precision precision, const void* x, int n_rows, int n_cols,

@@ -40,10 +40,25 @@ constexpr int kMaxColumns = 32768, kMaxOddColumns = 8192;
 constexpr int kNormChunk = 32;
 inline int64_t norm_chunks(int64_t n_rows) { return (n_rows + kNormChunk - 1) / kNormChunk; }
 
+// What a row kernel reads may still be to be added up: out = x + product times scale; out may be x.
+struct ProductSum {
+  const void* product = nullptr;
+  ProductScale by;
+  const float* x = nullptr;
+  float* out = nullptr;
+};
+// What it writes may be wanted once more, times a scale, as the gradient of a product.
+struct ScaledCopy {
+  ProductScale by;
+  void* out = nullptr;  // null: it is not
+};
+
 // row_kernels.cu. out [n_rows, n_cols] codes (or values, with inverse scales of 1); norm may be null.
 void norm_quantize(cudaStream_t, Precision, const float* x, int n_rows, int n_cols, const float* norm, float eps,
                    QuantizeRule, void* out, float* inv_scales);
 void norm_quantize(cudaStream_t, Precision, const void* x, int n_rows, int n_cols, const float* norm, float eps,
+                   QuantizeRule, void* out, float* inv_scales);
+void norm_quantize(cudaStream_t, Precision, const ProductSum& x, int n_rows, int n_cols, const float* norm, float eps,
                    QuantizeRule, void* out, float* inv_scales);
 // out = norm(x).
 void norm(cudaStream_t, Precision, const float* x, int n_rows, int n_cols, const float* norm, float eps, void* out);
@@ -60,7 +75,7 @@ struct NormGradient {
   float* dnorm = nullptr;  // added to
 };
 void norm_backward(cudaStream_t, Precision, const float* x, const void* d, int n_rows, int n_cols, const NormGradient&,
-                   bool add, float* dx);
+                   bool add, float* dx, const ScaledCopy& copy = {});
 void norm_backward(cudaStream_t, Precision, const void* x, int n_rows, int n_cols, const NormGradient&, void* d);
 // d_gate_up: times gate and up, ready for products.
 void gate_backward(cudaStream_t, Precision, bool relu2, const void* gate_up, ProductScale gate, ProductScale up,
@@ -70,9 +85,7 @@ void gate_backward(cudaStream_t, Precision, bool relu2, const void* gate_up, Pro
 // qkv times q, k and v, its heads rotated by `turn` (1, or -1 back), in place. cos, sin [n_positions, n_pairs].
 void scale_and_rotate(cudaStream_t, Precision, void* qkv, const HeadsShape&, const float* cos, const float* sin,
                       int turn, ProductScale q, ProductScale k, ProductScale v);
-// out = x + product times scale; out may be x.
-void scale_add(cudaStream_t, Precision, const void* product, ProductScale, const float* x, int n_rows, int n_cols,
-               float* out);
+void scale_add(cudaStream_t, Precision, const ProductSum&, int n_rows, int n_cols);
 // out = x times scale.
 void scale_rows(cudaStream_t, Precision, const float* x, ProductScale, int n_rows, int n_cols, void* out);
 void convert(cudaStream_t, Precision, const float* x, int64_t n, void* out);

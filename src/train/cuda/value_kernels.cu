@@ -153,14 +153,13 @@ void scale_and_rotate(cudaStream_t stream, Precision precision, void* qkv, const
   });
 }
 
-void scale_add(cudaStream_t stream, Precision precision, const void* product, ProductScale by, const float* x,
-               int n_rows, int n_cols, float* out) {
+void scale_add(cudaStream_t stream, Precision precision, const ProductSum& sum, int n_rows, int n_cols) {
   for_precision(precision, [&]<class T>(T*) {
-    const T* const y = static_cast<const T*>(product);
+    const T* const y = static_cast<const T*>(sum.product);
     if (n_cols % 4 == 0) {
-      scale_add_kernel<T, 4><<<row_grid(n_rows, n_cols / 4), kThreads, 0, stream>>>(y, by, x, n_cols, out);
+      scale_add_kernel<T, 4><<<row_grid(n_rows, n_cols / 4), kThreads, 0, stream>>>(y, sum.by, sum.x, n_cols, sum.out);
     } else {
-      scale_add_kernel<T, 1><<<row_grid(n_rows, n_cols), kThreads, 0, stream>>>(y, by, x, n_cols, out);
+      scale_add_kernel<T, 1><<<row_grid(n_rows, n_cols), kThreads, 0, stream>>>(y, sum.by, sum.x, n_cols, sum.out);
     }
   });
 }
