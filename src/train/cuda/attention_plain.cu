@@ -8,6 +8,9 @@ namespace {
 
 constexpr int kThreads = 128;
 
+// Scores are read four at a time where the compiler sees fit.
+__host__ __device__ inline int padded(int n_positions) { return (n_positions + 3) / 4 * 4; }
+
 template <class T>
 struct Heads {
   const T* qkv;
@@ -76,7 +79,7 @@ __global__ void plain_keys_backward_kernel(Heads<T> heads, float scale, const T*
                                            const float* sums, T* d_qkv) {
   extern __shared__ float scores[];
   const HeadsShape& s = heads.s;
-  float* const probabilities = scores + s.n_positions;
+  float* const probabilities = scores + padded(s.n_positions);
   const int key = int(blockIdx.x), kv = int(blockIdx.y), group = s.n_heads / s.n_kv_heads;
   const int64_t first = int64_t(blockIdx.z) * s.n_positions, token = first + key;
   T* const dk = d_qkv + token * s.qkv_cols() + s.q_cols() + kv * s.head_dim;
@@ -148,7 +151,7 @@ void launch_output_sums(cudaStream_t stream, const void* out, const void* dout, 
 
 template <class T>
 void launch_plain(cudaStream_t stream, const void* qkv, const HeadsShape& s, void* out, float* lse) {
-  const size_t bytes = size_t(s.n_positions) * sizeof(float);
+  const size_t bytes = size_t(padded(s.n_positions)) * sizeof(float);
   (void)cudaFuncSetAttribute(plain_attention_kernel<T>, cudaFuncAttributeMaxDynamicSharedMemorySize, int(bytes));
   const dim3 grid(unsigned(s.n_positions), unsigned(s.n_heads), unsigned(s.n_sequences));
   plain_attention_kernel<T><<<grid, kThreads, bytes, stream>>>(
@@ -159,7 +162,7 @@ template <class T>
 void launch_plain_backward(cudaStream_t stream, const void* qkv, const float* lse, const void* dout,
                            const HeadsShape& s, const float* sums, void* d_qkv) {
   const Heads<T> heads{static_cast<const T*>(qkv), s};
-  const size_t bytes = size_t(s.n_positions) * sizeof(float);
+  const size_t bytes = size_t(padded(s.n_positions)) * sizeof(float);
   const float scale = 1.0f / sqrtf(float(s.head_dim));
   (void)cudaFuncSetAttribute(plain_queries_backward_kernel<T>, cudaFuncAttributeMaxDynamicSharedMemorySize, int(bytes));
   (void)cudaFuncSetAttribute(plain_keys_backward_kernel<T>, cudaFuncAttributeMaxDynamicSharedMemorySize,

@@ -22,6 +22,25 @@ __device__ inline float quad_sum(float x) {
   return x + __shfl_xor_sync(0xffffffffu, x, 2);
 }
 
+// Which part of which head a block has. Few blocks begin with the longest of all heads, so that they end together; many
+// go head by head, whose rows then stay in the cache.
+struct Place {
+  int part, n_parts, head, sequence;
+};
+__device__ inline Place place_of(bool by_length) {
+  if (by_length) return {int(blockIdx.z), int(gridDim.z), int(blockIdx.x), int(blockIdx.y)};
+  return {int(blockIdx.x), int(gridDim.x), int(blockIdx.y), int(blockIdx.z)};
+}
+constexpr int64_t kManyBlocks = 4096;
+struct Grid {
+  Grid(int n_parts, int n_heads, int n_sequences)
+      : by_length(int64_t{n_parts} * n_heads * n_sequences < kManyBlocks),
+        size(by_length ? dim3(unsigned(n_heads), unsigned(n_sequences), unsigned(n_parts))
+                       : dim3(unsigned(n_parts), unsigned(n_heads), unsigned(n_sequences))) {}
+  bool by_length;
+  dim3 size;
+};
+
 // Where a head's queries, keys and values begin for one sequence.
 struct HeadRows {
   __device__ HeadRows(const void* qkv, const HeadsShape& s, int sequence, int head)
@@ -45,13 +64,14 @@ struct ForwardTiles {
 // 2^(score log2 e).
 template <int D>
 __global__ void __launch_bounds__(ForwardTiles<D>::kThreads, D == 64 ? 2 : 1)
-    attention_kernel(const void* qkv, HeadsShape s, float scale_log2, Bf16* out, float* lse) {
+    attention_kernel(const void* qkv, HeadsShape s, bool by_length, float scale_log2, Bf16* out, float* lse) {
+  const Place place = place_of(by_length);
   using Tiles = ForwardTiles<D>;
   extern __shared__ __align__(128) uint8_t memory[];
   const uint32_t q_tile = shared_address(memory), k_tiles = q_tile + Tiles::kQueries * D * 2,
                  v_tiles = k_tiles + 2 * Tiles::kTileBytes;
-  const int n = s.n_positions, head = int(blockIdx.y), sequence = int(blockIdx.z);
-  const int first_query = int(gridDim.x - 1 - blockIdx.x) * Tiles::kQueries;  // the longest first
+  const int n = s.n_positions, head = place.head, sequence = place.sequence;
+  const int first_query = (place.n_parts - 1 - place.part) * Tiles::kQueries;  // the longest first
   const HeadRows rows(qkv, s, sequence, head);
   const int warp = int(threadIdx.x) / 32, lane = int(threadIdx.x) % 32;
   const int first_row = first_query + warp * 16, my_row = first_row + lane / 4;
@@ -170,16 +190,17 @@ struct BackwardTiles {
 // dk and dv of 64 keys of a head: over all queries of its group that see them. Everything is turned: rows are keys.
 template <int D>
 __global__ void __launch_bounds__(BackwardTiles<D>::kThreads)
-    keys_backward_kernel(const void* qkv, HeadsShape s, float scale, const Bf16* dout, const float* lse,
+    keys_backward_kernel(const void* qkv, HeadsShape s, bool by_length, float scale, const Bf16* dout, const float* lse,
                          const float* sums, Bf16* d_qkv) {
   using Tiles = BackwardTiles<D>;
+  const Place place = place_of(by_length);
   constexpr int kQueries = Tiles::kQueries;
   extern __shared__ __align__(128) uint8_t memory[];
   const uint32_t k_tile = shared_address(memory), v_tile = k_tile + Tiles::kTileBytes,
                  q_tiles = v_tile + Tiles::kTileBytes, g_tiles = q_tiles + 2 * Tiles::kQueryBytes;
   float* const row_values = reinterpret_cast<float*>(memory + 2 * Tiles::kTileBytes + 4 * Tiles::kQueryBytes);
-  const int n = s.n_positions, kv_head = int(blockIdx.y), sequence = int(blockIdx.z);
-  const int group = s.n_heads / s.n_kv_heads, first_key = int(blockIdx.x) * kKeys;
+  const int n = s.n_positions, kv_head = place.head, sequence = place.sequence;
+  const int group = s.n_heads / s.n_kv_heads, first_key = place.part * kKeys;
   const int warp = int(threadIdx.x) / 32, lane = int(threadIdx.x) % 32;
   const int first_row = first_key + warp * 16;
   const float scale_log2 = scale * kLog2E;
@@ -290,15 +311,16 @@ __global__ void __launch_bounds__(BackwardTiles<D>::kThreads)
 // dq of 64 queries of a head.
 template <int D>
 __global__ void __launch_bounds__(BackwardTiles<D>::kThreads, D == 64 ? 3 : 1)
-    queries_backward_kernel(const void* qkv, HeadsShape s, float scale, const Bf16* dout, const float* lse,
-                            const float* sums, Bf16* d_qkv) {
+    queries_backward_kernel(const void* qkv, HeadsShape s, bool by_length, float scale, const Bf16* dout,
+                            const float* lse, const float* sums, Bf16* d_qkv) {
   using Tiles = BackwardTiles<D>;
+  const Place place = place_of(by_length);
   constexpr int kQueries = 64;
   extern __shared__ __align__(128) uint8_t memory[];
   const uint32_t q_tile = shared_address(memory), g_tile = q_tile + Tiles::kTileBytes,
                  k_tiles = g_tile + Tiles::kTileBytes, v_tiles = k_tiles + 2 * Tiles::kTileBytes;
-  const int n = s.n_positions, head = int(blockIdx.y), sequence = int(blockIdx.z);
-  const int first_query = int(gridDim.x - 1 - blockIdx.x) * kQueries;
+  const int n = s.n_positions, head = place.head, sequence = place.sequence;
+  const int first_query = (place.n_parts - 1 - place.part) * kQueries;
   const HeadRows rows(qkv, s, sequence, head);
   const int warp = int(threadIdx.x) / 32, lane = int(threadIdx.x) % 32;
   const int first_row = first_query + warp * 16, my_row = first_row + lane / 4;
@@ -390,7 +412,7 @@ __global__ void __launch_bounds__(BackwardTiles<D>::kThreads, D == 64 ? 3 : 1)
   }
 }
 
-unsigned parts(int n, int size) { return unsigned((n + size - 1) / size); }
+int parts(int n, int size) { return (n + size - 1) / size; }
 template <class Kernel>
 void allow_memory(Kernel kernel, int bytes) {
   (void)cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
@@ -400,9 +422,9 @@ template <int D>
 void launch_forward(cudaStream_t stream, const void* qkv, const HeadsShape& s, void* out, float* lse) {
   using Tiles = ForwardTiles<D>;
   allow_memory(attention_kernel<D>, Tiles::kBytes);
-  const dim3 grid(parts(s.n_positions, Tiles::kQueries), unsigned(s.n_heads), unsigned(s.n_sequences));
-  attention_kernel<D><<<grid, Tiles::kThreads, Tiles::kBytes, stream>>>(qkv, s, kLog2E / sqrtf(float(D)),
-                                                                        static_cast<Bf16*>(out), lse);
+  const Grid grid(parts(s.n_positions, Tiles::kQueries), s.n_heads, s.n_sequences);
+  attention_kernel<D><<<grid.size, Tiles::kThreads, Tiles::kBytes, stream>>>(
+      qkv, s, grid.by_length, kLog2E / sqrtf(float(D)), static_cast<Bf16*>(out), lse);
 }
 
 template <int D>
@@ -414,10 +436,12 @@ void launch_backward(cudaStream_t stream, const void* qkv, const float* lse, con
   Bf16* const d = static_cast<Bf16*>(d_qkv);
   allow_memory(keys_backward_kernel<D>, Tiles::kKeysBytes);
   allow_memory(queries_backward_kernel<D>, Tiles::kQueriesBytes);
-  keys_backward_kernel<D><<<dim3(parts(s.n_positions, kKeys), unsigned(s.n_kv_heads), unsigned(s.n_sequences)),
-                            Tiles::kThreads, Tiles::kKeysBytes, stream>>>(qkv, s, scale, g, lse, sums, d);
-  queries_backward_kernel<D><<<dim3(parts(s.n_positions, 64), unsigned(s.n_heads), unsigned(s.n_sequences)),
-                               Tiles::kThreads, Tiles::kQueriesBytes, stream>>>(qkv, s, scale, g, lse, sums, d);
+  const Grid keys(parts(s.n_positions, kKeys), s.n_kv_heads, s.n_sequences);
+  keys_backward_kernel<D>
+      <<<keys.size, Tiles::kThreads, Tiles::kKeysBytes, stream>>>(qkv, s, keys.by_length, scale, g, lse, sums, d);
+  const Grid queries(parts(s.n_positions, 64), s.n_heads, s.n_sequences);
+  queries_backward_kernel<D><<<queries.size, Tiles::kThreads, Tiles::kQueriesBytes, stream>>>(qkv, s, queries.by_length,
+                                                                                              scale, g, lse, sums, d);
 }
 
 }  // namespace

@@ -171,7 +171,7 @@ struct GateSink {
   }
 };
 
-// A block has kNormChunk rows, one after the other, and the sums of their gradients of the norm's weight.
+// A block has norm_chunk() rows, one after the other, and the sums of their gradients of the norm's weight.
 template <class Source, class Sink, class T, int V, int C>
 __global__ void norm_backward_kernel(Source source, Sink sink, const T* d, int n_rows, int n_cols, NormGradient by) {
   __shared__ Pair shared[32];
@@ -181,7 +181,7 @@ __global__ void norm_backward_kernel(Source source, Sink sink, const T* d, int n
 #pragma unroll
     for (int i = 0; i < V; ++i) dnorm[c][i] = 0;
   }
-  const int first = int(blockIdx.x) * kNormChunk, last = min(first + kNormChunk, n_rows);
+  const int chunk = norm_chunk(n_rows), first = int(blockIdx.x) * chunk, last = min(first + chunk, n_rows);
   for (int64_t row = first; row < last; ++row) {
     const float scale = by.inv_scales == nullptr ? 1.0f : 1.0f / by.inv_scales[row];
     float x[C][V], g[C][V];
@@ -253,7 +253,7 @@ void for_columns(int n_cols, bool many_rows, const Fn& fn) {
   if (n_cols % 4 != 0) return fn.template operator()<1, 16>(512);
   const int n_quads = n_cols / 4, n_threads = (n_quads + 31) / 32 * 32;
   if (many_rows && n_threads <= 512) return fn.template operator()<4, 1>(n_threads);
-  if (n_quads <= 4 * 512) return fn.template operator()<4, 4>(many_rows ? 512 : (n_quads + 127) / 128 * 32);
+  if (n_quads <= 4 * 512) return fn.template operator()<4, 4>((n_quads + 127) / 128 * 32);
   fn.template operator()<4, 16>(512);
 }
 

@@ -36,9 +36,11 @@ struct HeadsShape {
 
 // Columns that row kernels take; multiples of 4, or fewer.
 constexpr int kMaxColumns = 32768, kMaxOddColumns = 8192;
-// Tokens whose gradients of a norm are added up together.
-constexpr int kNormChunk = 32;
-inline int64_t norm_chunks(int64_t n_rows) { return (n_rows + kNormChunk - 1) / kNormChunk; }
+// Tokens whose gradients of a norm are added up together: few enough that there are blocks for a whole GPU.
+__host__ __device__ inline int norm_chunk(int64_t n_rows) {
+  return n_rows >= 65536 ? 32 : n_rows <= 8192 ? 4 : int(n_rows / 2048);
+}
+inline int64_t norm_chunks(int64_t n_rows) { return (n_rows + norm_chunk(n_rows) - 1) / norm_chunk(n_rows); }
 
 // What a row kernel reads may still be to be added up: out = x + product times scale; out may be x.
 struct ProductSum {
@@ -118,7 +120,7 @@ void sum_squares(cudaStream_t, const float* x, int64_t n, double* scratch, doubl
 // weight_kernels.cu.
 // alpha[0] = max(mean |w|, 1e-5) by way of its reciprocal, alpha[1] = 1 / alpha[0]; codes [n]. Not enabled: the weights
 // themselves; lambda below 1: mixed, both with an alpha of 1. scratch has kMeanParts values.
-constexpr int kMeanParts = 256;
+constexpr int kMeanParts = 1024;
 void quantize_weight(cudaStream_t, Precision, const float* w, int64_t n, QuantizeRule, double* scratch, void* codes,
                      float* alpha);
 // counts[0] += codes that differ from `last`, counts[1] += zeros; last = codes + 1.

@@ -36,8 +36,9 @@ template <class T>
 __global__ void quantize_weight_kernel(const float* w, int64_t n, QuantizeRule rule, const double* parts, T* codes,
                                        float* alphas) {
   __shared__ double shared[32];
-  static_assert(kMeanParts == kThreads);
-  const double sum = block_join<SumOf>(parts[threadIdx.x], shared);
+  double sum = 0;
+  for (int i = int(threadIdx.x); i < kMeanParts; i += kThreads) sum += parts[i];
+  sum = block_join<SumOf>(sum, shared);
   // The two roundings of quant/ternary.h: the scale is a reciprocal, alpha the scale's.
   const float scale = 1.0f / fmaxf(float(sum / double(n)), kScaleFloor), alpha = 1.0f / scale;
   const bool mixed = rule.lambda != 1.0f;
