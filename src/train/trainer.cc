@@ -302,11 +302,14 @@ Status Trainer::resume(const TrainCallbacks& callbacks) {
   }
   if (!newest.file) return ok();
   const CheckpointFile& file = *newest.file;
-  const Json now = lasting_options(options_), then = file.state().value("options", Json::object());
+  // A key that there was not yet when the run began had the value that it has by itself.
+  Json then = lasting_options(TrainOptions());
+  then.update(file.state().value("options", Json::object()));
+  const Json now = lasting_options(options_);
   for (const auto& [key, value] : now.items()) {
-    if (then.contains(key) && then[key] == value) continue;
+    if (then[key] == value) continue;
     return invalid_argument("{}: the run began with {} = {}, not {}: begin another one, in a folder of its own",
-                            file.path(), key, then.contains(key) ? then[key].dump() : "nothing", value.dump());
+                            file.path(), key, then[key].dump(), value.dump());
   }
   PoolVector<float>&parameters = engine_->parameters(), &average = engine_->average();
   for (const ParameterSlice& slice : layout_.slices()) {
