@@ -38,7 +38,8 @@ Status write_weights(const TrainedModel& model, const std::string& path) {
   for (const ParameterSlice& slice : model.layout.slices()) {
     if (slice.is_step) continue;
     if (is_packed(model, slice)) {
-      const float alpha = model.linear(slice.spec).alpha;
+      BN_ASSIGN_OR_RETURN(const TernaryLinear linear, model.linear(slice.spec));
+      const float alpha = linear.alpha;
       BN_RETURN_IF_ERROR(writer.write_data(std::as_bytes(std::span(&alpha, 1))));
     } else {
       const std::span<const float> values(model.parameters + slice.offset, size_t(slice.n_values));
@@ -47,9 +48,10 @@ Status write_weights(const TrainedModel& model, const std::string& path) {
   }
   for (const ParameterSlice& slice : model.layout.slices()) {
     if (slice.is_step || !is_packed(model, slice)) continue;
+    BN_ASSIGN_OR_RETURN(const TernaryLinear linear, model.linear(slice.spec));
     BN_ASSIGN_OR_RETURN(const std::vector<std::byte> packed,
-                        encode_ternary(TernaryLayout::kHfPacked, slice.spec.shape[0], slice.spec.shape[1],
-                                       model.linear(slice.spec).codes, {}, {}, cpu_ternary_codecs()));
+                        encode_ternary(TernaryLayout::kHfPacked, slice.spec.shape[0], slice.spec.shape[1], linear.codes,
+                                       {}, {}, cpu_ternary_codecs()));
     BN_RETURN_IF_ERROR(writer.write_data(packed));
   }
   return writer.finish();

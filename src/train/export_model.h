@@ -24,7 +24,7 @@ struct TrainedModel {
   const ParameterLayout& layout;
   const float* parameters = nullptr;
   const std::optional<Vocabulary>& vocabulary;
-  std::function<TernaryLinear(const WeightSpec& spec)> linear;  // where config.ternary
+  std::function<Result<TernaryLinear>(const WeightSpec& spec)> linear;  // where config.ternary
 };
 
 // Writes a Hugging Face folder that holds exactly what the trainer computes with: packed codes and their scales,

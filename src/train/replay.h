@@ -1,6 +1,7 @@
 #pragma once
 
 #include "base/result.h"
+#include "train/engine.h"
 
 #include <cstdint>
 #include <string>
@@ -13,11 +14,13 @@ enum class ReplayArithmetic : uint8_t {
   kDouble,   // the definition, PlainOps<double>, and AdamW in double: what differs from the record is the record's own
              // rounding
   kFloat,    // the same loops in float32
-  kKernels,  // CpuOps, what training runs on
+  kKernels,  // what training runs on
 };
 struct ReplayOptions {
   int n_threads = 0;  // 0: all processors of this process
   ReplayArithmetic arithmetic = ReplayArithmetic::kDouble;
+  std::string device = "cpu";                           // another one computes with its own kernels
+  TrainPrecision precision = TrainPrecision::kFloat32;  // of those
 };
 
 // How a recorded training run and ours differ. Relative differences of a tensor: norm of the difference over the norm

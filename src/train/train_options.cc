@@ -2,6 +2,7 @@
 
 #include "base/file.h"
 #include "model/presets.h"
+#include "train/engine.h"
 #include "train/initial_weights.h"
 
 #include <algorithm>
@@ -95,6 +96,8 @@ std::vector<OptionKey> option_keys(TrainOptions& o) {
       {"schedule", "final_share", "Share of lr at the end", &o.final_share},
       {"schedule", "decay_share", "wsd: share of the steps in which the rate falls", &o.decay_share},
       {"run", "run", "Folder for checkpoints, metrics and the finished model", &o.run, false},
+      {"run", "device", "cpu, cuda or cuda:N", &o.device, false},
+      {"run", "precision", "Of a GPU's activations and products: bf16 or float32", &o.precision},
       {"run", "threads", "Threads; 0: all processors", &o.threads, false},
       {"run", "log_every", "Steps between two lines of metrics", &o.log_every, false},
       {"run", "eval_every", "Steps between two validations; 0: at the end only", &o.eval_every, false},
@@ -252,6 +255,7 @@ Status check_train_options(const TrainOptions& o) {
   }
   BN_RETURN_IF_ERROR(refuse_unless(o.valid_share > 0 && o.valid_share < 1, "valid_share",
                                    fmt::format("{}", o.valid_share), "more than 0 and less than 1"));
+  BN_RETURN_IF_ERROR(parse_precision(o.precision));
   if (o.keep < 2) return invalid_argument("keep is {}, expected 2 or more", o.keep);
   BN_RETURN_IF_ERROR(refuse_unless(std::isfinite(o.epochs) && o.epochs >= 0, "epochs", fmt::format("{}", o.epochs),
                                    "0 or a positive number"));

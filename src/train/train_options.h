@@ -44,7 +44,8 @@ struct TrainOptions {
   double epochs = 0;  // more than 0: instead of steps
   double second_lr = 0, final_share = 0, decay_share = 0.2;
   // [run]
-  std::string run;  // the folder that everything is written to
+  std::string run;                                 // the folder that everything is written to
+  std::string device = "cpu", precision = "bf16";  // precision: of a GPU
   int64_t threads = 0, log_every = 10, eval_every = 100, eval_batches = 8, checkpoint_every = 200, keep = 3;
   int64_t sample_every = 0, sample_tokens = 200;
   std::string sample_prompt;

@@ -80,20 +80,23 @@ Result<std::unique_ptr<Trainer>> Trainer::create(const TrainOptions& options) tr
                        options.group_cols);
   }
   t.layout_ = ParameterLayout::make(t.config_, quantization.scale == WeightScale::kLearned);
-  const AttentionShape shape{options.batch, options.n_ctx, t.config_.n_heads, t.config_.n_kv_heads, t.config_.head_dim};
-  BN_ASSIGN_OR_RETURN(t.ops_, CpuOps::create(t.config_, shape, int(options.threads)));
-  BN_ASSIGN_OR_RETURN(t.rope_, make_rope_tables(t.ops_->backend(), t.config_, options.n_ctx));
-  t.graph_ = std::make_unique<Graph<CpuOps>>(t.config_, t.layout_, t.rope_.view, *t.ops_,
-                                             GraphOptions{options.batch, options.n_ctx, options.recompute});
-  t.optimizer_ = std::make_unique<Optimizer>(optimizer, t.layout_, t.ops_->kernels());
-  t.parameters_.resize(size_t(t.layout_.n_values()));
-  t.gradients_.resize(t.parameters_.size());
+  EngineOptions engine;
+  engine.device = options.device;
+  BN_ASSIGN_OR_RETURN(engine.precision, parse_precision(options.precision));
+  engine.n_threads = int(options.threads);
+  engine.graph = {options.batch, options.n_ctx, options.recompute};
+  engine.optimizer = optimizer;
+  engine.keeps_average = options.ema > 0;
+  BN_ASSIGN_OR_RETURN(t.engine_, make_train_engine(t.config_, t.layout_, engine));
+  float* const parameters = t.engine_->parameters().data();
   if (options.init.empty()) {
-    initialize_parameters(t.config_, t.layout_, uint64_t(options.seed), options.init_deviation, t.parameters_.data());
+    ThreadPool pool(options.threads > 0 ? int(options.threads) : available_cpus());
+    initialize_parameters(t.config_, t.layout_, uint64_t(options.seed), options.init_deviation, parameters, &pool);
   } else {
-    BN_RETURN_IF_ERROR(read_initial_weights(options.init, t.layout_, t.parameters_.data()));
+    BN_RETURN_IF_ERROR(read_initial_weights(options.init, t.layout_, parameters));
   }
-  if (options.ema > 0) t.average_ = t.parameters_;
+  if (t.has_average()) t.engine_->average() = t.engine_->parameters();
+  BN_RETURN_IF_ERROR(t.engine_->send());
   return trainer;
 } catch (const std::bad_alloc&) {
   return no_memory();
@@ -109,78 +112,58 @@ double Trainer::flops_per_token() const {
 }
 
 uint64_t Trainer::memory_bytes() const {
-  return (parameters_.size() + gradients_.size() + average_.size()) * sizeof(float) + optimizer_->size_bytes();
+  uint64_t bytes = (2 * engine_->parameters().size() + engine_->average().size()) * sizeof(float);
+  for (const Optimizer::State& state : engine_->optimizer_states()) bytes += state.bytes.size();
+  return bytes;
 }
 
-uint64_t Trainer::activation_bytes() const {
-  const ModelConfig& c = config_;
-  const int64_t q_cols = c.n_heads * c.head_dim, kv_cols = c.n_kv_heads * c.head_dim;
-  const int64_t floats = c.d_model + 2 * q_cols + 2 * kv_cols + 2 * c.d_ff;
-  const int64_t codes = quantized_stride(c.d_model) * 2 + quantized_stride(q_cols) + quantized_stride(c.d_ff);
-  const int64_t a_layer = floats * int64_t{sizeof(float)} + codes;
-  const int64_t n_states = options_.recompute ? 1 : c.n_layers;
-  const int64_t inputs = c.n_layers * c.d_model * int64_t{sizeof(float)};
-  return uint64_t(graph_->n_tokens() * (a_layer * n_states + inputs));
-}
+uint64_t Trainer::activation_bytes() const { return engine_->activation_bytes(); }
 
-Result<int64_t> Trainer::load_sequences(Split split, uint64_t first, int64_t n_sequences) {
+Status Trainer::load_sequences(Split split, uint64_t first, int64_t n_sequences, Sequences& out) {
   const size_t n = size_t(options_.n_ctx);
   sequence_.resize(n + 1);
   counted_.resize(n + 1);
-  ids_.clear();
-  targets_.clear();
-  int64_t n_targets = 0;
+  out.ids.clear();
+  out.targets.clear();
+  out.n_counted = 0;
+  out.first = first;
   for (int64_t i = 0; i < n_sequences; ++i) {
     BN_RETURN_IF_ERROR(dataset_.sequence(split, uint64_t(options_.seed), first + uint64_t(i), sequence_, counted_));
-    ids_.insert(ids_.end(), sequence_.begin(), sequence_.end() - 1);
+    out.ids.insert(out.ids.end(), sequence_.begin(), sequence_.end() - 1);
     for (size_t k = 1; k <= n; ++k) {
-      targets_.push_back(counted_[k] != 0 ? sequence_[k] : kNoTarget);
-      n_targets += int64_t(counted_[k] != 0);
+      out.targets.push_back(counted_[k] != 0 ? sequence_[k] : kNoTarget);
+      out.n_counted += int64_t(counted_[k] != 0);
     }
   }
-  return n_targets;
+  return ok();
 }
 
-// `finished`: as the exported model computes, whatever the share of quantisation now.
-Status Trainer::prepare(const PoolVector<float>& parameters, bool finished) {
+Status Trainer::prepare(bool averaged, bool finished) {
   BN_ASSIGN_OR_RETURN(const QuantizationOptions quantization,
                       quantization_options(options_, finished ? INT64_MAX : step_ + 1));
-  ops_->set_quantization(quantization);
-  graph_->prepare(parameters.data());
-  return ops_->take_status();
-}
-
-double Trainer::gradient_norm() const {
-  constexpr int64_t kPart = 1 << 14;
-  const int64_t n = int64_t(gradients_.size()), n_parts = (n + kPart - 1) / kPart;
-  std::vector<double> sums(static_cast<size_t>(n_parts));
-  ops_->pool().parallel_for(n_parts, [&](int64_t begin, int64_t end, int) {
-    for (int64_t part = begin; part < end; ++part) {
-      const int64_t at = part * kPart;
-      sums[size_t(part)] = ops_->kernels().training.sum_squares(gradients_.data() + at, std::min(kPart, n - at));
-    }
-  });
-  double sum = 0;
-  for (const double part : sums) sum += part;
-  return std::sqrt(sum);
+  return engine_->prepare(quantization, averaged);
 }
 
 Result<StepReport> Trainer::train_step() try {
   const Clock::time_point start = Clock::now();
-  if (!prepared_ || options_.lambda_warmup > step_) BN_RETURN_IF_ERROR(prepare(parameters_, false));
-  std::fill(gradients_.begin(), gradients_.end(), 0.0f);
+  if (!prepared_ || options_.lambda_warmup > step_) BN_RETURN_IF_ERROR(prepare(false, false));
+  BN_RETURN_IF_ERROR(engine_->begin_step());
   // A step without targets, of marked data, changes nothing: its loss and gradients are 0.
-  BN_ASSIGN_OR_RETURN(const int64_t n_counted,
-                      load_sequences(Split::kTrain, position_, options_.batch * options_.accumulation));
-  const double n_targets = double(std::max<int64_t>(n_counted, 1));
-  const auto n_part = size_t(graph_->n_tokens());
-  double loss = 0;
-  for (size_t at = 0; n_counted > 0 && at < ids_.size(); at += n_part) {
-    loss += graph_->backpropagate(std::span(ids_).subspan(at, n_part), std::span(targets_).subspan(at, n_part),
-                                  float(1.0 / n_targets), gradients_.data());
+  const int64_t n_sequences = options_.batch * options_.accumulation;
+  if (ahead_.ids.empty() || ahead_.first != position_) {
+    BN_RETURN_IF_ERROR(load_sequences(Split::kTrain, position_, n_sequences, ahead_));
   }
-  loss /= n_targets;
-  const double norm = gradient_norm();
+  const int64_t n_counted = ahead_.n_counted;
+  const double n_targets = double(std::max<int64_t>(n_counted, 1));
+  const auto n_part = size_t(options_.batch * options_.n_ctx);
+  for (size_t at = 0; n_counted > 0 && at < ahead_.ids.size(); at += n_part) {
+    BN_RETURN_IF_ERROR(engine_->backpropagate(std::span(ahead_.ids).subspan(at, n_part),
+                                              std::span(ahead_.targets).subspan(at, n_part), float(1.0 / n_targets)));
+  }
+  // While a GPU is at it.
+  BN_RETURN_IF_ERROR(load_sequences(Split::kTrain, position_ + uint64_t(n_sequences), n_sequences, ahead_));
+  BN_ASSIGN_OR_RETURN(const StepSums sums, engine_->step_sums());
+  const double loss = sums.loss / n_targets, norm = sums.gradient_norm;
   const Rates rates = rates_at(schedule_, step_ + 1);
   const bool finite = std::isfinite(loss) && std::isfinite(norm);
   const bool spike =
@@ -190,10 +173,9 @@ Result<StepReport> Trainer::train_step() try {
   if (!prepared_) {
     usual_norm_ = n_updates_ == 0 ? norm : kNormMemory * usual_norm_ + (1 - kNormMemory) * norm;
     const double factor = options_.clip > 0 ? std::min(1.0, options_.clip / (norm + 1e-6)) : 1.0;
-    optimizer_->update(ops_->pool(), {++n_updates_, rates.lr, rates.weight_decay, factor}, gradients_.data(),
-                       parameters_.data());
-    average_weights();
-    BN_RETURN_IF_ERROR(prepare(parameters_, false));
+    BN_RETURN_IF_ERROR(engine_->update({++n_updates_, rates.lr, rates.weight_decay, factor}));
+    BN_RETURN_IF_ERROR(average_weights());
+    BN_RETURN_IF_ERROR(prepare(false, false));
     prepared_ = true;
   }
   n_bad_ = finite ? 0 : n_bad_ + 1;
@@ -202,7 +184,7 @@ Result<StepReport> Trainer::train_step() try {
                          n_bad_);
   }
   ++step_;
-  position_ += uint64_t(options_.batch * options_.accumulation);
+  position_ += uint64_t(n_sequences);
   const double seconds = std::chrono::duration<double>(Clock::now() - start).count();
   StepReport report;
   report.step = step_;
@@ -217,30 +199,26 @@ Result<StepReport> Trainer::train_step() try {
   return no_memory();
 }
 
-void Trainer::average_weights() {
-  if (average_.empty()) return;
+Status Trainer::average_weights() {
+  if (!has_average()) return ok();
   // Early on the average follows quickly, so that the first weights are soon forgotten.
   const double decay = std::min(options_.ema, double(1 + n_updates_) / double(10 + n_updates_));
-  const float keep = float(decay), take = float(1 - decay);
-  ops_->pool().parallel_for(int64_t(average_.size()), [&](int64_t begin, int64_t end, int) {
-    for (int64_t i = begin; i < end; ++i) {
-      average_[size_t(i)] = keep * average_[size_t(i)] + take * parameters_[size_t(i)];
-    }
-  });
+  return engine_->move_average(float(decay), float(1 - decay));
 }
 
 Result<double> Trainer::validate() try {
-  const bool own = average_.empty() && prepared_;
-  if (!own) BN_RETURN_IF_ERROR(prepare(served(), false));
+  const bool own = !has_average() && prepared_;
+  if (!own) BN_RETURN_IF_ERROR(prepare(has_average(), false));
   prepared_ = own;
   const int64_t n_whole = dataset_.n_sequences(Split::kValid, options_.n_ctx + 1) / options_.batch;
   const int64_t n_batches = std::clamp<int64_t>(n_whole, 1, options_.eval_batches);
   double loss = 0;
   int64_t n_targets = 0;
   for (int64_t i = 0; i < n_batches; ++i) {
-    BN_ASSIGN_OR_RETURN(const int64_t n, load_sequences(Split::kValid, uint64_t(i * options_.batch), options_.batch));
-    loss += graph_->evaluate(ids_, targets_);
-    n_targets += n;
+    BN_RETURN_IF_ERROR(load_sequences(Split::kValid, uint64_t(i * options_.batch), options_.batch, part_));
+    BN_ASSIGN_OR_RETURN(const double part, engine_->evaluate(part_.ids, part_.targets));
+    loss += part;
+    n_targets += part_.n_counted;
   }
   return loss / double(std::max<int64_t>(n_targets, 1));
 } catch (const std::bad_alloc&) {
@@ -249,12 +227,11 @@ Result<double> Trainer::validate() try {
 
 Status Trainer::export_folder(const std::string& folder) try {
   prepared_ = false;
-  BN_RETURN_IF_ERROR(prepare(served(), true));
-  const auto linear = [&](const WeightSpec& spec) -> TernaryLinear {
-    const CpuOps::Weight& weight = graph_->linear(spec.role, spec.layer);
-    return {weight.codes, weight.alpha};
-  };
-  return export_trained_folder({config_, layout_, served().data(), vocabulary_, linear}, folder);
+  BN_RETURN_IF_ERROR(prepare(has_average(), true));
+  BN_RETURN_IF_ERROR(engine_->fetch());
+  const PoolVector<float>& served = has_average() ? engine_->average() : engine_->parameters();
+  const auto linear = [&](const WeightSpec& spec) { return engine_->linear(spec); };
+  return export_trained_folder({config_, layout_, served.data(), vocabulary_, linear}, folder);
 } catch (const std::bad_alloc&) {
   return no_memory();
 }
@@ -279,24 +256,6 @@ Status Trainer::write_text(const TrainCallbacks& callbacks) {
   return log_->log_text(step_, "sample", prompt + output.text);
 }
 
-// Against the codes of the last line of metrics.
-void Trainer::count_codes(double* flipped, double* zeros) {
-  std::vector<uint8_t> codes;
-  for (const ParameterSlice& slice : layout_.slices()) {
-    if (slice.spec.kind != WeightKind::kLinear || slice.is_step) continue;
-    const PoolVector<uint8_t>& own = graph_->linear(slice.spec.role, slice.spec.layer).codes;
-    codes.insert(codes.end(), own.begin(), own.end());
-  }
-  int64_t n_flipped = 0;
-  if (last_codes_.size() == codes.size()) {
-    for (size_t i = 0; i < codes.size(); ++i) n_flipped += codes[i] != last_codes_[i];
-  }
-  const double n = double(std::max<size_t>(codes.size(), 1));
-  *flipped = double(n_flipped) / n;
-  *zeros = double(std::count(codes.begin(), codes.end(), uint8_t{1})) / n;
-  last_codes_ = std::move(codes);
-}
-
 Status Trainer::log_step(const StepReport& report) {
   std::vector<Metric> metrics = {{metric::kLoss, report.loss},
                                  {metric::kLearningRate, report.lr},
@@ -310,20 +269,22 @@ Status Trainer::log_step(const StepReport& report) {
 }
 
 Status Trainer::save() {
-  for (const float value : parameters_) {
+  BN_RETURN_IF_ERROR(engine_->fetch());
+  PoolVector<float>&parameters = engine_->parameters(), &average = engine_->average();
+  for (const float value : parameters) {
     if (!std::isfinite(value)) {
       return invalid_input("a weight is not finite after step {}: no checkpoint is written", step_);
     }
   }
   std::vector<TensorView> tensors;
   for (const ParameterSlice& slice : layout_.slices()) {
-    const std::span<const float> values(parameters_.data() + slice.offset, size_t(slice.n_values));
+    const std::span<const float> values(parameters.data() + slice.offset, size_t(slice.n_values));
     tensors.push_back({slice.name, DType::kF32, slice.is_step ? Shape{1} : slice.spec.shape, std::as_bytes(values)});
   }
-  if (!average_.empty()) {
-    tensors.push_back({"average", DType::kF32, {int64_t(average_.size())}, std::as_bytes(std::span(average_))});
+  if (!average.empty()) {
+    tensors.push_back({"average", DType::kF32, {int64_t(average.size())}, std::as_bytes(std::span(average))});
   }
-  for (const Optimizer::State& state : optimizer_->states()) {
+  for (const Optimizer::State& state : engine_->optimizer_states()) {
     tensors.push_back({"optimizer." + state.name, state.dtype, state.shape, state.bytes});
   }
   const Json state = {{"options", lasting_options(options_)},
@@ -341,28 +302,33 @@ Status Trainer::resume(const TrainCallbacks& callbacks) {
   }
   if (!newest.file) return ok();
   const CheckpointFile& file = *newest.file;
-  const Json now = lasting_options(options_), then = file.state().value("options", Json::object());
+  // A key that there was not yet when the run began had the value that it has by itself.
+  Json then = lasting_options(TrainOptions());
+  then.update(file.state().value("options", Json::object()));
+  const Json now = lasting_options(options_);
   for (const auto& [key, value] : now.items()) {
-    if (then.contains(key) && then[key] == value) continue;
+    if (then[key] == value) continue;
     return invalid_argument("{}: the run began with {} = {}, not {}: begin another one, in a folder of its own",
-                            file.path(), key, then.contains(key) ? then[key].dump() : "nothing", value.dump());
+                            file.path(), key, then[key].dump(), value.dump());
   }
+  PoolVector<float>&parameters = engine_->parameters(), &average = engine_->average();
   for (const ParameterSlice& slice : layout_.slices()) {
-    const std::span<float> values(parameters_.data() + slice.offset, size_t(slice.n_values));
+    const std::span<float> values(parameters.data() + slice.offset, size_t(slice.n_values));
     BN_RETURN_IF_ERROR(file.read(slice.name, DType::kF32, slice.is_step ? Shape{1} : slice.spec.shape,
                                  std::as_writable_bytes(values)));
   }
-  if (!average_.empty()) {
+  if (!average.empty()) {
     BN_RETURN_IF_ERROR(
-        file.read("average", DType::kF32, {int64_t(average_.size())}, std::as_writable_bytes(std::span(average_))));
+        file.read("average", DType::kF32, {int64_t(average.size())}, std::as_writable_bytes(std::span(average))));
   }
-  for (const Optimizer::State& state : optimizer_->states()) {
+  for (const Optimizer::State& state : engine_->optimizer_states()) {
     BN_RETURN_IF_ERROR(file.read("optimizer." + state.name, state.dtype, state.shape, state.bytes));
   }
   BN_ASSIGN_OR_RETURN(n_updates_, json_int(file.state(), "n_updates", file.path(), 0, INT64_MAX));
   BN_ASSIGN_OR_RETURN(const int64_t position, json_int(file.state(), "position", file.path(), 0, INT64_MAX));
   BN_ASSIGN_OR_RETURN(usual_norm_, json_number(file.state(), "usual_norm", file.path()));
   BN_ASSIGN_OR_RETURN(n_bad_, json_int(file.state(), "n_bad", file.path(), 0, kMaxBadSteps));
+  BN_RETURN_IF_ERROR(engine_->send());
   position_ = uint64_t(position);
   step_ = file.step();
   prepared_ = false;
@@ -387,7 +353,11 @@ Status Trainer::run(const TrainCallbacks& callbacks) {
     BN_ASSIGN_OR_RETURN(StepReport report, train_step());
     pressure.look();
     const bool logged = due(options_.log_every) || report.skipped;
-    if (logged) count_codes(&report.flipped_share, &report.zero_share);
+    if (logged && config_.ternary) {
+      BN_ASSIGN_OR_RETURN(const CodeShares shares, engine_->count_codes());
+      report.flipped_share = shares.flipped;
+      report.zero_share = shares.zeros;
+    }
     if (callbacks.on_step) callbacks.on_step(report);
     if (logged) BN_RETURN_IF_ERROR(log_step(report));
     if (due(options_.eval_every)) {

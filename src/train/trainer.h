@@ -1,11 +1,9 @@
 #pragma once
 
 #include "base/result.h"
-#include "model/forward.h"
 #include "train/checkpoint_store.h"
-#include "train/core/graph.h"
-#include "train/cpu/cpu_ops.h"
 #include "train/data/dataset.h"
+#include "train/engine.h"
 #include "train/train_options.h"
 #include "train/watch/metrics_log.h"
 
@@ -34,8 +32,8 @@ struct TrainCallbacks {
   std::function<bool()> keep_going;  // false: a checkpoint is written and the run ends with kInterrupted
 };
 
-// One run on the CPU. Everything that later steps depend on is in its checkpoints, so that a run that is stopped and
-// resumed, with any number of threads, ends with the same bytes. One thread at a time.
+// One run, on the processor or a GPU. Everything that later steps depend on is in its checkpoints, so that a run that
+// is stopped and resumed, with any number of threads, ends with the same bytes. One thread at a time.
 class Trainer {
  public:
   // Opens the data and makes the first weights. The options must have passed check_train_options.
@@ -43,10 +41,11 @@ class Trainer {
 
   const ModelConfig& config() const { return config_; }
   const ParameterLayout& layout() const { return layout_; }
-  const PoolVector<float>& parameters() const { return parameters_; }
+  // As of the last checkpoint or export where the device has memory of its own.
+  const PoolVector<float>& parameters() const { return engine_->parameters(); }
   int64_t step() const { return step_; }
   int64_t n_steps() const { return options_.steps; }  // of the whole run
-  int64_t n_tokens_per_step() const { return graph_->n_tokens() * options_.accumulation; }
+  int64_t n_tokens_per_step() const { return options_.batch * options_.n_ctx * options_.accumulation; }
   double flops_per_token() const;
   uint64_t memory_bytes() const;      // of weights, gradients and moments
   uint64_t activation_bytes() const;  // of what a backward pass wants of its forward pass
@@ -67,13 +66,16 @@ class Trainer {
   Status save();
   Status log_step(const StepReport& report);
   Status write_text(const TrainCallbacks& callbacks);
-  // Into ids_ and targets_; gives how many targets count.
-  Result<int64_t> load_sequences(Split split, uint64_t first, int64_t n_sequences);
-  double gradient_norm() const;
-  void average_weights();
-  Status prepare(const PoolVector<float>& parameters, bool finished);
-  const PoolVector<float>& served() const { return average_.empty() ? parameters_ : average_; }
-  void count_codes(double* flipped, double* zeros);
+  struct Sequences {
+    uint64_t first = 0;  // among those of the split
+    std::vector<int32_t> ids, targets;
+    int64_t n_counted = 0;  // targets
+  };
+  Status load_sequences(Split split, uint64_t first, int64_t n_sequences, Sequences& out);
+  Status average_weights();
+  // Quantises the weights, `averaged` those of the moving average; `finished` as the exported model computes.
+  Status prepare(bool averaged, bool finished);
+  bool has_average() const { return options_.ema > 0; }
 
   TrainOptions options_;
   Dataset dataset_;
@@ -81,15 +83,11 @@ class Trainer {
   ModelConfig config_;
   ParameterLayout layout_;
   ScheduleOptions schedule_;
-  RopeTables rope_;
-  std::unique_ptr<CpuOps> ops_;
-  std::unique_ptr<Graph<CpuOps>> graph_;
-  std::unique_ptr<Optimizer> optimizer_;
+  std::unique_ptr<TrainEngine> engine_;
   std::optional<CheckpointStore> store_;
   std::optional<MetricsLog> log_;
-  PoolVector<float> parameters_, gradients_, average_;
-  std::vector<uint8_t> last_codes_;
-  std::vector<int32_t> sequence_, ids_, targets_;
+  Sequences part_, ahead_;  // of a validation; of the step to come
+  std::vector<int32_t> sequence_;
   std::vector<uint8_t> counted_;
 
   int64_t step_ = 0;       // done
@@ -97,7 +95,7 @@ class Trainer {
   uint64_t position_ = 0;  // sequences of the training data that have been seen
   double usual_norm_ = 0;  // moving average of the gradient's norm, for the spike guard
   int64_t n_bad_ = 0;      // steps in a row that were not finite
-  bool prepared_ = false;  // the graph has the codes of parameters_
+  bool prepared_ = false;  // the engine has the codes of the parameters
 };
 
 }  // namespace bitnet

@@ -190,6 +190,22 @@ TEST_F(Training, ContinuesFromATernaryModel) {
   }
 }
 
+TEST_F(Training, RefusesADeviceThatIsNotThere) {
+  options_.run = folder_.path() + "/refused";
+  options_.device = "tpu";
+  const auto unknown = Trainer::create(options_);
+  ASSERT_FALSE(unknown.has_value());
+  EXPECT_EQ(unknown.error().message, "device is \"tpu\": training runs on cpu, cuda or cuda:N");
+  options_.device = "cuda:77";
+  const auto missing = Trainer::create(options_);
+  ASSERT_FALSE(missing.has_value());
+  const std::string& message = missing.error().message;
+  EXPECT_TRUE(message.find("this build has no CUDA") != std::string::npos ||
+              message.find("no CUDA device") != std::string::npos ||
+              message.find("CUDA devices, numbered from 0") != std::string::npos)
+      << message;
+}
+
 // Tokens that make a loss infinite must not reach a checkpoint.
 TEST_F(Training, StopsWhenNothingIsFinite) {
   options_.lr = 1e30;

@@ -46,6 +46,11 @@ void add_train_replay(CLI::App& train, Invocation& invocation) {
                                                          {"kernels", ReplayArithmetic::kKernels}};
   command->add_option("--arithmetic", flags->options.arithmetic, "double, float, or kernels: what training runs on")
       ->transform(CLI::CheckedTransformer(kinds, CLI::ignore_case));
+  command->add_option("--device", flags->options.device, "cpu, cuda or cuda:N; a GPU computes with its own kernels");
+  const std::map<std::string, TrainPrecision> precisions = {{"bf16", TrainPrecision::kBf16},
+                                                            {"float32", TrainPrecision::kFloat32}};
+  command->add_option("--precision", flags->options.precision, "Of a GPU's kernels: bf16 or float32")
+      ->transform(CLI::CheckedTransformer(precisions, CLI::ignore_case));
   add_threads_flag(*command, flags->options.n_threads);
   define(*command, invocation, "bitnet train replay tests/data/train/ten_steps.safetensors --json",
          [flags](const Invocation& self) { return run_replay(self, *flags); });

@@ -1,12 +1,11 @@
 #pragma once
 
 #include "kernels/backend.h"
-#include "memory/pool_vector.h"
 #include "model/config.h"
 #include "train/core/parameters.h"
 #include "train/core/rows.h"
+#include "train/core/stages.h"
 
-#include <algorithm>
 #include <cstdint>
 #include <span>
 #include <vector>
@@ -20,22 +19,35 @@ struct GraphOptions {
   bool recompute = false;
 };
 
-// The model's graph (model/forward.cc) with its gradients, one line an operation, over a flat buffer of parameters.
-// Ops is PlainOps<double>, PlainOps<float> or CpuOps. Memory is taken by the first call of each kind and kept. One
-// caller at a time.
+inline AttentionShape attention_shape(const ModelConfig& c, const GraphOptions& options) {
+  return {options.n_sequences, options.n_positions, c.n_heads, c.n_kv_heads, c.head_dim};
+}
+
+// The model's graph (model/forward.cc) with its gradients, one line a stage (stages.h), over a flat buffer of
+// parameters. Ops is PlainOps<double>, PlainOps<float>, CpuOps or CudaContext. Memory is taken by the first call of
+// each kind, or by reserve(), and kept. One caller at a time.
 template <class Ops>
 class Graph {
  public:
-  using Real = typename Ops::Real;
-  using R = Rows<Real>;
+  using S = Stages<Ops>;
+  using Real = typename S::Real;
+  using R = typename S::R;
+  using A = typename S::A;
+  using Loss = typename S::Loss;
 
   // The config must have passed check_config and have no input norms; everything handed in outlives the graph.
   Graph(const ModelConfig& config, const ParameterLayout& layout, const RopeTable& rope, Ops& ops,
         const GraphOptions& options)
-      : c_(config), layout_(layout), rope_(rope), ops_(ops), options_(options), weights_(size_t(config.n_layers)) {}
+      : c_(config),
+        layout_(layout),
+        options_(options),
+        stages_(config, attention_shape(config, options), rope, ops),
+        weights_(size_t(config.n_layers)),
+        layers_(options.recompute ? 1 : size_t(config.n_layers)),
+        inputs_(size_t(config.n_layers)) {}
 
   // A linear as prepare() left it.
-  const typename Ops::Weight& linear(WeightRole role, int64_t layer) const {
+  const typename S::Weight& linear(WeightRole role, int64_t layer) const {
     const LayerWeights& w = weights_[size_t(layer)];
     switch (role) {
       case WeightRole::kQ: return w.q;
@@ -49,180 +61,171 @@ class Graph {
   }
   int64_t n_tokens() const { return options_.n_sequences * options_.n_positions; }
 
+  // Looks at all memory of a backward pass, so that it is taken now.
+  void reserve() {
+    for_linears([&](WeightRole, int64_t, int64_t n_out, int64_t n_in, typename S::Weight& weight) {
+      stages_.plan(weight, n_out, n_in);
+    });
+    for (LayerState& s : layers_) {
+      stages_.plan(s.attn_input, c_.d_model);
+      stages_.plan(s.o_input, q_cols());
+      stages_.plan(s.ffn_input, c_.d_model);
+      stages_.plan(s.down_input, c_.d_ff);
+      stages_.plan(s.attention);
+      (void)stages_.view(s.qkv, qkv_cols());
+      (void)stages_.view(s.attn, q_cols());
+      (void)stages_.view(s.middle, c_.d_model);
+      (void)stages_.view(s.gate_up, 2 * c_.d_ff);
+    }
+    for (auto& input : inputs_) (void)stages_.view(input, c_.d_model);
+    (void)stages_.view(x_, c_.d_model);
+    (void)stages_.view(dx_, c_.d_model);
+    (void)stages_.view(d_h_, c_.d_model);
+    (void)stages_.view(d_wide_, std::max(c_.d_ff, q_cols()));
+    (void)stages_.view(d_wider_, std::max(2 * c_.d_ff, qkv_cols()));
+  }
+
   // Quantises the linears' weights. Before the first pass and after every change of the parameters.
   void prepare(const Real* parameters) {
     p_ = parameters;
-    for (int64_t layer = 0; layer < c_.n_layers; ++layer) {
-      LayerWeights& w = weights_[size_t(layer)];
-      const auto linear = [&](WeightRole role, int64_t n_out, int64_t n_in, typename Ops::Weight& weight) {
-        const int64_t step = layout_.step_offset(role, layer);
-        ops_.prepare(p_ + layout_.offset(role, layer), step < 0 ? nullptr : p_ + step, n_out, n_in, weight);
-      };
-      linear(WeightRole::kQ, q_cols(), c_.d_model, w.q);
-      linear(WeightRole::kK, kv_cols(), c_.d_model, w.k);
-      linear(WeightRole::kV, kv_cols(), c_.d_model, w.v);
-      linear(WeightRole::kO, c_.d_model, q_cols(), w.o);
-      linear(WeightRole::kGate, c_.d_ff, c_.d_model, w.gate);
-      linear(WeightRole::kUp, c_.d_ff, c_.d_model, w.up);
-      linear(WeightRole::kDown, c_.d_model, c_.d_ff, w.down);
-    }
+    for_linears([&](WeightRole role, int64_t layer, int64_t n_out, int64_t n_in, typename S::Weight& weight) {
+      const int64_t step = layout_.step_offset(role, layer);
+      stages_.prepare(p_ + layout_.offset(role, layer), step < 0 ? nullptr : p_ + step, n_out, n_in, weight);
+    });
   }
 
   // The sum of the losses of `targets` (negative: not counted) given `ids`, both [n_sequences, n_positions].
-  double evaluate(std::span<const int32_t> ids, std::span<const int32_t> targets) {
-    layers_.resize(std::max<size_t>(layers_.size(), 1));
-    const R x = view(x_, c_.d_model);
-    ops_.embed(weight(WeightRole::kTokenEmbedding, -1), ids, x);
-    for (int64_t layer = 0; layer < c_.n_layers; ++layer) run_layer(layer, x, layers_[0]);
-    ops_.rms_norm(x, weight(WeightRole::kOutputNorm, -1), Real(c_.rms_eps), x);
-    return ops_.cross_entropy(x, weight(head_role(), -1), c_.vocab_size, targets, 0, {}, nullptr);
+  Loss evaluate(std::span<const int32_t> ids, std::span<const int32_t> targets) {
+    const R x = stages_.view(x_, c_.d_model);
+    stages_.embed(weight(WeightRole::kTokenEmbedding, -1), ids, x);
+    for (int64_t layer = 0; layer < c_.n_layers; ++layer) run_layer(layer, x, layers_[0], x);
+    return stages_.head_loss(x, weight(WeightRole::kOutputNorm, -1), weight(head_role(), -1), targets);
   }
 
   // The same loss; adds the gradients of factor * loss to `gradients`, laid out as the parameters.
-  double backpropagate(std::span<const int32_t> ids, std::span<const int32_t> targets, Real factor, Real* gradients) {
+  Loss backpropagate(std::span<const int32_t> ids, std::span<const int32_t> targets, Real factor, Real* gradients) {
     g_ = gradients;
-    layers_.resize(options_.recompute ? 1 : size_t(c_.n_layers));
-    inputs_.resize(size_t(c_.n_layers));
-    const R x = view(x_, c_.d_model), h = view(h_, c_.d_model), dx = view(dx_, c_.d_model);
-    ops_.embed(weight(WeightRole::kTokenEmbedding, -1), ids, x);
+    const R x = stages_.view(x_, c_.d_model), dx = stages_.view(dx_, c_.d_model);
+    stages_.embed(weight(WeightRole::kTokenEmbedding, -1), ids, input(0));
     for (int64_t layer = 0; layer < c_.n_layers; ++layer) {
-      std::copy_n(x.data, x.n_values(), view(inputs_[size_t(layer)], c_.d_model).data);
-      run_layer(layer, x, state(layer));
+      run_layer(layer, input(layer), state(layer), layer + 1 < c_.n_layers ? input(layer + 1) : x);
     }
-    ops_.rms_norm(x, weight(WeightRole::kOutputNorm, -1), Real(c_.rms_eps), h);
-    const double loss =
-        ops_.cross_entropy(h, weight(head_role(), -1), c_.vocab_size, targets, factor, dx, gradient(head_role(), -1));
-    ops_.rms_norm_backward(x, weight(WeightRole::kOutputNorm, -1), Real(c_.rms_eps), dx, dx, false,
-                           gradient(WeightRole::kOutputNorm, -1));
+    const Loss loss =
+        stages_.head_loss_backward(x, weight(WeightRole::kOutputNorm, -1), weight(head_role(), -1), targets, factor, dx,
+                                   gradient(WeightRole::kOutputNorm, -1), gradient(head_role(), -1));
     for (int64_t layer = c_.n_layers - 1; layer >= 0; --layer) {
-      const R input = view(inputs_[size_t(layer)], c_.d_model);
-      if (options_.recompute) {
-        std::copy_n(input.data, input.n_values(), x.data);
-        run_layer(layer, x, state(layer));
-      }
+      if (options_.recompute) run_layer(layer, input(layer), state(layer), x);
       feed_forward_backward(layer, state(layer), dx);
-      attention_backward(layer, input, state(layer), dx);
+      attention_backward(layer, input(layer), state(layer), dx);
     }
-    ops_.embed_backward(ids, dx, gradient(WeightRole::kTokenEmbedding, -1));
+    stages_.embed_backward(ids, dx, gradient(WeightRole::kTokenEmbedding, -1));
     return loss;
   }
 
  private:
-  using Values = PoolVector<Real>;
   struct LayerWeights {
-    typename Ops::Weight q, k, v, o, gate, up, down;
+    typename S::Weight q, k, v, o, gate, up, down;
   };
   // What the backward pass of a layer wants of its forward pass, besides the layer's input.
   struct LayerState {
-    typename Ops::Input attn_input, o_input, ffn_input, down_input;
-    Values q, k, v, attn;  // after RoPE; before the sub-norm
-    Values middle;         // the residual stream between attention and feed-forward
-    Values gate, up;
+    typename S::Input attn_input, o_input, ffn_input, down_input;
+    typename S::AttentionState attention;
+    typename S::Activations qkv, attn;  // after RoPE; before the sub-norm
+    typename S::Residual middle;        // the residual stream between attention and feed-forward
+    typename S::Activations gate_up;
   };
 
-  void run_layer(int64_t layer, R x, LayerState& s) {
+  // out may be x.
+  void run_layer(int64_t layer, R x, LayerState& s, R out) {
     const LayerWeights& w = weights_[size_t(layer)];
-    const R h = view(h_, c_.d_model), wide = view(wide_, std::max(c_.d_ff, q_cols()));
-    const R q = view(s.q, q_cols()), k = view(s.k, kv_cols()), v = view(s.v, kv_cols()), attn = view(s.attn, q_cols());
-    ops_.rms_norm(x, weight(WeightRole::kAttnNorm, layer), Real(c_.rms_eps), h);
-    ops_.quantize(h, s.attn_input);
-    ops_.linear(s.attn_input, w.q, q);
-    ops_.linear(s.attn_input, w.k, k);
-    ops_.linear(s.attn_input, w.v, v);
-    ops_.rope(q, shape(), rope_, 1);
-    ops_.rope(k, shape(), rope_, 1);
-    ops_.attention(shape(), q, k, v, attn);
-    ops_.quantize(sub_norm(WeightRole::kAttnSubNorm, layer, attn, wide), s.o_input);
-    ops_.linear(s.o_input, w.o, h);
-    ops_.add(h, x);
-    std::copy_n(x.data, x.n_values(), view(s.middle, c_.d_model).data);
+    const A qkv = stages_.view(s.qkv, qkv_cols()), attn = stages_.view(s.attn, q_cols());
+    const R middle = stages_.view(s.middle, c_.d_model);
+    stages_.norm_quantize(x, weight(WeightRole::kAttnNorm, layer), s.attn_input);
+    stages_.project_heads(s.attn_input, w.q, w.k, w.v, qkv);
+    stages_.attention(qkv, attn, s.attention);
+    stages_.sub_norm_quantize(attn, sub_norm(WeightRole::kAttnSubNorm, layer), s.o_input);
+    stages_.linear_add(s.o_input, w.o, x, middle);
 
-    const R gate = view(s.gate, c_.d_ff), up = view(s.up, c_.d_ff), gated = view(gated_, c_.d_ff);
-    ops_.rms_norm(x, weight(WeightRole::kFfnNorm, layer), Real(c_.rms_eps), h);
-    ops_.quantize(h, s.ffn_input);
-    ops_.linear(s.ffn_input, w.gate, gate);
-    ops_.linear(s.ffn_input, w.up, up);
-    ops_.gate(c_.gate_activation, gate, up, gated);
-    ops_.quantize(sub_norm(WeightRole::kFfnSubNorm, layer, gated, wide), s.down_input);
-    ops_.linear(s.down_input, w.down, h);
-    ops_.add(h, x);
+    const A gate_up = stages_.view(s.gate_up, 2 * c_.d_ff);
+    stages_.norm_quantize(middle, weight(WeightRole::kFfnNorm, layer), s.ffn_input);
+    stages_.gate(s.ffn_input, w.gate, w.up, gate_up);
+    stages_.gate_quantize(s.ffn_input, w.gate, w.up, gate_up, sub_norm(WeightRole::kFfnSubNorm, layer), s.down_input);
+    stages_.linear_add(s.down_input, w.down, middle, out);
   }
 
   // dx: the gradient of the layer's output, which becomes that of `middle`.
   void feed_forward_backward(int64_t layer, LayerState& s, R dx) {
     const LayerWeights& w = weights_[size_t(layer)];
-    const R gate = view(s.gate, c_.d_ff), up = view(s.up, c_.d_ff), gated = view(gated_, c_.d_ff);
-    const R wide = view(wide_, c_.d_ff), h = view(h_, c_.d_model);
-    backward(WeightRole::kDown, layer, s.down_input, w.down, dx, wide, false);
-    if (c_.sub_norms) {
-      ops_.gate(c_.gate_activation, gate, up, gated);
-      sub_norm_backward(WeightRole::kFfnSubNorm, layer, gated, wide);
-    }
-    ops_.gate_backward(c_.gate_activation, gate, up, wide, gated, wide);
-    backward(WeightRole::kGate, layer, s.ffn_input, w.gate, gated, h, false);
-    backward(WeightRole::kUp, layer, s.ffn_input, w.up, wide, h, true);
-    ops_.rms_norm_backward(view(s.middle, c_.d_model), weight(WeightRole::kFfnNorm, layer), Real(c_.rms_eps), h, dx,
-                           true, gradient(WeightRole::kFfnNorm, layer));
+    const A d_h = stages_.view(d_h_, c_.d_model), d_wide = stages_.view(d_wide_, c_.d_ff);
+    const A gate_up = stages_.view(s.gate_up, 2 * c_.d_ff), d_gate_up = stages_.view(d_wider_, 2 * c_.d_ff);
+    stages_.linear_add_backward(s.down_input, w.down, dx, d_wide, linear_gradient(WeightRole::kDown, layer));
+    stages_.gate_quantize_backward(s.ffn_input, w.gate, w.up, gate_up, sub_norm(WeightRole::kFfnSubNorm, layer),
+                                   s.down_input, d_wide, d_gate_up, sub_norm_gradient(WeightRole::kFfnSubNorm, layer));
+    stages_.gate_backward(s.ffn_input, w.gate, w.up, d_gate_up, d_h,
+                          {linear_gradient(WeightRole::kGate, layer), linear_gradient(WeightRole::kUp, layer)});
+    stages_.norm_quantize_backward(stages_.view(s.middle, c_.d_model), weight(WeightRole::kFfnNorm, layer), s.ffn_input,
+                                   d_h, dx, gradient(WeightRole::kFfnNorm, layer));
   }
 
   // dx: the gradient of `middle`, which becomes that of the layer's input.
-  void attention_backward(int64_t layer, R input, LayerState& s, R dx) {
+  void attention_backward(int64_t layer, R x, LayerState& s, R dx) {
     const LayerWeights& w = weights_[size_t(layer)];
-    const R q = view(s.q, q_cols()), k = view(s.k, kv_cols()), v = view(s.v, kv_cols()), attn = view(s.attn, q_cols());
-    const R dattn = view(wide_, q_cols()), h = view(h_, c_.d_model);
-    const R dq = view(dq_, q_cols()), dk = view(dk_, kv_cols()), dv = view(dv_, kv_cols());
-    backward(WeightRole::kO, layer, s.o_input, w.o, dx, dattn, false);
-    if (c_.sub_norms) sub_norm_backward(WeightRole::kAttnSubNorm, layer, attn, dattn);
-    ops_.attention_backward(shape(), q, k, v, attn, dattn, dq, dk, dv);
-    ops_.rope(dq, shape(), rope_, -1);
-    ops_.rope(dk, shape(), rope_, -1);
-    backward(WeightRole::kQ, layer, s.attn_input, w.q, dq, h, false);
-    backward(WeightRole::kK, layer, s.attn_input, w.k, dk, h, true);
-    backward(WeightRole::kV, layer, s.attn_input, w.v, dv, h, true);
-    ops_.rms_norm_backward(input, weight(WeightRole::kAttnNorm, layer), Real(c_.rms_eps), h, dx, true,
-                           gradient(WeightRole::kAttnNorm, layer));
+    const A d_h = stages_.view(d_h_, c_.d_model), d_attn = stages_.view(d_wide_, q_cols());
+    const A qkv = stages_.view(s.qkv, qkv_cols()), d_qkv = stages_.view(d_wider_, qkv_cols());
+    const A attn = stages_.view(s.attn, q_cols());
+    stages_.linear_add_backward(s.o_input, w.o, dx, d_attn, linear_gradient(WeightRole::kO, layer));
+    stages_.sub_norm_quantize_backward(attn, sub_norm(WeightRole::kAttnSubNorm, layer), s.o_input, d_attn,
+                                       sub_norm_gradient(WeightRole::kAttnSubNorm, layer));
+    stages_.attention_backward(qkv, attn, s.attention, d_attn, d_qkv);
+    stages_.project_heads_backward(s.attn_input, w.q, w.k, w.v, d_qkv, d_h,
+                                   {linear_gradient(WeightRole::kQ, layer), linear_gradient(WeightRole::kK, layer),
+                                    linear_gradient(WeightRole::kV, layer)});
+    stages_.norm_quantize_backward(x, weight(WeightRole::kAttnNorm, layer), s.attn_input, d_h, dx,
+                                   gradient(WeightRole::kAttnNorm, layer));
   }
 
-  R sub_norm(WeightRole role, int64_t layer, R x, R out) {
-    if (!c_.sub_norms) return x;
-    out.n_cols = x.n_cols;
-    ops_.rms_norm(x, weight(role, layer), Real(c_.rms_eps), out);
-    return out;
+  // fn(role, layer, n_out, n_in, weight) of each linear, those that share an input one after the other.
+  template <class Fn>
+  void for_linears(const Fn& fn) {
+    for (int64_t layer = 0; layer < c_.n_layers; ++layer) {
+      LayerWeights& w = weights_[size_t(layer)];
+      fn(WeightRole::kQ, layer, q_cols(), c_.d_model, w.q);
+      fn(WeightRole::kK, layer, kv_cols(), c_.d_model, w.k);
+      fn(WeightRole::kV, layer, kv_cols(), c_.d_model, w.v);
+      fn(WeightRole::kO, layer, c_.d_model, q_cols(), w.o);
+      fn(WeightRole::kGate, layer, c_.d_ff, c_.d_model, w.gate);
+      fn(WeightRole::kUp, layer, c_.d_ff, c_.d_model, w.up);
+      fn(WeightRole::kDown, layer, c_.d_model, c_.d_ff, w.down);
+    }
   }
-  void sub_norm_backward(WeightRole role, int64_t layer, R x, R d) {
-    ops_.rms_norm_backward(x, weight(role, layer), Real(c_.rms_eps), d, d, false, gradient(role, layer));
-  }
-  void backward(WeightRole role, int64_t layer, const typename Ops::Input& input, const typename Ops::Weight& w, R dy,
-                R dx, bool add) {
-    const int64_t step = layout_.step_offset(role, layer);
-    ops_.linear_backward(input, w, dy, dx, add, gradient(role, layer), step < 0 ? nullptr : g_ + step);
-  }
-
-  R view(Values& values, int64_t n_cols) {
-    values.resize(std::max(values.size(), size_t(n_tokens() * n_cols)));
-    return {values.data(), n_tokens(), n_cols};
-  }
+  R input(int64_t layer) { return stages_.view(inputs_[size_t(layer)], c_.d_model); }
   LayerState& state(int64_t layer) { return layers_[options_.recompute ? 0 : size_t(layer)]; }
   const Real* weight(WeightRole role, int64_t layer) const { return p_ + layout_.offset(role, layer); }
+  const Real* sub_norm(WeightRole role, int64_t layer) const { return c_.sub_norms ? weight(role, layer) : nullptr; }
   Real* gradient(WeightRole role, int64_t layer) const { return g_ + layout_.offset(role, layer); }
+  Real* sub_norm_gradient(WeightRole role, int64_t layer) const {
+    return c_.sub_norms ? gradient(role, layer) : nullptr;
+  }
+  WeightGradient<Real> linear_gradient(WeightRole role, int64_t layer) const {
+    const int64_t step = layout_.step_offset(role, layer);
+    return {gradient(role, layer), step < 0 ? nullptr : g_ + step};
+  }
   WeightRole head_role() const { return c_.tied_head ? WeightRole::kTokenEmbedding : WeightRole::kOutput; }
   int64_t q_cols() const { return c_.n_heads * c_.head_dim; }
   int64_t kv_cols() const { return c_.n_kv_heads * c_.head_dim; }
-  AttentionShape shape() const {
-    return {options_.n_sequences, options_.n_positions, c_.n_heads, c_.n_kv_heads, c_.head_dim};
-  }
+  int64_t qkv_cols() const { return q_cols() + 2 * kv_cols(); }
 
   const ModelConfig& c_;
   const ParameterLayout& layout_;
-  RopeTable rope_;
-  Ops& ops_;
   GraphOptions options_;
+  S stages_;
   const Real* p_ = nullptr;
   Real* g_ = nullptr;
   std::vector<LayerWeights> weights_;
   std::vector<LayerState> layers_;
-  std::vector<Values> inputs_;  // of the layers
-  Values x_, h_, dx_, wide_, gated_, dq_, dk_, dv_;
+  std::vector<typename S::Residual> inputs_;  // of the layers
+  typename S::Residual x_, dx_;
+  typename S::Activations d_h_, d_wide_, d_wider_;
 };
 
 }  // namespace bitnet

@@ -34,7 +34,7 @@ int64_t ParameterLayout::n_parameters() const {
 }
 
 void initialize_parameters(const ModelConfig& config, const ParameterLayout& layout, uint64_t seed, double deviation,
-                           float* parameters) {
+                           float* parameters, ThreadPool* pool) {
   std::fill_n(parameters, layout.n_values(), 0.0f);
   const double residual = deviation / std::sqrt(2.0 * double(config.n_layers));
   for (size_t i = 0; i < layout.slices().size(); ++i) {
@@ -53,8 +53,15 @@ void initialize_parameters(const ModelConfig& config, const ParameterLayout& lay
     }
     const bool writes_residual = slice.spec.role == WeightRole::kO || slice.spec.role == WeightRole::kDown;
     const CounterRng rng(seed, i);
-    for (int64_t j = 0; j < slice.n_values; ++j) {
-      values[j] = float(rng.normal(uint64_t(j)) * (writes_residual ? residual : deviation));
+    const auto fill = [&](int64_t begin, int64_t end, int) {
+      for (int64_t j = begin; j < end; ++j) {
+        values[j] = float(rng.normal(uint64_t(j)) * (writes_residual ? residual : deviation));
+      }
+    };
+    if (pool != nullptr) {
+      pool->parallel_for(slice.n_values, fill);
+    } else {
+      fill(0, slice.n_values, 0);
     }
   }
 }

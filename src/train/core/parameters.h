@@ -1,5 +1,6 @@
 #pragma once
 
+#include "base/thread_pool.h"
 #include "model/config.h"
 #include "model/weights.h"
 
@@ -45,8 +46,8 @@ class ParameterLayout {
 
 // Weights to begin with: matrices normal with deviation `deviation`, those that write into the residual stream divided
 // by sqrt(2 n_layers) (GPT-2's rule), norms 1, steps such that the codes are those of absmean. A pure function of the
-// seed.
+// seed, with a pool or without.
 void initialize_parameters(const ModelConfig& config, const ParameterLayout& layout, uint64_t seed, double deviation,
-                           float* parameters);
+                           float* parameters, ThreadPool* pool = nullptr);
 
 }  // namespace bitnet

@@ -1,0 +1,88 @@
+#pragma once
+
+#include "base/result.h"
+#include "memory/pool_vector.h"
+#include "model/config.h"
+#include "train/core/graph.h"
+#include "train/core/optimizer.h"
+#include "train/core/quantization.h"
+#include "train/export_model.h"
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+namespace bitnet {
+
+// In what a device keeps activations and multiplies matrices. The processor's are its own kernels' (docs/training.md),
+// whatever is asked for here.
+enum class TrainPrecision : uint8_t { kBf16, kFloat32 };
+Result<TrainPrecision> parse_precision(std::string_view name);  // "bf16" or "float32"
+
+struct EngineOptions {
+  std::string device = "cpu";  // or "cuda", "cuda:N"
+  TrainPrecision precision = TrainPrecision::kBf16;
+  int n_threads = 0;  // of the processor; 0: all
+  GraphOptions graph;
+  OptimizerOptions optimizer;
+  bool keeps_average = false;
+};
+
+// Of one step: the sum of the losses, and the norm of the gradients.
+struct StepSums {
+  double loss = 0;
+  double gradient_norm = 0;
+};
+struct CodeShares {
+  double flipped = 0;  // of ternary codes, since they were counted last
+  double zeros = 0;
+};
+
+// The parameters of one model with their gradients, moments and moving average, and the work of a training step on
+// them: on the processor or on a GPU. The host has an image of everything that a checkpoint keeps; where the device has
+// memory of its own, fetch() and send() copy between the two. Everything is deterministic. One caller at a time;
+// std::bad_alloc passes through.
+class TrainEngine {
+ public:
+  virtual ~TrainEngine() = default;
+
+  // The host's image. Its bytes may be changed, with send() afterwards.
+  PoolVector<float>& parameters() { return parameters_; }
+  PoolVector<float>& average() { return average_; }  // empty without keeps_average
+  virtual std::vector<Optimizer::State> optimizer_states() = 0;
+  virtual Status fetch() { return ok(); }
+  virtual Status send() { return ok(); }
+
+  // Quantises the weights for what follows, those of the moving average where `averaged`.
+  virtual Status prepare(const QuantizationOptions& quantization, bool averaged) = 0;
+  // The sum of the losses of the targets that count, of one part: [n_sequences, n_positions] ids.
+  virtual Result<double> evaluate(std::span<const int32_t> ids, std::span<const int32_t> targets) = 0;
+
+  // A step: its gradients and its loss begin at 0, each part adds its own, times `factor` for the gradients.
+  virtual Status begin_step() = 0;
+  virtual Status backpropagate(std::span<const int32_t> ids, std::span<const int32_t> targets, float factor) = 0;
+  virtual Result<StepSums> step_sums() = 0;
+  virtual Status update(const UpdateRates& rates) = 0;
+  // average = keep * average + take * parameters.
+  virtual Status move_average(float keep, float take) = 0;
+
+  virtual Result<std::span<const float>> gradients() = 0;
+  // Of the weights that prepare() has quantised.
+  virtual Result<CodeShares> count_codes() = 0;
+  // A linear as the forward pass multiplies with it; valid until the next call.
+  virtual Result<TernaryLinear> linear(const WeightSpec& spec) = 0;
+  // What activations take.
+  virtual uint64_t activation_bytes() const = 0;
+
+ protected:
+  PoolVector<float> parameters_, average_;
+};
+
+// The config must have passed check_config; config and layout outlive the engine. Parameters and moments are 0.
+// kUnsupported for a device that this build or machine does not have and for what a device does not compute.
+Result<std::unique_ptr<TrainEngine>> make_train_engine(const ModelConfig& config, const ParameterLayout& layout,
+                                                       const EngineOptions& options);
+
+}  // namespace bitnet
