@@ -28,7 +28,7 @@ void configure_host_pool(Profile wanted);
 // What a trace would cost the pool.
 struct TraceCost {
   uint64_t n_refills = 0;  // of a thread's cache
-  uint64_t n_maps = 0;     // large blocks from the source
+  uint64_t n_maps = 0;     // large blocks for which what is kept is not enough
 };
 TraceCost trace_cost(const AllocationTrace& trace, const PoolOptions& options);
 // The smallest caches with which the trace costs hardly more than with the largest ones that the limits allow.
