@@ -147,6 +147,7 @@ void Pool::release_watched(void* data, size_t size_bytes, bool keep) noexcept {
 void Pool::release_block(void* data, size_t size_bytes, bool keep) noexcept {
   if (!is_small(size_bytes)) {
     direct_.release(static_cast<std::byte*>(data), size_bytes, !keep);
+    note_release();
     return decay_when_due();
   }
   const int index = size_class(size_bytes);
@@ -231,6 +232,7 @@ void Pool::give_central(int index, FreeBlock* blocks) noexcept {
       central.spans.remove(span);
       central.touched_bytes -= span->touched_bytes();
       heap_.release(span);
+      note_release();
     }
   }
 }
@@ -306,6 +308,17 @@ void Pool::trim() noexcept {
 bool Pool::decay() noexcept {
   const bool small_ones = heap_.decay();
   return direct_.decay() || small_ones;
+}
+
+void Pool::wait_for_release() noexcept {
+  released_.wait(false);
+  released_.store(false);
+}
+
+void Pool::note_release() noexcept {
+  if (released_.load(std::memory_order_relaxed)) return;
+  released_.store(true);
+  released_.notify_one();
 }
 
 void Pool::decay_when_due() noexcept {

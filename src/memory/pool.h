@@ -21,7 +21,8 @@ struct PoolOptions {
   size_t thread_cache_bytes = 32 << 10;
   // Of large blocks given back that are kept for the next ones.
   uint64_t kept_bytes = uint64_t{64} << 20;
-  // What no block had for so long, and for no more than twice as long, goes back to the source. 0: it stays.
+  // What no block had for so long goes back to the source, before twice that time has passed, with the release of a
+  // large block. 0: not by itself.
   int64_t decay_ms = 1000;
   // Small blocks lie in huge pages: fewer page faults, at the price of up to 4 MiB that nobody asked for.
   bool huge_pages = false;
@@ -86,8 +87,10 @@ class Pool {
   // Gives back to the source what is free; other threads keep their caches.
   void trim() noexcept;
   // Gives back what no block had since the call before the last; true if something is left for later calls. Releases of
-  // large blocks do it when it is time (PoolOptions::decay_ms), and start_pool_keeper() while nothing happens.
+  // large blocks do it when it is time (PoolOptions::decay_ms), or a keeper (memory/keeper.h).
   bool decay() noexcept;
+  // Returns once large blocks were released since the call before, or small ones that were many.
+  void wait_for_release() noexcept;
   PoolReport report() const;
 
   // For threads' caches: a new one, and one whose thread ends.
@@ -116,6 +119,7 @@ class Pool {
   void give_central(int size_class, FreeBlock* blocks) noexcept;
   [[gnu::noinline]] void flush(ThreadCache::List& list, int size_class, uint32_t n_left) noexcept;
   void set_watching(Tracking level, Observer observer);
+  void note_release() noexcept;
   void decay_when_due() noexcept;
 
   const uint64_t id_;  // of no other pool, ever
@@ -128,6 +132,7 @@ class Pool {
   std::atomic<size_t> thread_cache_bytes_;
   std::atomic<bool> huge_pages_;
   std::atomic<int64_t> decay_ms_, next_decay_ms_{0};
+  std::atomic<bool> released_{false};  // something that decay() would give back
   mutable std::mutex caches_mutex_;
   ThreadCache* caches_ = nullptr;
   std::array<uint32_t, DirectBlocks::kHomes> n_at_home_{};  // threads

@@ -1,5 +1,6 @@
 #include "memory/profile.h"
 
+#include "memory/keeper.h"
 #include "memory/size_class.h"
 
 #include <algorithm>
@@ -49,7 +50,9 @@ PoolOptions pool_options(Profile profile, const MemoryLimits& limits) {
 
 void configure_host_pool(Profile wanted) {
   const MemoryLimits limits = read_memory_limits();
-  host_pool().configure(pool_options(fitting_profile(wanted, limits), limits));
+  PoolOptions options = pool_options(fitting_profile(wanted, limits), limits);
+  if (start_pool_keeper(host_pool(), options.decay_ms)) options.decay_ms = 0;  // the keeper's work alone
+  host_pool().configure(options);
 }
 
 TraceCost trace_cost(const AllocationTrace& trace, const PoolOptions& options) {

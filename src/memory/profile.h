@@ -22,7 +22,8 @@ Profile fitting_profile(Profile wanted, const MemoryLimits& limits);
 // Never keeps back more than a sixteenth of the limit.
 PoolOptions pool_options(Profile profile, const MemoryLimits& limits);
 
-// The pool of the process, for what the program is about to do on this machine.
+// The pool of the process, for what the program is about to do on this machine; from the first call on with a keeper
+// (memory/keeper.h).
 void configure_host_pool(Profile wanted);
 
 // What a trace would cost the pool.
