@@ -9,7 +9,7 @@
 
 namespace bitnet {
 
-// Blocks beyond the small ones, out of regions. Those that fill up slowly are mapped each by itself. Thread-safe.
+// Blocks beyond the small ones, out of regions. Thread-safe.
 class DirectBlocks {
  public:
   // A thread has one of these for its home: threads that take turns at a block would wait for each other's caches.
@@ -21,13 +21,12 @@ class DirectBlocks {
   DirectBlocks(const DirectBlocks&) = delete;
   DirectBlocks& operator=(const DirectBlocks&) = delete;
 
-  // What is mapped for a block by itself.
-  static constexpr size_t mapped_bytes(size_t size_bytes) {
-    return size_bytes > SIZE_MAX - 4095 ? size_bytes : (size_bytes + 4095) / 4096 * 4096;
-  }
+  // What is mapped for a block in a region of its own.
+  static size_t mapped_bytes(size_t size_bytes) { return RegionHeap::exact_region_bytes(size_bytes); }
 
   using Block = RegionHeap::Block;
-  // `alone`: fresh from the source, and back there once it is released. Null data where the source has no more.
+  // `alone`: in a region of its own in small pages, fresh from the source, and back there if it is released alike. Null
+  // data where the source has no more.
   Block take(size_t size_bytes, bool alone, size_t home);
   void release(std::byte* data, size_t size_bytes, bool alone);
 
@@ -51,6 +50,10 @@ class DirectBlocks {
     RegionHeap shared, large;
     uint64_t n_live = 0, live_bytes = 0;
     int64_t counted_bytes = 0;  // of what is kept, in the sum of all homes
+    void count(const Block& block, size_t size_bytes) {
+      n_live += block.data != nullptr;
+      live_bytes += block.data != nullptr ? size_bytes : 0;
+    }
     RegionHeap& heap_for(size_t size_bytes) { return size_bytes > kShared_bytes ? large : shared; }
     // About: that the first and the last page of a block may be a neighbour's too is left out.
     int64_t kept_bytes() const {
@@ -63,12 +66,11 @@ class DirectBlocks {
   // Calls fn(home) under its mutex, and counts what is kept.
   template <class Fn>
   auto in(Home& home, const Fn& fn);
-  Block take_from(Home& home, size_t size_bytes, bool may_grow);
-  Block take_alone(size_t size_bytes);
+  Block take_old(Home& home, size_t size_bytes);
+  Block take_new(Home& home, size_t size_bytes, bool alone);
 
   const MemorySource& source_;
   std::array<Home, kHomes> homes_;
-  std::atomic<uint64_t> n_alone_{0}, alone_bytes_{0}, mapped_alone_bytes_{0};
   std::atomic<uint64_t> limit_bytes_{0};
   std::atomic<bool> huge_pages_{false};
   alignas(64) std::atomic<int64_t> kept_bytes_{0};  // of all homes, as far as they have told

@@ -42,7 +42,6 @@ Pool::~Pool() { forget_thread_caches(caches_); }
 
 void Pool::configure(const PoolOptions& options) {
   thread_cache_bytes_.store(options.thread_cache_bytes, std::memory_order_relaxed);
-  huge_pages_.store(options.huge_pages, std::memory_order_relaxed);
   decay_ms_.store(options.decay_ms, std::memory_order_relaxed);
   direct_.configure(options.kept_bytes, options.huge_pages);
 }
@@ -184,7 +183,7 @@ FreeBlock* Pool::take_central(int index, uint32_t n_wanted, uint32_t& n_taken) n
     Span* span = central.spans.front();
     if (span == nullptr) {
       if (n_taken > 0) break;  // a part of what is wanted will do
-      span = heap_.take(index, huge_pages_.load(std::memory_order_relaxed));
+      span = heap_.take(index);
       if (span == nullptr) return nullptr;
       central.spans.push(span);
     }

@@ -24,7 +24,8 @@ struct PoolOptions {
   // What no block had for so long goes back to the source, before twice that time has passed, with the release of a
   // large block. 0: not by itself.
   int64_t decay_ms = 1000;
-  // Small blocks lie in huge pages: fewer page faults, at the price of up to 4 MiB that nobody asked for.
+  // Blocks of 32 KiB to 2 MiB lie in huge pages too: fewer page faults, at the price of up to 2 MiB that nobody asked
+  // for.
   bool huge_pages = false;
 };
 
@@ -56,8 +57,8 @@ struct PoolEvent {
 
 // Blocks of any size out of one source of the host's memory: small ones by size class, through a cache a thread; larger
 // ones next to each other in regions, without a ceiling. Blocks lie on multiples of 16 bytes, large ones and sizes that
-// are multiples of 64 on whole cache lines. Their size is given again when they go back, and any thread may give them back; one
-// that ends leaves its cache to the others. Thread-safe.
+// are multiples of 64 on whole cache lines. Their size is given again when they go back, and any thread may give them
+// back; one that ends leaves its cache to the others. Thread-safe.
 class Pool {
  public:
   // The source outlives the pool, the pool its blocks.
@@ -130,7 +131,6 @@ class Pool {
   std::atomic<Observer> observer_{nullptr};
   std::atomic<Tracking> watching_{Tracking::kOff};  // the tracker's level; kFull with an observer
   std::atomic<size_t> thread_cache_bytes_;
-  std::atomic<bool> huge_pages_;
   std::atomic<int64_t> decay_ms_, next_decay_ms_{0};
   std::atomic<bool> released_{false};  // something that decay() would give back
   mutable std::mutex caches_mutex_;

@@ -11,7 +11,16 @@ namespace {
 constexpr size_t kPage_bytes = 4096, kLine_bytes = 64;
 constexpr size_t kHeader_bytes = (sizeof(Region) + kLine_bytes - 1) / kLine_bytes * kLine_bytes;
 
+constexpr size_t kMostBlock_bytes = size_t{PTRDIFF_MAX} / 2;
+
 constexpr size_t round_up(size_t n, size_t step) { return (n + step - 1) / step * step; }
+
+// Regions of whole granules, of which there are kMostGranules at most.
+constexpr size_t granule_bytes_of(size_t region_bytes) {
+  size_t granule_bytes = kPage_bytes;
+  while (round_up(region_bytes, granule_bytes) / granule_bytes > Region::kMostGranules) granule_bytes *= 2;
+  return granule_bytes;
+}
 
 bool has(const Region::Bits& bits, size_t i) { return (bits[i / 64] >> i % 64 & 1) != 0; }
 void clear(Region::Bits& bits, size_t i) { bits[i / 64] &= ~(uint64_t{1} << i % 64); }
@@ -72,18 +81,19 @@ RegionHeap::~RegionHeap() {
   }
 }
 
-bool RegionHeap::add_region(size_t block_bytes, size_t least_bytes, bool huge_pages) {
-  constexpr size_t kAround_bytes = kHeader_bytes + sizeof(Run) + kLine_bytes;
-  if (block_bytes > size_t{PTRDIFF_MAX} - kAround_bytes) return false;
-  size_t size_bytes = std::max(block_bytes + kAround_bytes, least_bytes);
-  size_t granule_bytes = kPage_bytes;
-  while (round_up(size_bytes, granule_bytes) / granule_bytes > Region::kMostGranules) granule_bytes *= 2;
-  size_bytes = round_up(size_bytes, granule_bytes);
+size_t RegionHeap::exact_region_bytes(size_t size_bytes) {
+  size_bytes = round_up(size_bytes, kLine_bytes) + kHeader_bytes + sizeof(Run);
+  return round_up(size_bytes, granule_bytes_of(size_bytes));
+}
+
+RegionHeap::Block RegionHeap::take_new(size_t block_bytes, size_t region_bytes, bool huge_pages) {
+  if (block_bytes > kMostBlock_bytes) return {};
+  const size_t size_bytes = std::max(exact_region_bytes(block_bytes), region_bytes);
   const Result<std::byte*> memory = source_.take(source_, {size_bytes, kPage_bytes, huge_pages});
-  if (!memory) return false;
+  if (!memory) return {};
   auto* const region = new (*memory) Region{};
   region->size_bytes = size_bytes;
-  region->granule_log = std::countr_zero(granule_bytes);
+  region->granule_log = std::countr_zero(granule_bytes_of(size_bytes));
   region->heap = this;
   region->next = regions_;
   if (regions_ != nullptr) regions_->previous = region;
@@ -95,7 +105,7 @@ bool RegionHeap::add_region(size_t block_bytes, size_t least_bytes, bool huge_pa
   run->region = region;
   touch(region, region->data(), run->data());
   list(run);
-  return true;
+  return carve(run, block_bytes);
 }
 
 void RegionHeap::list(Run* run) {
@@ -133,10 +143,13 @@ Run* RegionHeap::find(size_t run_bytes) {
 }
 
 RegionHeap::Block RegionHeap::take(size_t size_bytes) {
-  if (size_bytes > size_t{PTRDIFF_MAX}) return {};
+  if (size_bytes > kMostBlock_bytes) return {};
+  Run* const run = find(round_up(size_bytes, kLine_bytes) + sizeof(Run));
+  return run == nullptr ? Block{} : carve(run, size_bytes);
+}
+
+RegionHeap::Block RegionHeap::carve(Run* run, size_t size_bytes) {
   const size_t run_bytes = round_up(size_bytes, kLine_bytes) + sizeof(Run);
-  Run* const run = find(run_bytes);
-  if (run == nullptr) return {};
   unlist(run);
   Region* const region = run->region;
   Block block{run->data(), 0, 0};

@@ -26,8 +26,8 @@ struct Run {
 };
 static_assert(sizeof(Run) == 64);
 
-// A piece of the source; this stands at its beginning. Which pages of it take room is known for granules of one page, or
-// of as many as it takes for there to be no more than kMostGranules.
+// A piece of the source; this stands at its beginning. Which pages of it take room is known for granules of one page,
+// or of as many as it takes for there to be no more than kMostGranules.
 struct Region {
   static constexpr size_t kMostGranules = 8192;
   using Bits = std::array<uint64_t, kMostGranules / 64>;
@@ -56,13 +56,16 @@ class RegionHeap {
   const size_t home;  // the owner's number for it
 
   struct Block {
-    std::byte* data = nullptr;                // on a cache line
-    size_t zero_begin = 0, zero_end = 0;      // bytes of it that are zero for certain
+    std::byte* data = nullptr;            // on a cache line
+    size_t zero_begin = 0, zero_end = 0;  // bytes of it that are zero for certain
   };
   // Null data where no region has a free run that is long enough.
   Block take(size_t size_bytes);
-  // A region in which a block of this size finds room. False where the source has no more.
-  bool add_region(size_t block_bytes, size_t least_bytes, bool huge_pages);
+  // A block at the beginning of a new region, which is as large as it must be and at least `region_bytes`. Null data
+  // where the source has no more.
+  Block take_new(size_t size_bytes, size_t region_bytes, bool huge_pages);
+  // Of a region for one block.
+  static size_t exact_region_bytes(size_t size_bytes);
   // `keep`: its pages stay for another block.
   void release(std::byte* data, bool keep);
 
@@ -84,6 +87,7 @@ class RegionHeap {
     return size_t(log) * 16 + (size_bytes >> (log - 4)) % 16;
   }
   Run* find(size_t run_bytes);
+  Block carve(Run* run, size_t size_bytes);
   void list(Run* run);
   void unlist(Run* run);
   void touch(Region* region, const std::byte* begin, const std::byte* end);

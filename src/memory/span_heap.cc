@@ -45,8 +45,8 @@ SpanHeap::~SpanHeap() {
   while (segments_ != nullptr) give_back(segments_);
 }
 
-bool SpanHeap::add_segment(bool huge_pages) {
-  Result<std::byte*> memory = source_.take(source_, {Segment::kSize_bytes, Segment::kSize_bytes, huge_pages});
+bool SpanHeap::add_segment() {
+  Result<std::byte*> memory = source_.take(source_, {Segment::kSize_bytes, Segment::kSize_bytes});
   if (!memory) return false;
   auto* const segment = new (*memory) Segment;
 #ifdef BN_ADDRESS_SANITIZER
@@ -103,12 +103,12 @@ Span* SpanHeap::find_free(size_t n_pages) {
   return nullptr;
 }
 
-Span* SpanHeap::take(int size_class, bool huge_pages) {
+Span* SpanHeap::take(int size_class) {
   const size_t n_pages = kClassShapes[size_t(size_class)].n_pages;
   const std::lock_guard<std::mutex> lock(mutex_);
   Span* span = find_free(n_pages);
   if (span == nullptr) {
-    if (!add_segment(huge_pages)) return nullptr;
+    if (!add_segment()) return nullptr;
     span = find_free(n_pages);
   }
   unlist_free(span);

@@ -65,7 +65,7 @@ class SpanHeap {
   SpanHeap& operator=(const SpanHeap&) = delete;
 
   // Null where the source has no more.
-  Span* take(int size_class, bool huge_pages);
+  Span* take(int size_class);
   void release(Span* span);
   // Free segments go back to the source, other free pages are forgotten.
   void trim();
@@ -79,7 +79,7 @@ class SpanHeap {
   Use use() const;
 
  private:
-  bool add_segment(bool huge_pages);
+  bool add_segment();
   void give_back(Segment* segment);
   void list_free(Span* run);
   void unlist_free(Span* run);
