@@ -6,8 +6,7 @@
 
 namespace bitnet {
 
-DirectBlocks::DirectBlocks(const MemorySource& source)
-    : source_(source), homes_{{{source, 0}, {source, 1}, {source, 2}, {source, 3}}} {}
+DirectBlocks::DirectBlocks(const MemorySource& source) : homes_{{{source, 0}, {source, 1}, {source, 2}, {source, 3}}} {}
 
 template <class Fn>
 auto DirectBlocks::in(Home& home, const Fn& fn) {

@@ -69,7 +69,6 @@ class DirectBlocks {
   Block take_old(Home& home, size_t size_bytes);
   Block take_new(Home& home, size_t size_bytes, bool alone);
 
-  const MemorySource& source_;
   std::array<Home, kHomes> homes_;
   std::atomic<uint64_t> limit_bytes_{0};
   std::atomic<bool> huge_pages_{false};
