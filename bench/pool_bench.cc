@@ -16,7 +16,9 @@
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <string>
+#include <thread>
 #include <vector>
 
 namespace bitnet {
@@ -196,10 +198,25 @@ void replay(benchmark::State& state, const Allocator& allocator, const Allocatio
   state.SetItemsProcessed(state.iterations() * int64_t(trace.events.size()));
 }
 
-// What the pool alone holds at the end of a trace beside what was asked for.
+uint64_t resident_bytes() {
+  uint64_t n_all = 0, n_resident = 0;
+  if (std::FILE* const file = std::fopen("/proc/self/statm", "r")) {
+    if (std::fscanf(file, "%lu %lu", &n_all, &n_resident) != 2) n_resident = 0;
+    std::fclose(file);
+  }
+  return n_resident * uint64_t(::sysconf(_SC_PAGESIZE));
+}
+
+// What the pool of the process holds after a trace beside what is live: at once, after a while in which nothing happens
+// (the keeper's doing), and after trim(). All of every block is written.
 void print_fragmentation(const std::string& name, const AllocationTrace& trace) {
-  Pool pool(pool_options(profile_of(name), read_memory_limits()));
+  const Profile profile = profile_of(name);
+  configure_host_pool(profile);
+  Pool& pool = host_pool();
+  pool.trim();
   std::vector<std::pair<void*, size_t>> blocks(trace.n_blocks);
+  for (auto& [data, size_bytes] : blocks) data = nullptr, size_bytes = 0;
+  const uint64_t resident_before = resident_bytes();
   uint64_t live_bytes = 0, peak_bytes = 0, small_bytes = 0;
   for (const AllocationTrace::Event& event : trace.events) {
     auto& [data, size_bytes] = blocks[event.block];
@@ -208,22 +225,31 @@ void print_fragmentation(const std::string& name, const AllocationTrace& trace) 
     live_bytes += release ? -size_bytes : size_bytes;
     if (size_bytes <= kSmallLimit_bytes) small_bytes += release ? -size_bytes : size_bytes;
     peak_bytes = std::max(peak_bytes, live_bytes);
-    release ? pool.release(data, size_bytes) : void(data = pool.allocate(size_bytes));
-    if (release) data = nullptr;
+    if (release) {
+      pool.release(data, size_bytes);
+      data = nullptr;
+    } else {
+      data = pool.allocate(size_bytes);
+      std::memset(data, 1, size_bytes);
+    }
   }
-  const auto waste = [](uint64_t held, uint64_t live) { return 100 * (1 - double(live) / double(held)); };
-  const PoolReport after = pool.report();
-  pool.trim();
-  const PoolReport trimmed = pool.report();
   std::printf("%s: %zu events, %u blocks, live at the end %.2f MB (small ones %.2f), at most %.2f\n", name.c_str(),
               trace.events.size(), trace.n_blocks, double(live_bytes) / 1e6, double(small_bytes) / 1e6,
               double(peak_bytes) / 1e6);
-  std::printf(
-      "%s: held after the trace %.2f MB, %.1f%% of it unused; after trim() %.2f MB, %.1f%%; small ones %.1f%%\n",
-      name.c_str(), double(after.held_bytes()) / 1e6, waste(after.held_bytes(), live_bytes),
-      double(trimmed.held_bytes()) / 1e6, waste(trimmed.held_bytes(), live_bytes),
-      waste(trimmed.span_bytes, small_bytes));
+  const auto print = [&](const char* when) {
+    const uint64_t held = pool.report().held_bytes();
+    std::printf("%s: held %-16s %7.2f MB, %5.1f%% of it unused; resident %.2f MB\n", name.c_str(), when,
+                double(held) / 1e6, 100 * (1 - double(live_bytes) / double(held)),
+                double(resident_bytes() - resident_before) / 1e6);
+  };
+  print("at once");
+  const int64_t idle_ms = 2 * pool_options(profile, read_memory_limits()).decay_ms + 100;
+  std::this_thread::sleep_for(std::chrono::milliseconds(idle_ms));
+  print(("after " + std::to_string(idle_ms) + " ms").c_str());
+  pool.trim();
+  print("after trim()");
   for (const auto& [data, size_bytes] : blocks) pool.release(data, size_bytes);
+  pool.trim();
 }
 
 }  // namespace

@@ -6,6 +6,7 @@
 #include "base/rng.h"
 #include "base/thread_pool.h"
 #include "kernels/cpu/dispatch.h"
+#include "memory/buffer.h"
 #include "quant/activations.h"
 #include "quant/hadamard.h"
 #include "quant/histogram.h"
@@ -147,10 +148,12 @@ void unpack(benchmark::State& state, TernaryLayout layout, const TernaryCodecs& 
     packed.push_back(*encode_ternary(layout, n_rows, kCols, some, {}, {}, codecs));
     n_bytes += packed.back().size();
   }
-  std::vector<uint8_t> out(codes.size(), 1);
+  const Buffer buffer = *Buffer::allocate(codes.size());  // on a cache line, as all of the library's
+  uint8_t* const out = buffer.as<uint8_t>();
+  std::fill_n(out, codes.size(), uint8_t{1});
   against_memory(state, n_threads, {double(n_bytes), double(codes.size())}, double(codes.size()), [&](int64_t i) {
     const TernaryView view = {layout, n_rows, kCols, packed[size_t(i)], {}};
-    benchmark::DoNotOptimize(bool(decode_ternary(view, 0, n_rows, out.data() + i * n, codecs)));
+    benchmark::DoNotOptimize(bool(decode_ternary(view, 0, n_rows, out + i * n, codecs)));
   });
 }
 

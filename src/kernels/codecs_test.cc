@@ -2,6 +2,7 @@
 #include "quant/ternary.h"
 #include "quant/ternary_blocks.h"
 
+#include <bit>
 #include <cmath>
 
 // Each instruction set's loops of the packed layouts against the plain ones, byte for byte.
@@ -49,6 +50,23 @@ Room room_of(const Bytes& bytes) {
   return room;
 }
 
+// The same on a cache line or so many bytes behind one, with 64 bytes around that nobody may write.
+struct LineRoom {
+  explicit LineRoom(int64_t n, int64_t offset = 0) : memory(size_t(n + 256), 0xa5), n_bytes(n) {
+    const auto at = reinterpret_cast<uintptr_t>(memory.data()) + 64;
+    first = 64 + int64_t(64 - at % 64) % 64 + offset;
+  }
+  uint8_t* data() { return memory.data() + first; }
+  Bytes contents() const { return Bytes(memory.begin() + first, memory.begin() + first + n_bytes); }
+  bool is_clean_around() const {
+    const auto untouched = [](uint8_t byte) { return byte == 0xa5; };
+    return std::all_of(memory.begin(), memory.begin() + first, untouched) &&
+           std::all_of(memory.begin() + first + n_bytes, memory.end(), untouched);
+  }
+  Bytes memory;
+  int64_t n_bytes, first;
+};
+
 Bytes random_codes(int64_t n, uint64_t seed, bool zeros = true) {
   const CounterRng rng(seed);
   Bytes codes(static_cast<size_t>(n));
@@ -74,6 +92,12 @@ TEST_P(Codecs, BlocksOfEveryNumberHaveThePlainBytes) {
       ASSERT_TRUE((kPlainTernaryCodecs.*c.codec).decode(want.data(), n, plain.data()));
       ASSERT_TRUE((codecs.*c.codec).decode(want.data(), n, decoded.data()));
       ASSERT_EQ(decoded.memory, plain.memory);
+      if ((codecs.*c.codec).decode_past == nullptr) continue;
+      LineRoom past(n * c.n_values);
+      ASSERT_TRUE((codecs.*c.codec).decode_past(want.data(), n, past.data()));
+      codecs.fence();
+      ASSERT_EQ(past.contents(), Bytes(plain.memory.begin() + 1, plain.memory.end()));
+      ASSERT_TRUE(past.is_clean_around());
     }
   }
 }
@@ -94,6 +118,11 @@ TEST_P(Codecs, EachByteMeansWhatThePlainLoopsSay) {
         const bool fine = (kPlainTernaryCodecs.*c.codec).decode(packed.data(), n, plain.data());
         ASSERT_EQ((codecs.*c.codec).decode(packed.data(), n, decoded.data()), fine)
             << c.name << ", byte " << at << " is " << value;
+        if ((codecs.*c.codec).decode_past != nullptr) {
+          LineRoom past(n * c.n_values);
+          ASSERT_EQ((codecs.*c.codec).decode_past(packed.data(), n, past.data()), fine)
+              << c.name << ", byte " << at << " is " << value;
+        }
         if (fine) {
           ASSERT_EQ(decoded.memory, plain.memory) << c.name << ", byte " << at << " is " << value;
         }
@@ -123,7 +152,7 @@ TEST_P(Codecs, WhatIsNoCodeIsRefusedWhereverItStands) {
 
 TEST_P(Codecs, QuartersOfEveryLengthAndChoice) {
   const TernaryCodecs& codecs = *GetParam()->codecs;
-  for (int64_t n = 0; n < 100; n = n < 40 ? n + 1 : n + 13) {
+  for (int64_t n = 0; n < 150; n = n < 40 ? n + 1 : n + 13) {
     for (int wanted = 0; wanted < 16; ++wanted) {
       SCOPED_TRACE(fmt::format("{} bytes, quarters {}", n, wanted));
       std::vector<Room> codes, plain, decoded;
@@ -151,6 +180,24 @@ TEST_P(Codecs, QuartersOfEveryLengthAndChoice) {
       ASSERT_TRUE(kPlainTernaryCodecs.decode_quarters(want.data(), n, to_plain));
       ASSERT_TRUE(codecs.decode_quarters(want.data(), n, to_decoded));
       for (size_t k = 0; k < 4; ++k) ASSERT_EQ(decoded[k].memory, plain[k].memory);
+      if (codecs.decode_quarters_past != nullptr) {
+        std::vector<LineRoom> past;
+        uint8_t* to_past[4];
+        for (size_t k = 0; k < 4; ++k) past.emplace_back(n);
+        for (size_t k = 0; k < 4; ++k) to_past[k] = (wanted >> k & 1) != 0 ? past[k].data() : nullptr;
+        ASSERT_TRUE(codecs.decode_quarters_past(want.data(), n, to_past));
+        codecs.fence();
+        for (size_t k = 0; k < 4; ++k) {
+          ASSERT_EQ(past[k].contents(), Bytes(plain[k].memory.begin() + 1, plain[k].memory.end()));
+          ASSERT_TRUE(past[k].is_clean_around());
+        }
+        for (int64_t i = 0; i < n && wanted != 0; ++i) {
+          const uint8_t three = uint8_t(3 << 2 * std::countr_zero(unsigned(wanted))), good = want.data()[i];
+          want.data()[i] |= three;
+          ASSERT_FALSE(codecs.decode_quarters_past(want.data(), n, to_past)) << i;
+          want.data()[i] = good;
+        }
+      }
       for (int64_t i = 0; i < n && wanted != 0; ++i) {
         const int k = wanted & -wanted;  // 1, 2, 4 or 8: the first quarter that is wanted
         const uint8_t three = uint8_t(3 << 2 * (k == 1 ? 0 : k == 2 ? 1 : k == 4 ? 2 : 3));
@@ -171,7 +218,8 @@ TEST_P(Codecs, MatricesHaveThePlainBytes) {
   };
   for (const TernaryLayoutInfo& info : ternary_layouts()) {
     if (!has_fixed_size(info.layout)) continue;
-    for (const Shape shape : {Shape{7, 13}, Shape{96, 768}, Shape{130, 256}, Shape{32, 640}, Shape{2050, 4352}}) {
+    for (const Shape shape : {Shape{7, 13}, Shape{96, 768}, Shape{130, 256}, Shape{32, 640}, Shape{2050, 4352},
+                              Shape{3000, 2848}, Shape{2051, 4353}}) {
       if (!ternary_bytes(info.layout, shape.n_rows, shape.n_cols)) continue;
       SCOPED_TRACE(fmt::format("{} [{}, {}]", info.name, shape.n_rows, shape.n_cols));
       const int64_t n = shape.n_rows * shape.n_cols;
@@ -186,6 +234,15 @@ TEST_P(Codecs, MatricesHaveThePlainBytes) {
       Room all(n);
       ASSERT_TRUE(decode_ternary(view, 0, shape.n_rows, all.data(), codecs));
       ASSERT_TRUE(std::equal(codes.begin(), codes.end(), all.data()));
+      // Wherever the result begins in a line and in a block.
+      for (const int64_t offset : {0, 16, 63}) {
+        for (const int64_t row : {int64_t{0}, int64_t{1}}) {
+          LineRoom lines((shape.n_rows - row) * shape.n_cols, offset);
+          ASSERT_TRUE(decode_ternary(view, row, shape.n_rows - row, lines.data(), codecs));
+          ASSERT_TRUE(std::equal(codes.begin() + row * shape.n_cols, codes.end(), lines.data()));
+          ASSERT_TRUE(lines.is_clean_around());
+        }
+      }
       for (int64_t row = 0; row < shape.n_rows; row += 1 + shape.n_rows / 5) {
         const int64_t n_rows = std::min<int64_t>(shape.n_rows - row, 1 + row % 4);
         Room some(n_rows * shape.n_cols);

@@ -2,94 +2,106 @@
 
 #include "memory/poison.h"
 
-#include <new>
+#include <cstdlib>
 
 namespace bitnet {
 
-DirectBlocks::Block DirectBlocks::take(size_t size_bytes, bool huge_pages, bool fresh) {
-  const size_t mapped = mapped_bytes(size_bytes);
-  if (!fresh) {
-    const std::lock_guard<std::mutex> lock(mutex_);
-    // The one that was given back last is the likeliest to be in a processor's cache.
-    if (Kept* const kept = bins_[bin_of(mapped)]) {
-      unlink(kept);
-      auto* const data = reinterpret_cast<std::byte*>(kept);
-      count_live(1, size_bytes);
-      unpoison(data, size_bytes);
-      return {data, false};
-    }
+DirectBlocks::DirectBlocks(const MemorySource& source) : homes_{{{source, 0}, {source, 1}, {source, 2}, {source, 3}}} {}
+
+template <class Fn>
+auto DirectBlocks::in(Home& home, const Fn& fn) {
+  const std::lock_guard<std::mutex> lock(home.mutex);
+  auto result = fn(home);
+  const int64_t more_bytes = home.kept_bytes() - home.counted_bytes;
+  if (std::abs(more_bytes) > untold_bytes()) {
+    kept_bytes_.fetch_add(more_bytes, std::memory_order_relaxed);
+    home.counted_bytes += more_bytes;
   }
-  Result<std::byte*> data = source_.take(source_, {mapped, 4096, huge_pages});
-  if (!data) {
-    trim();
-    data = source_.take(source_, {mapped, 4096, huge_pages});
-    if (!data) return {};
+  return result;
+}
+
+DirectBlocks::Block DirectBlocks::take(size_t size_bytes, bool alone, size_t number) {
+  Home& home = homes_[number % kHomes];
+  Block block = alone ? Block{} : take_old(home, size_bytes);
+  if (block.data == nullptr) block = take_new(home, size_bytes, alone);
+  if (block.data != nullptr) return block;
+  trim();
+  block = take_new(home, size_bytes, alone);
+  for (size_t i = 0; !alone && block.data == nullptr && i < kHomes; ++i) block = take_old(homes_[i], size_bytes);
+  return block;
+}
+
+DirectBlocks::Block DirectBlocks::take_old(Home& home, size_t size_bytes) {
+  return in(home, [&](Home& h) {
+    const Block block = h.heap_for(size_bytes).take(size_bytes);
+    h.count(block, size_bytes);
+    return block;
+  });
+}
+
+DirectBlocks::Block DirectBlocks::take_new(Home& home, size_t size_bytes, bool alone) {
+  return in(home, [&](Home& h) {
+    const bool large = alone || size_bytes > kShared_bytes;
+    // Where nothing is kept every region is a block's own.
+    const bool shared = !large && limit_bytes_.load(std::memory_order_relaxed) > 0;
+    const bool huge_pages = !alone && (large || huge_pages_.load(std::memory_order_relaxed));
+    const Block block = (large ? h.large : h.shared).take_new(size_bytes, shared ? kRegion_bytes : 0, huge_pages);
+    h.count(block, size_bytes);
+    return block;
+  });
+}
+
+void DirectBlocks::release(std::byte* data, size_t size_bytes, bool alone) {
+  RegionHeap& heap = *Run::of(data)->region->heap;
+  in(homes_[heap.home], [&](Home& home) {
+    --home.n_live;
+    home.live_bytes -= size_bytes;
+    const int64_t kept_bytes = kept_bytes_.load(std::memory_order_relaxed) + home.kept_bytes() - home.counted_bytes;
+    const int64_t others_bytes = int64_t{kHomes - 1} * untold_bytes();  // that they may not have told
+    const auto limit_bytes = int64_t(limit_bytes_.load(std::memory_order_relaxed));
+    heap.release(data, !alone && kept_bytes + others_bytes + int64_t(size_bytes) <= limit_bytes);
+    return true;
+  });
+}
+
+void DirectBlocks::configure(uint64_t kept_bytes, bool huge_pages) {
+  huge_pages_.store(huge_pages, std::memory_order_relaxed);
+  limit_bytes_.store(kept_bytes, std::memory_order_relaxed);
+  if (kept_bytes_.load(std::memory_order_relaxed) > int64_t(kept_bytes)) trim();
+}
+
+bool DirectBlocks::decay() {
+  bool more = false;
+  for (Home& home : homes_) {
+    more |= in(home, [](Home& h) {
+      const bool of_shared = h.shared.decay();
+      return h.large.decay() || of_shared;
+    });
   }
-  poison(*data + size_bytes, mapped - size_bytes);
-  const std::lock_guard<std::mutex> lock(mutex_);
-  count_live(1, size_bytes);
-  return {*data, true};
-}
-
-void DirectBlocks::release(std::byte* data, size_t size_bytes, bool keep) {
-  const size_t mapped = mapped_bytes(size_bytes);
-  std::unique_lock<std::mutex> lock(mutex_);
-  count_live(-1, size_bytes);
-  if (!keep || mapped > limit_bytes_) {
-    lock.unlock();
-    unpoison(data, mapped);
-    source_.give_back(source_, data, mapped);
-    return;
-  }
-  while (use_.kept_bytes + mapped > limit_bytes_) drop_oldest();
-  poison(data + sizeof(Kept), mapped - sizeof(Kept));
-  unpoison(data, sizeof(Kept));
-  Kept*& bin = bins_[bin_of(mapped)];
-  auto* const kept = new (data) Kept{mapped, bin, nullptr, newest_, nullptr};
-  if (bin != nullptr) bin->previous = kept;
-  bin = kept;
-  (newest_ != nullptr ? newest_->newer : oldest_) = kept;
-  newest_ = kept;
-  use_.kept_bytes += mapped;
-}
-
-void DirectBlocks::unlink(Kept* kept) {
-  if (kept->next != nullptr) kept->next->previous = kept->previous;
-  (kept->previous != nullptr ? kept->previous->next : bins_[bin_of(kept->mapped_bytes)]) = kept->next;
-  (kept->newer != nullptr ? kept->newer->older : newest_) = kept->older;
-  (kept->older != nullptr ? kept->older->newer : oldest_) = kept->newer;
-  use_.kept_bytes -= kept->mapped_bytes;
-}
-
-// `n`: 1 or -1.
-void DirectBlocks::count_live(int n, size_t size_bytes) {
-  use_.n_live += uint64_t(n);
-  use_.live_bytes += uint64_t(n) * size_bytes;
-  use_.mapped_bytes += uint64_t(n) * mapped_bytes(size_bytes);
-}
-
-void DirectBlocks::drop_oldest() {
-  auto* const data = reinterpret_cast<std::byte*>(oldest_);
-  const size_t mapped = oldest_->mapped_bytes;
-  unlink(oldest_);
-  unpoison(data, mapped);
-  source_.give_back(source_, data, mapped);
+  return more;
 }
 
 void DirectBlocks::trim() {
-  const std::lock_guard<std::mutex> lock(mutex_);
-  while (oldest_ != nullptr) drop_oldest();
-}
-
-void DirectBlocks::set_limit(uint64_t limit_bytes) {
-  const std::lock_guard<std::mutex> lock(mutex_);
-  limit_bytes_ = limit_bytes;
-  while (use_.kept_bytes > limit_bytes_) drop_oldest();
+  for (Home& home : homes_) {
+    in(home, [](Home& h) {
+      h.shared.trim();
+      h.large.trim();
+      return true;
+    });
+  }
 }
 
 DirectBlocks::Use DirectBlocks::use() const {
-  const std::lock_guard<std::mutex> lock(mutex_);
-  return use_;
+  Use use;
+  for (const Home& home : homes_) {
+    const std::lock_guard<std::mutex> lock(home.mutex);
+    const uint64_t kept_bytes = home.shared.free_touched_bytes() + home.large.free_touched_bytes();
+    use.n_live += home.n_live;
+    use.live_bytes += home.live_bytes;
+    use.kept_bytes += kept_bytes;
+    use.mapped_bytes += home.shared.touched_bytes() + home.large.touched_bytes() - kept_bytes;
+  }
+  return use;
 }
 
 }  // namespace bitnet

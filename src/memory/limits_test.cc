@@ -142,7 +142,7 @@ TEST(Profile, ATraceSaysWhatIsWorthKeeping) {
   EXPECT_GE(options.kept_bytes, uint64_t{24} << 20);
   EXPECT_LE(options.kept_bytes, uint64_t{32} << 20);
   EXPECT_EQ(trace_cost(trace, options).n_maps, 3u);
-  EXPECT_EQ(trace_cost(trace, {options.thread_cache_bytes, 0, false}).n_maps, 300u);
+  EXPECT_EQ(trace_cost(trace, {options.thread_cache_bytes, 0, 0, false}).n_maps, 300u);
 
   AllocationTrace once;  // nothing comes back
   for (int i = 0; i < 100; ++i) once.allocate(uint64_t{1} << 20);

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <time.h>
 #include <algorithm>
 #include <cstring>
 #include <iterator>
@@ -9,12 +10,23 @@
 namespace bitnet {
 namespace {
 
-// The most blocks that travel between a thread's cache and the pool at once.
-constexpr size_t kMostAtOnce = 256;
+// Half of the most blocks of one size in a thread's cache, and the blocks that the first and any later refill bring.
+constexpr size_t kMostAtOnce = 2048;
+constexpr uint32_t kFirstBatch = 8, kMostBatch = 256;
 
 uint64_t next_pool_id() {
   static std::atomic<uint64_t> last{0};
   return last.fetch_add(1, std::memory_order_relaxed) + 1;
+}
+
+int64_t now_ms() {
+  timespec now;
+#ifdef CLOCK_MONOTONIC_COARSE
+  ::clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
+#else
+  ::clock_gettime(CLOCK_MONOTONIC, &now);
+#endif
+  return int64_t{now.tv_sec} * 1000 + now.tv_nsec / 1000000;
 }
 
 bool is_small(size_t size_bytes) { return size_bytes - 1 < kSmallLimit_bytes; }
@@ -30,8 +42,8 @@ Pool::~Pool() { forget_thread_caches(caches_); }
 
 void Pool::configure(const PoolOptions& options) {
   thread_cache_bytes_.store(options.thread_cache_bytes, std::memory_order_relaxed);
-  huge_pages_.store(options.huge_pages, std::memory_order_relaxed);
-  direct_.set_limit(options.kept_bytes);
+  decay_ms_.store(options.decay_ms, std::memory_order_relaxed);
+  direct_.configure(options.kept_bytes, options.huge_pages);
 }
 
 // The usual case of allocate() and release() is kept free of calls but the last, so that it needs no stack.
@@ -81,10 +93,14 @@ std::byte* Pool::allocate_block(size_t size_bytes, bool zeroed, bool huge_pages,
     unpoison(data, size_bytes);
     if (zeroed) std::memset(data, 0, size_bytes);
   } else {
-    const DirectBlocks::Block block = direct_.take(size_bytes, huge_pages, zeroed && !huge_pages);
+    const ThreadCache* const cache = my_cache();
+    const DirectBlocks::Block block = direct_.take(size_bytes, !huge_pages, cache == nullptr ? 0 : cache->home);
     data = block.data;
     if (data == nullptr) return nullptr;
-    if (zeroed && !block.zeroed) std::memset(data, 0, size_bytes);
+    if (zeroed) {
+      std::memset(data, 0, block.zero_begin);
+      std::memset(data + block.zero_end, 0, size_bytes - block.zero_end);
+    }
   }
   const Tracking watching = watching_.load(std::memory_order_relaxed);
   if (watching == Tracking::kOff) return data;
@@ -118,7 +134,7 @@ void Pool::release_zeroed(void* data, size_t size_bytes, bool huge_pages) noexce
   release_watched(data, size_bytes, huge_pages);
 }
 
-// `keep`: a large block may serve the next of its size.
+// `keep`: a large block may serve others.
 void Pool::release_watched(void* data, size_t size_bytes, bool keep) noexcept {
   if (data == nullptr) return;
   size_bytes = std::max<size_t>(size_bytes, 1);
@@ -128,7 +144,11 @@ void Pool::release_watched(void* data, size_t size_bytes, bool keep) noexcept {
 }
 
 void Pool::release_block(void* data, size_t size_bytes, bool keep) noexcept {
-  if (!is_small(size_bytes)) return direct_.release(static_cast<std::byte*>(data), size_bytes, keep);
+  if (!is_small(size_bytes)) {
+    direct_.release(static_cast<std::byte*>(data), size_bytes, !keep);
+    note_release();
+    return decay_when_due();
+  }
   const int index = size_class(size_bytes);
   poison(data, size_bytes);
   ThreadCache* const cache = my_cache();
@@ -144,10 +164,11 @@ void Pool::release_block(void* data, size_t size_bytes, bool keep) noexcept {
 // One block to the caller, others to the cache, if there is one.
 void* Pool::refill(ThreadCache* cache, int index) noexcept {
   uint32_t n_taken = 0;
-  FreeBlock* const blocks =
-      take_central(index, cache == nullptr ? 1 : std::max(1u, cache->lists[size_t(index)].limit / 2), n_taken);
-  if (blocks == nullptr || cache == nullptr) return blocks;
+  if (cache == nullptr) return take_central(index, 1, n_taken);
   ThreadCache::List& list = cache->lists[size_t(index)];
+  FreeBlock* const blocks = take_central(index, std::max(1u, list.n_batch), n_taken);
+  if (blocks == nullptr) return nullptr;
+  list.n_batch = std::min({2 * list.n_batch, kMostBatch, list.limit / 2});
   list.head = next_of(blocks);
   list.n.store(n_taken - 1, std::memory_order_relaxed);
   return blocks;
@@ -162,7 +183,7 @@ FreeBlock* Pool::take_central(int index, uint32_t n_wanted, uint32_t& n_taken) n
     Span* span = central.spans.front();
     if (span == nullptr) {
       if (n_taken > 0) break;  // a part of what is wanted will do
-      span = heap_.take(index, huge_pages_.load(std::memory_order_relaxed));
+      span = heap_.take(index);
       if (span == nullptr) return nullptr;
       central.spans.push(span);
     }
@@ -180,7 +201,9 @@ FreeBlock* Pool::take_central(int index, uint32_t n_wanted, uint32_t& n_taken) n
       set_next(block, taken);
       taken = block;
     }
+    central.touched_bytes -= span->n_carved == 0 ? 0 : span->touched_bytes();
     span->n_carved += n_new;
+    central.touched_bytes += span->n_carved == 0 ? 0 : span->touched_bytes();
     span->n_used += n_new;
     n_taken += n_new;
     if (span->free == nullptr && span->n_carved == shape.n_blocks) central.spans.remove(span);
@@ -206,7 +229,9 @@ void Pool::give_central(int index, FreeBlock* blocks) noexcept {
     // The last span with blocks to give stays, or one block going to and fro would take and release it each time.
     if (span->n_used == 0 && (central.spans.front() != span || span->next != nullptr)) {
       central.spans.remove(span);
+      central.touched_bytes -= span->touched_bytes();
       heap_.release(span);
+      note_release();
     }
   }
 }
@@ -233,9 +258,13 @@ void Pool::adopt(ThreadCache& cache) noexcept {
   for (size_t i = 0; i < size_t(kSizeClasses); ++i) {
     const size_t at_once = std::clamp<size_t>(cache_bytes / kClassShapes[i].size_bytes, 1, kMostAtOnce);
     cache.lists[i].limit = cache_bytes == 0 ? 0 : uint32_t(2 * at_once);
+    cache.lists[i].n_batch = std::min(kFirstBatch, cache.lists[i].limit / 2);
   }
   cache.until_sample_bytes = Tracker::kSample_bytes;
   const std::lock_guard<std::mutex> lock(caches_mutex_);
+  const auto home = std::min_element(n_at_home_.begin(), n_at_home_.end());
+  ++*home;
+  cache.home = size_t(home - n_at_home_.begin());
   cache.next_of_pool = caches_;
   caches_ = &cache;
 }
@@ -243,6 +272,7 @@ void Pool::adopt(ThreadCache& cache) noexcept {
 void Pool::retire(ThreadCache& cache) noexcept {
   for (size_t i = 0; i < size_t(kSizeClasses); ++i) flush(cache.lists[i], int(i), 0);
   const std::lock_guard<std::mutex> lock(caches_mutex_);
+  --n_at_home_[cache.home];
   ThreadCache** link = &caches_;
   while (*link != &cache) link = &(*link)->next_of_pool;
   *link = cache.next_of_pool;
@@ -264,6 +294,7 @@ void Pool::trim() noexcept {
       Span* const next = span->next;
       if (span->n_used == 0) {
         central.spans.remove(span);
+        central.touched_bytes -= span->n_carved == 0 ? 0 : span->touched_bytes();
         heap_.release(span);
       }
       span = next;
@@ -271,6 +302,31 @@ void Pool::trim() noexcept {
   }
   heap_.trim();
   direct_.trim();
+}
+
+bool Pool::decay() noexcept {
+  const bool small_ones = heap_.decay();
+  return direct_.decay() || small_ones;
+}
+
+void Pool::wait_for_release() noexcept {
+  released_.wait(false);
+  released_.store(false);
+}
+
+void Pool::note_release() noexcept {
+  if (released_.load(std::memory_order_relaxed)) return;
+  released_.store(true);
+  released_.notify_one();
+}
+
+void Pool::decay_when_due() noexcept {
+  const int64_t decay_ms = decay_ms_.load(std::memory_order_relaxed);
+  if (decay_ms == 0) return;
+  const int64_t now = now_ms();
+  int64_t due = next_decay_ms_.load(std::memory_order_relaxed);
+  if (now < due || !next_decay_ms_.compare_exchange_strong(due, now + decay_ms, std::memory_order_relaxed)) return;
+  if (due != 0) decay();  // 0: the first release of all
 }
 
 PoolReport Pool::report() const {
@@ -289,6 +345,7 @@ PoolReport Pool::report() const {
     {
       const std::lock_guard<std::mutex> lock(central_[i].mutex);
       n_out = central_[i].n_out;
+      report.touched_bytes += central_[i].touched_bytes;
     }
     // Threads go on while they are counted.
     const uint64_t n_live = n_out - std::min(n_out, n_cached[i]);
@@ -303,7 +360,7 @@ PoolReport Pool::report() const {
   report.n_direct = direct.n_live;
   report.direct_bytes = direct.live_bytes;
   report.mapped_bytes = direct.mapped_bytes;
-  report.kept_bytes = direct.kept_bytes;
+  report.kept_bytes = direct.kept_bytes + heap.kept_bytes;
   report.tracking = tracker_.level();
   report.sites = tracker_.sites();
   return report;
@@ -315,7 +372,7 @@ std::string describe(const PoolReport& report, size_t n_sites) {
   const auto out = std::back_inserter(text);
   fmt::format_to(out, "live: {} small blocks, {:.2f} MiB; {} large ones, {:.2f} MiB\n", report.n_small,
                  mib(report.small_bytes), report.n_direct, mib(report.direct_bytes));
-  fmt::format_to(out, "held: {:.2f} MiB; free in it: {:.2f} MiB in threads' caches, {:.2f} MiB of large blocks\n",
+  fmt::format_to(out, "held: {:.2f} MiB; free in it: {:.2f} MiB in threads' caches, {:.2f} MiB kept for others\n",
                  mib(report.held_bytes()), mib(report.cached_bytes), mib(report.kept_bytes));
   for (size_t i = 0; i < std::min(n_sites, report.sites.size()); ++i) {
     const SiteUse& use = report.sites[i];

@@ -21,7 +21,11 @@ struct PoolOptions {
   size_t thread_cache_bytes = 32 << 10;
   // Of large blocks given back that are kept for the next ones.
   uint64_t kept_bytes = uint64_t{64} << 20;
-  // Small blocks lie in huge pages: fewer page faults, at the price of up to 4 MiB that nobody asked for.
+  // What no block had for so long goes back to the source, before twice that time has passed, with the release of a
+  // large block. 0: not by itself.
+  int64_t decay_ms = 1000;
+  // Blocks of 32 KiB to 2 MiB lie in huge pages too: fewer page faults, at the price of up to 2 MiB that nobody asked
+  // for.
   bool huge_pages = false;
 };
 
@@ -29,16 +33,17 @@ struct PoolReport {
   uint64_t n_small = 0, small_bytes = 0;    // live blocks of up to kSmallLimit_bytes, in the sizes of their classes
   uint64_t cached_bytes = 0;                // free ones in threads' caches
   uint64_t span_bytes = 0;                  // pages cut into small blocks, live or not
+  uint64_t touched_bytes = 0;               // of those, the pages that blocks were handed out of
   uint64_t segment_bytes = 0;               // taken from the source for small blocks
   uint64_t n_direct = 0, direct_bytes = 0;  // live blocks beyond
-  uint64_t mapped_bytes = 0;                // for those, in whole pages and more
-  uint64_t kept_bytes = 0;                  // such blocks given back and not yet to the source
+  uint64_t mapped_bytes = 0;                // pages for those
+  uint64_t kept_bytes = 0;                  // pages of blocks given back and not yet to the source, small or large
   Tracking tracking = Tracking::kOff;
   std::vector<SiteUse> sites;  // of the live blocks that were noted
 
   uint64_t live_bytes() const { return small_bytes + direct_bytes; }
-  // What nobody else can have: pages behind a live or a cached block.
-  uint64_t held_bytes() const { return span_bytes + mapped_bytes + kept_bytes; }
+  // What nobody else can have.
+  uint64_t held_bytes() const { return touched_bytes + mapped_bytes + kept_bytes; }
 };
 // Lines for people, the `n_sites` largest sites among them.
 std::string describe(const PoolReport& report, size_t n_sites = 10);
@@ -51,9 +56,9 @@ struct PoolEvent {
 };
 
 // Blocks of any size out of one source of the host's memory: small ones by size class, through a cache a thread; larger
-// ones mapped directly, without a ceiling. Blocks lie on multiples of 16 bytes, sizes that are multiples of 64 on whole
-// cache lines, large ones on pages. Their size is given again when they go back, and any thread may give them back; one
-// that ends leaves its cache to the others. Thread-safe.
+// ones next to each other in regions, without a ceiling. Blocks lie on multiples of 16 bytes, large ones and sizes that
+// are multiples of 64 on whole cache lines. Their size is given again when they go back, and any thread may give them
+// back; one that ends leaves its cache to the others. Thread-safe.
 class Pool {
  public:
   // The source outlives the pool, the pool its blocks.
@@ -82,6 +87,11 @@ class Pool {
 
   // Gives back to the source what is free; other threads keep their caches.
   void trim() noexcept;
+  // Gives back what no block had since the call before the last; true if something is left for later calls. Releases of
+  // large blocks do it when it is time (PoolOptions::decay_ms), or a keeper (memory/keeper.h).
+  bool decay() noexcept;
+  // Returns once large blocks were released since the call before, or small ones that were many.
+  void wait_for_release() noexcept;
   PoolReport report() const;
 
   // For threads' caches: a new one, and one whose thread ends.
@@ -94,6 +104,7 @@ class Pool {
     mutable std::mutex mutex;
     SpanList spans;  // with blocks to give
     uint64_t n_out = 0;
+    uint64_t touched_bytes = 0;  // pages of its spans that blocks were carved from
   };
 
   ThreadCache* my_cache() noexcept {
@@ -109,6 +120,8 @@ class Pool {
   void give_central(int size_class, FreeBlock* blocks) noexcept;
   [[gnu::noinline]] void flush(ThreadCache::List& list, int size_class, uint32_t n_left) noexcept;
   void set_watching(Tracking level, Observer observer);
+  void note_release() noexcept;
+  void decay_when_due() noexcept;
 
   const uint64_t id_;  // of no other pool, ever
   SpanHeap heap_;
@@ -118,9 +131,11 @@ class Pool {
   std::atomic<Observer> observer_{nullptr};
   std::atomic<Tracking> watching_{Tracking::kOff};  // the tracker's level; kFull with an observer
   std::atomic<size_t> thread_cache_bytes_;
-  std::atomic<bool> huge_pages_;
+  std::atomic<int64_t> decay_ms_, next_decay_ms_{0};
+  std::atomic<bool> released_{false};  // something that decay() would give back
   mutable std::mutex caches_mutex_;
   ThreadCache* caches_ = nullptr;
+  std::array<uint32_t, DirectBlocks::kHomes> n_at_home_{};  // threads
 };
 
 namespace host_pool_detail {

@@ -1,10 +1,10 @@
 #include "memory/profile.h"
 
+#include "memory/keeper.h"
 #include "memory/size_class.h"
 
 #include <algorithm>
 #include <array>
-#include <list>
 #include <vector>
 
 namespace bitnet {
@@ -39,9 +39,10 @@ Profile fitting_profile(Profile wanted, const MemoryLimits& limits) {
 PoolOptions pool_options(Profile profile, const MemoryLimits& limits) {
   PoolOptions options;
   switch (profile) {
-    case Profile::kSmall: options = {kLeastCache_bytes, 0, false}; break;
-    case Profile::kServer: options = {32 << 10, 128 * kMiB, false}; break;
-    case Profile::kTraining: options = {64 << 10, 512 * kMiB, true}; break;
+    case Profile::kSmall: options = {kLeastCache_bytes, 0, 1000, false}; break;
+    case Profile::kServer: options = {32 << 10, 128 * kMiB, 1000, false}; break;
+    // A step may take seconds, and the next one wants the same memory.
+    case Profile::kTraining: options = {64 << 10, 512 * kMiB, 5000, true}; break;
   }
   options.kept_bytes = std::min(options.kept_bytes, most_kept_bytes(limits));
   return options;
@@ -49,14 +50,15 @@ PoolOptions pool_options(Profile profile, const MemoryLimits& limits) {
 
 void configure_host_pool(Profile wanted) {
   const MemoryLimits limits = read_memory_limits();
-  host_pool().configure(pool_options(fitting_profile(wanted, limits), limits));
+  PoolOptions options = pool_options(fitting_profile(wanted, limits), limits);
+  if (start_pool_keeper(host_pool(), options.decay_ms)) options.decay_ms = 0;  // the keeper's work alone
+  host_pool().configure(options);
 }
 
 TraceCost trace_cost(const AllocationTrace& trace, const PoolOptions& options) {
   TraceCost cost;
   std::array<uint64_t, kSizeClasses> n_cached{};
-  std::list<size_t> kept;  // mapped sizes, oldest first
-  uint64_t kept_bytes = 0;
+  uint64_t kept_bytes = 0;  // as if they could lie anywhere
   std::vector<uint64_t> sizes(trace.n_blocks);
   const auto at_once = [&](int index) {
     return std::max<uint64_t>(1, options.thread_cache_bytes / kClassShapes[size_t(index)].size_bytes);
@@ -78,15 +80,11 @@ TraceCost trace_cost(const AllocationTrace& trace, const PoolOptions& options) {
       }
       continue;
     }
-    const size_t mapped = DirectBlocks::mapped_bytes(size_bytes);
     if (release) {
-      kept.push_back(mapped);
-      for (kept_bytes += mapped; kept_bytes > options.kept_bytes; kept.pop_front()) kept_bytes -= kept.front();
-    } else if (const auto found = std::find(kept.begin(), kept.end(), mapped); found != kept.end()) {
-      kept.erase(found);
-      kept_bytes -= mapped;
+      kept_bytes = std::min(kept_bytes + size_bytes, options.kept_bytes);
     } else {
-      ++cost.n_maps;
+      cost.n_maps += kept_bytes < size_bytes;
+      kept_bytes -= std::min<uint64_t>(kept_bytes, size_bytes);
     }
   }
   return cost;

@@ -19,9 +19,13 @@ struct Span {
   uint32_t n_used = 0;        // of them, not in `free`
   uint16_t first_page = 0;
   uint16_t n_pages = 0;
+  uint16_t n_touched = 0;   // of the pages, those that somebody may have touched before it was taken; the most, if free
   int16_t size_class = -1;  // -1: free pages
+  bool recent = false;      // of free pages: some were a span's since the last decay()
 
   std::byte* data() const;
+  // Pages that take room, small ones.
+  size_t touched_bytes() const;
   // The span that a block lies in.
   static Span* of(const void* block);
 };
@@ -61,22 +65,26 @@ class SpanHeap {
   SpanHeap& operator=(const SpanHeap&) = delete;
 
   // Null where the source has no more.
-  Span* take(int size_class, bool huge_pages);
+  Span* take(int size_class);
   void release(Span* span);
   // Free segments go back to the source, other free pages are forgotten.
   void trim();
+  // The same for runs that were free at the call before already; true if others are left for later calls.
+  bool decay();
 
   struct Use {
     uint64_t segment_bytes = 0, span_bytes = 0;
+    uint64_t kept_bytes = 0;  // free pages that somebody has touched
   };
   Use use() const;
 
  private:
-  bool add_segment(bool huge_pages);
+  bool add_segment();
   void give_back(Segment* segment);
   void list_free(Span* run);
   void unlist_free(Span* run);
   Span* find_free(size_t n_pages);
+  void forget(Span* run);
 
   const MemorySource& source_;
   mutable std::mutex mutex_;

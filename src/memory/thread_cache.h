@@ -16,7 +16,8 @@ struct ThreadCache {
   struct List {
     FreeBlock* head = nullptr;
     std::atomic<uint32_t> n{0};
-    uint32_t limit = 0;  // beyond it half goes back to the pool
+    uint32_t limit = 0;    // beyond it half goes back to the pool
+    uint32_t n_batch = 0;  // that the next refill brings: more each time, so that a few blocks carve no whole span
 
     FreeBlock* pop() {
       FreeBlock* const block = head;
@@ -35,6 +36,7 @@ struct ThreadCache {
   };
   std::array<List, kSizeClasses> lists;
   List& list(int size_class) { return lists.data()[size_class]; }
+  size_t home = 0;  // of its large blocks
   int64_t until_sample_bytes = 0;
   uint64_t pool_id = 0;
   Pool* pool = nullptr;  // null once the pool is gone; under the registry's mutex

@@ -37,6 +37,13 @@ class PastCache {
   }
   // Where the next bytes go.
   uint8_t* room() { return staged_ ? stage_ + held_ : to_; }
+  // Whether bytes may be written to room_past() around the caches, by whoever can, instead.
+  bool is_on_a_line() const { return staged_ && held_ == 0; }
+  uint8_t* room_past() { return to_; }
+  void add_past(int64_t n_bytes) {
+    first_ = held_ = n_bytes % kLineBytes;
+    to_ += n_bytes - held_;
+  }
   // They have been written.
   void add(int64_t n_bytes) {
     if (!staged_) {

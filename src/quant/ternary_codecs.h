@@ -15,6 +15,8 @@ struct BlockCodec {
   bool (*decode)(const uint8_t* in, int64_t n_blocks, uint8_t* codes);
   // False where a code is above 2; `out` is then undefined.
   bool (*encode)(const uint8_t* codes, int64_t n_blocks, uint8_t* out);
+  // decode() with stores around the caches, to `codes` on a cache line; a fence goes behind it. Null: there is none.
+  bool (*decode_past)(const uint8_t* in, int64_t n_blocks, uint8_t* codes) = nullptr;
 };
 
 constexpr int64_t kLineBytes = 64;  // of a cache
@@ -28,6 +30,7 @@ struct TernaryCodecs {
   // transformers' packing: codes[k][i] is in[i] >> 2k & 3. Null: a quarter that is not wanted, or, of encode, zeros.
   bool (*decode_quarters)(const uint8_t* in, int64_t n, uint8_t* const codes[4]);
   bool (*encode_quarters)(const uint8_t* const codes[4], int64_t n, uint8_t* out);
+  bool (*decode_quarters_past)(const uint8_t* in, int64_t n, uint8_t* const codes[4]);  // as decode_past
 
   // lanes[i % 8] += |x[i]| in order of i; n is a multiple of 8.
   void (*add_magnitudes)(const float* x, int64_t n, double lanes[kMagnitudeLanes]);

@@ -58,6 +58,13 @@ Error locate_bad_code(const TernaryView& view, const uint8_t* blocks, int64_t n_
 template <class Block>
 Status decode_blocks(const TernaryView& view, const BlockCodec& codec, const uint8_t* blocks, int64_t n_blocks,
                      int64_t first_flat_index, PastCache& out) {
+  if (codec.decode_past != nullptr && out.is_on_a_line()) {
+    if (!codec.decode_past(blocks, n_blocks, out.room_past())) {
+      return locate_bad_code<Block>(view, blocks, n_blocks, first_flat_index);
+    }
+    out.add_past(n_blocks * Block::kValues);
+    return ok();
+  }
   for (int64_t at = 0, n; at < n_blocks; at += n) {
     n = std::min(out.blocks_at_once(Block::kValues), n_blocks - at);
     const uint8_t* const some = blocks + at * Block::kBytes;
@@ -135,7 +142,21 @@ Status decode_hf(const TernaryView& view, const TernaryCodecs& codecs, uint8_t* 
     return PastCache(codecs, codes + std::min(k * n_packed_rows, view.n_rows) * n_cols, view.n_rows * n_cols);
   };
   PastCache out[4] = {quarter(0), quarter(1), quarter(2), quarter(3)};
+  const bool past = codecs.decode_quarters_past != nullptr && n_cols % kLineBytes == 0 &&
+                    std::all_of(out, out + 4, [](const PastCache& o) { return o.is_on_a_line(); });
   for (int64_t row = 0; row < n_packed_rows; ++row) {
+    if (past) {
+      uint8_t* quarters[4];
+      for (int64_t k = 0; k < 4; ++k)
+        quarters[k] = k * n_packed_rows + row < view.n_rows ? out[k].room_past() : nullptr;
+      if (!codecs.decode_quarters_past(bytes + row * n_cols, n_cols, quarters)) {
+        return decode_hf_rows(view, codecs, 0, view.n_rows, codes);
+      }
+      for (int64_t k = 0; k < 4; ++k) {
+        if (quarters[k] != nullptr) out[k].add_past(n_cols);
+      }
+      continue;
+    }
     for (int64_t col = 0, n; col < n_cols; col += n) {
       n = std::min(out[0].blocks_at_once(1), n_cols - col);
       uint8_t* quarters[4];

@@ -9,10 +9,11 @@ inline __m256i spread_bits(const uint8_t* in) {
   const __m256i bits = _mm256_set1_epi64x(int64_t(0x8040201008040201u));
   return _mm256_and_si256(_mm256_cmpeq_epi8(_mm256_and_si256(copies, bits), bits), bytes(2));
 }
+template <bool kPast>
 bool decode_q1_0(const uint8_t* in, int64_t n, uint8_t* codes) {
   for (int64_t i = 0; i < n; ++i, in += 18, codes += 128) {
     ask(in);
-    BN_UNROLL for (int k = 0; k < 4; ++k) store(codes + 32 * k, spread_bits(in + 2 + 4 * k));
+    BN_UNROLL for (int k = 0; k < 4; ++k) put<kPast>(codes + 32 * k, spread_bits(in + 2 + 4 * k));
   }
   return true;
 }
@@ -56,6 +57,7 @@ constexpr Iq1BnVectors kIq1BnVectors = make_iq1_bn_vectors();
 
 // Behind five digits an encoder's bytes leave at most 242, behind four at most 80 where the fifth is 0; here the fifth
 // is the most significant, so that the byte itself is at most 85.
+template <bool kPast>
 bool decode_iq1_bn(const uint8_t* in, int64_t n, uint8_t* codes) {
   const __m256i three = _mm256_set1_epi16(3);
   const __m128i used = _mm_setr_epi8(-1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0);
@@ -82,7 +84,7 @@ bool decode_iq1_bn(const uint8_t* in, int64_t n, uint8_t* codes) {
         const __m256i factor = _mm256_load_si256(reinterpret_cast<const __m256i*>(kIq1BnVectors.factor[v][half]));
         words[half] = _mm256_mulhi_epu16(_mm256_mullo_epi16(copies, factor), three);
       }
-      store(codes + 32 * v, _mm256_packus_epi16(words[0], words[1]));
+      put<kPast>(codes + 32 * v, _mm256_packus_epi16(words[0], words[1]));
     }
   }
   const __m128i bad = _mm_or_si128(_mm_subs_epu8(most, bound), _mm_subs_epu8(left, _mm_set1_epi8(int8_t(242))));

@@ -8,6 +8,16 @@ inline void ask(const void* p) { _mm_prefetch(static_cast<const char*>(p) + kAhe
 inline __m256i load(const uint8_t* p) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)); }
 inline __m128i load_half(const uint8_t* p) { return _mm_loadu_si128(reinterpret_cast<const __m128i*>(p)); }
 inline void store(uint8_t* p, __m256i x) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), x); }
+// kPast: around the caches, into aligned memory; the stores of a line follow each other closely, so that it leaves
+// whole.
+template <bool kPast>
+inline void put(uint8_t* p, __m256i x) {
+  kPast ? _mm256_stream_si256(reinterpret_cast<__m256i*>(p), x) : store(p, x);
+}
+template <bool kPast>
+inline void put_half(uint8_t* p, __m128i x) {
+  kPast ? _mm_stream_si128(reinterpret_cast<__m128i*>(p), x) : _mm_storeu_si128(reinterpret_cast<__m128i*>(p), x);
+}
 inline void store_half(uint8_t* p, __m128i x) { _mm_storeu_si128(reinterpret_cast<__m128i*>(p), x); }
 inline int32_t load_dword(const uint8_t* p) {
   int32_t dword;
@@ -44,14 +54,14 @@ struct Largest {
 };
 
 // Planes of 32 codes (unpack_2bit<32, kHighFirst>).
-template <bool kHighFirst>
+template <bool kHighFirst, bool kPast>
 inline void unpack_planes(const uint8_t* in, uint8_t* codes, Threes& threes) {
   const __m256i x = load(in);
   threes.look(x);
-  store(codes, field < kHighFirst ? 6 : 0 > (x));
-  store(codes + 32, field < kHighFirst ? 4 : 2 > (x));
-  store(codes + 64, field < kHighFirst ? 2 : 4 > (x));
-  store(codes + 96, field < kHighFirst ? 0 : 6 > (x));
+  put<kPast>(codes, field < kHighFirst ? 6 : 0 > (x));
+  put<kPast>(codes + 32, field < kHighFirst ? 4 : 2 > (x));
+  put<kPast>(codes + 64, field < kHighFirst ? 2 : 4 > (x));
+  put<kPast>(codes + 96, field < kHighFirst ? 0 : 6 > (x));
 }
 template <bool kHighFirst>
 inline __m256i join_planes(__m256i a, __m256i b, __m256i c, __m256i d) {
@@ -67,11 +77,12 @@ inline void pack_planes(const uint8_t* codes, uint8_t* out, Largest& largest) {
   store(out, join_planes<kHighFirst>(a, b, c, d));
 }
 
+template <bool kPast>
 bool decode_i2_s(const uint8_t* in, int64_t n, uint8_t* codes) {
   Threes threes;
   for (int64_t i = 0; i < n; ++i, in += 32, codes += 128) {
     ask(in);
-    unpack_planes<true>(in, codes, threes);
+    unpack_planes<true, kPast>(in, codes, threes);
   }
   return threes.none();
 }
@@ -85,12 +96,13 @@ bool encode_i2_s(const uint8_t* codes, int64_t n, uint8_t* out) {
   return largest.good();
 }
 
+template <bool kPast>
 bool decode_tq2_0(const uint8_t* in, int64_t n, uint8_t* codes) {
   Threes threes;
   for (int64_t i = 0; i < n; ++i, in += 66, codes += 256) {
     ask(in);
-    unpack_planes<false>(in, codes, threes);
-    unpack_planes<false>(in + 32, codes + 128, threes);
+    unpack_planes<false, kPast>(in, codes, threes);
+    unpack_planes<false, kPast>(in + 32, codes + 128, threes);
   }
   return threes.none();
 }
@@ -105,7 +117,7 @@ bool encode_tq2_0(const uint8_t* codes, int64_t n, uint8_t* out) {
 }
 
 // Planes of 16 codes (unpack_2bit<16, kHighFirst>), two blocks at once; the last one twice where they are odd.
-template <bool kHighFirst>
+template <bool kHighFirst, bool kPast>
 bool decode_short_planes(const uint8_t* in, int64_t n, uint8_t* codes) {
   Threes threes;
   for (int64_t i = 0; i < n; i += 2) {
@@ -115,10 +127,10 @@ bool decode_short_planes(const uint8_t* in, int64_t n, uint8_t* codes) {
     threes.look(x);
     const __m256i a = field < kHighFirst ? 6 : 0 > (x), b = field < kHighFirst ? 4 : 2 > (x);
     const __m256i c = field < kHighFirst ? 2 : 4 > (x), d = field < kHighFirst ? 0 : 6 > (x);
-    store(codes + 64 * i, _mm256_permute2x128_si256(a, b, 0x20));
-    store(codes + 64 * i + 32, _mm256_permute2x128_si256(c, d, 0x20));
-    store(codes + 64 * second, _mm256_permute2x128_si256(a, b, 0x31));
-    store(codes + 64 * second + 32, _mm256_permute2x128_si256(c, d, 0x31));
+    put<kPast>(codes + 64 * i, _mm256_permute2x128_si256(a, b, 0x20));
+    put<kPast>(codes + 64 * i + 32, _mm256_permute2x128_si256(c, d, 0x20));
+    put<kPast>(codes + 64 * second, _mm256_permute2x128_si256(a, b, 0x31));
+    put<kPast>(codes + 64 * second + 32, _mm256_permute2x128_si256(c, d, 0x31));
   }
   return threes.none();
 }
@@ -154,13 +166,14 @@ struct Tq1Left {
   inline bool good() const { return at_most(of_five, bytes(242)) && at_most(of_four, bytes(80)); }
 };
 // Bytes 32 to 51 of two blocks.
+template <bool kPast>
 inline void unpack_tq1_ends(const uint8_t* first, const uint8_t* second, uint8_t* first_codes, uint8_t* second_codes,
                             Tq1Left& left) {
   __m256i fractions = load_halves(first + 32, second + 32);
   BN_UNROLL for (int g = 0; g < 5; ++g) {
     const __m256i some = digits(fractions);
-    store_half(first_codes + 160 + 16 * g, _mm256_castsi256_si128(some));
-    store_half(second_codes + 160 + 16 * g, _mm256_extracti128_si256(some, 1));
+    put_half<kPast>(first_codes + 160 + 16 * g, _mm256_castsi256_si128(some));
+    put_half<kPast>(second_codes + 160 + 16 * g, _mm256_extracti128_si256(some, 1));
     fractions = triple(fractions);
   }
   left.of_five = _mm256_max_epu8(left.of_five, fractions);
@@ -170,8 +183,8 @@ inline void unpack_tq1_ends(const uint8_t* first, const uint8_t* second, uint8_t
   const __m256i twice = triple(once), thrice = triple(twice), last = triple(thrice);
   const __m256i four =
       digits(_mm256_blend_epi32(_mm256_blend_epi32(once, twice, 0x22), _mm256_blend_epi32(thrice, last, 0x88), 0xcc));
-  store_half(first_codes + 240, _mm256_castsi256_si128(four));
-  store_half(second_codes + 240, _mm256_extracti128_si256(four, 1));
+  put_half<kPast>(first_codes + 240, _mm256_castsi256_si128(four));
+  put_half<kPast>(second_codes + 240, _mm256_extracti128_si256(four, 1));
   left.of_four = _mm256_max_epu8(left.of_four, triple(last));
 }
 
@@ -202,13 +215,14 @@ bool encode_tq1_0(const uint8_t* codes, int64_t n, uint8_t* out) {
   return largest.good();
 }
 
+template <bool kPast>
 bool copy_codes(const uint8_t* in, int64_t n, uint8_t* out) {
   Largest largest;
   int64_t i = 0;
   for (; i + 64 <= n; i += 64) {
     ask(in + i);
-    store(out + i, largest.look(load(in + i)));
-    store(out + i + 32, largest.look(load(in + i + 32)));
+    put<kPast>(out + i, largest.look(load(in + i)));
+    put<kPast>(out + i + 32, largest.look(load(in + i + 32)));
   }
   uint8_t most = 0;
   for (; i < n; ++i) {
@@ -218,21 +232,30 @@ bool copy_codes(const uint8_t* in, int64_t n, uint8_t* out) {
   return most <= 2 && largest.good();
 }
 
+template <bool kPast>
 bool decode_quarters(const uint8_t* in, int64_t n, uint8_t* const codes[4]) {
   Threes threes;
   uint8_t *const a = codes[0], *const b = codes[1], *const c = codes[2], *const d = codes[3];
   // Of a byte only the quarters that are wanted may be looked at.
   const __m256i wanted =
       bytes((a != nullptr ? 3 : 0) | (b != nullptr ? 12 : 0) | (c != nullptr ? 48 : 0) | (d != nullptr ? 192 : 0));
+  // Whole lines of a quarter at once.
+  constexpr int64_t kStep = kPast ? 64 : 32;
   int64_t i = 0;
-  for (; i + 32 <= n; i += 32) {
+  for (; i + kStep <= n; i += kStep) {
     ask(in + i);
-    const __m256i x = load(in + i);
+    const __m256i x = load(in + i), y = load(in + i + kStep - 32);
     threes.look(_mm256_and_si256(x, wanted));
-    if (a != nullptr) store(a + i, field<0>(x));
-    if (b != nullptr) store(b + i, field<2>(x));
-    if (c != nullptr) store(c + i, field<4>(x));
-    if (d != nullptr) store(d + i, field<6>(x));
+    threes.look(_mm256_and_si256(y, wanted));
+    const auto quarter = [&](uint8_t* to, __m256i low, __m256i high) {
+      if (to == nullptr) return;
+      put<kPast>(to + i, low);
+      if (kPast) put<kPast>(to + i + 32, high);
+    };
+    quarter(a, field<0>(x), field<0>(y));
+    quarter(b, field<2>(x), field<2>(y));
+    quarter(c, field<4>(x), field<4>(y));
+    quarter(d, field<6>(x), field<6>(y));
   }
   return decode_left_quarters(in, i, n, codes) && threes.none();
 }

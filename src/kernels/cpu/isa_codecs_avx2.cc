@@ -13,6 +13,7 @@ namespace {
 #include "kernels/cpu/codecs_planes_avx2.inc.h"
 
 // Two blocks at once, the last one twice where they are odd.
+template <bool kPast>
 bool decode_tq1_0(const uint8_t* in, int64_t n, uint8_t* codes) {
   Tq1Left left;
   for (int64_t i = 0; i < n; i += 2) {
@@ -23,13 +24,13 @@ bool decode_tq1_0(const uint8_t* in, int64_t n, uint8_t* codes) {
     ask(b);
     __m256i x = load(a), y = load(b);
     BN_UNROLL for (int g = 0; g < 5; ++g) {
-      store(a_codes + 32 * g, digits(x));
-      store(b_codes + 32 * g, digits(y));
+      put<kPast>(a_codes + 32 * g, digits(x));
+      put<kPast>(b_codes + 32 * g, digits(y));
       x = triple(x);
       y = triple(y);
     }
     left.of_five = _mm256_max_epu8(left.of_five, _mm256_max_epu8(x, y));
-    unpack_tq1_ends(a, b, a_codes, b_codes, left);
+    unpack_tq1_ends<kPast>(a, b, a_codes, b_codes, left);
   }
   return left.good();
 }
@@ -41,9 +42,10 @@ inline __m256i spread_fields(const uint8_t* in) {
   return _mm256_and_si256(_mm256_or_si256(pairs, _mm256_slli_epi32(pairs, 6)), bytes(3));
 }
 // 32 bytes to 128 codes.
+template <bool kPast>
 inline void unpack_fields(const uint8_t* in, uint8_t* codes, Threes& threes) {
   threes.look(load(in));
-  BN_UNROLL for (int i = 0; i < 4; ++i) store(codes + 32 * i, spread_fields(in + 8 * i));
+  BN_UNROLL for (int i = 0; i < 4; ++i) put<kPast>(codes + 32 * i, spread_fields(in + 8 * i));
 }
 inline __m256i join_fields(__m256i codes) {
   const __m256i pairs = _mm256_maddubs_epi16(codes, _mm256_set1_epi16(0x0401));
@@ -60,17 +62,18 @@ inline void pack_fields(const uint8_t* codes, uint8_t* out, Largest& largest) {
 }
 
 // What is left of a run goes through copies that fill a vector.
+template <bool kPast>
 bool decode_two_bit(const uint8_t* in, int64_t n, uint8_t* codes) {
   Threes threes;
   int64_t i = 0;
   for (; i + 32 <= n; i += 32) {
     ask(in + i);
-    unpack_fields(in + i, codes + 4 * i, threes);
+    unpack_fields<kPast>(in + i, codes + 4 * i, threes);
   }
   if (i < n) {
     uint8_t last[32] = {}, unpacked[128];
     __builtin_memcpy(last, in + i, size_t(n - i));
-    unpack_fields(last, unpacked, threes);
+    unpack_fields<false>(last, unpacked, threes);
     __builtin_memcpy(codes + 4 * i, unpacked, size_t(4 * (n - i)));
   }
   return threes.none();
@@ -93,7 +96,7 @@ bool encode_two_bit(const uint8_t* codes, int64_t n, uint8_t* out) {
 }
 
 // Q2_0: blocks of a binary16 scale and kBytes bytes.
-template <int64_t kBytes>
+template <int64_t kBytes, bool kPast>
 bool decode_q2_0(const uint8_t* in, int64_t n, uint8_t* codes) {
   Threes threes;
   for (int64_t i = 0; i < n; ++i, in += 2 + kBytes, codes += 4 * kBytes) {
@@ -101,8 +104,8 @@ bool decode_q2_0(const uint8_t* in, int64_t n, uint8_t* codes) {
     BN_UNROLL for (int64_t at = 0; at < kBytes; at += 16) {
       const __m256i x = _mm256_castsi128_si256(load_half(in + 2 + at));
       threes.look(_mm256_inserti128_si256(x, _mm_setzero_si128(), 1));
-      store(codes + 4 * at, spread_fields(in + 2 + at));
-      store(codes + 4 * at + 32, spread_fields(in + 2 + at + 8));
+      put<kPast>(codes + 4 * at, spread_fields(in + 2 + at));
+      put<kPast>(codes + 4 * at + 32, spread_fields(in + 2 + at + 8));
     }
   }
   return threes.none();
@@ -149,6 +152,7 @@ constexpr Base3Vectors make_base3_vectors() {
 constexpr Base3Vectors kBase3Vectors = make_base3_vectors();
 
 // 32 bytes to 160 codes.
+template <bool kPast>
 inline void unpack_digits(const uint8_t* in, uint8_t* codes) {
   const __m256i three = _mm256_set1_epi16(3);
   BN_UNROLL for (int v = 0; v < 5; ++v) {
@@ -159,22 +163,23 @@ inline void unpack_digits(const uint8_t* in, uint8_t* codes) {
       const __m256i factor = _mm256_load_si256(reinterpret_cast<const __m256i*>(kBase3Vectors.factor[v][half]));
       words[half] = _mm256_mulhi_epu16(_mm256_mullo_epi16(copies, factor), three);
     }
-    store(codes + 32 * v, _mm256_packus_epi16(words[0], words[1]));
+    put<kPast>(codes + 32 * v, _mm256_packus_epi16(words[0], words[1]));
   }
 }
+template <bool kPast>
 bool decode_base3(const uint8_t* in, int64_t n, uint8_t* codes) {
   __m256i most = _mm256_setzero_si256();
   int64_t i = 0;
   for (; i + 32 <= n; i += 32) {
     ask(in + i);
     most = _mm256_max_epu8(most, load(in + i));
-    unpack_digits(in + i, codes + 5 * i);
+    unpack_digits<kPast>(in + i, codes + 5 * i);
   }
   if (i < n) {
     uint8_t last[32] = {}, unpacked[160];
     __builtin_memcpy(last, in + i, size_t(n - i));
     most = _mm256_max_epu8(most, load(last));
-    unpack_digits(last, unpacked);
+    unpack_digits<false>(last, unpacked);
     __builtin_memcpy(codes + 5 * i, unpacked, size_t(5 * (n - i)));
   }
   return at_most(most, bytes(242));
@@ -228,20 +233,21 @@ void store_lines(const uint8_t* from, int64_t n_lines, uint8_t* to) {
 
 const TernaryCodecs kAvx2Codecs = {
     "avx2",
-    {decode_i2_s, encode_i2_s},
-    {decode_short_planes<true>, encode_short_planes<true>},
-    {decode_tq1_0, encode_tq1_0},
-    {decode_tq2_0, encode_tq2_0},
-    {decode_short_planes<false>, encode_short_planes<false>},
-    {decode_iq1_bn, encode_iq1_bn},
-    {decode_q1_0, encode_q1_0},
-    {decode_q2_0<16>, encode_q2_0<16>},
-    {decode_q2_0<32>, encode_q2_0<32>},
-    {copy_codes, copy_codes},
-    {decode_two_bit, encode_two_bit},
-    {decode_base3, encode_base3},
-    decode_quarters,
+    {decode_i2_s<false>, encode_i2_s, decode_i2_s<true>},
+    {decode_short_planes<true, false>, encode_short_planes<true>, decode_short_planes<true, true>},
+    {decode_tq1_0<false>, encode_tq1_0, decode_tq1_0<true>},
+    {decode_tq2_0<false>, encode_tq2_0, decode_tq2_0<true>},
+    {decode_short_planes<false, false>, encode_short_planes<false>, decode_short_planes<false, true>},
+    {decode_iq1_bn<false>, encode_iq1_bn, decode_iq1_bn<true>},
+    {decode_q1_0<false>, encode_q1_0, decode_q1_0<true>},
+    {decode_q2_0<16, false>, encode_q2_0<16>, decode_q2_0<16, true>},
+    {decode_q2_0<32, false>, encode_q2_0<32>, decode_q2_0<32, true>},
+    {copy_codes<false>, copy_codes<false>, copy_codes<true>},
+    {decode_two_bit<false>, encode_two_bit, decode_two_bit<true>},
+    {decode_base3<false>, encode_base3, decode_base3<true>},
+    decode_quarters<false>,
     encode_quarters,
+    decode_quarters<true>,
     add_magnitudes,
     round_to_codes,
     store_lines,

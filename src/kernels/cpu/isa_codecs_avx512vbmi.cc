@@ -15,10 +15,14 @@ namespace {
 
 #include "kernels/cpu/codecs_bits_avx2.inc.h"
 
-inline void store_wide(uint8_t* p, __m512i x) { _mm512_storeu_si512(p, x); }
+template <bool kPast>
+inline void put_wide(uint8_t* p, __m512i x) {
+  kPast ? _mm512_stream_si512(reinterpret_cast<__m512i*>(p), x) : _mm512_storeu_si512(p, x);
+}
 inline __mmask64 first_bytes(int64_t n) { return n < 64 ? (uint64_t{1} << n) - 1 : ~uint64_t{0}; }
 
 // Two blocks at once, the last one twice where they are odd.
+template <bool kPast>
 bool decode_tq1_0(const uint8_t* in, int64_t n, uint8_t* codes) {
   const __m512i one = _mm512_set1_epi8(1), low = _mm512_set1_epi8(85), high = _mm512_set1_epi8(int8_t(170));
   Tq1Left left;
@@ -32,13 +36,13 @@ bool decode_tq1_0(const uint8_t* in, int64_t n, uint8_t* codes) {
     BN_UNROLL for (int g = 0; g < 5; ++g) {
       const __m512i some = _mm512_add_epi8(_mm512_min_epu8(_mm512_subs_epu8(x, low), one),
                                            _mm512_min_epu8(_mm512_subs_epu8(x, high), one));
-      store(a_codes + 32 * g, _mm512_castsi512_si256(some));
-      store(b_codes + 32 * g, _mm512_extracti64x4_epi64(some, 1));
+      put<kPast>(a_codes + 32 * g, _mm512_castsi512_si256(some));
+      put<kPast>(b_codes + 32 * g, _mm512_extracti64x4_epi64(some, 1));
       x = _mm512_add_epi8(_mm512_add_epi8(x, x), x);
     }
     left.of_five =
         _mm256_max_epu8(left.of_five, _mm256_max_epu8(_mm512_castsi512_si256(x), _mm512_extracti64x4_epi64(x, 1)));
-    unpack_tq1_ends(a, b, a_codes, b_codes, left);
+    unpack_tq1_ends<kPast>(a, b, a_codes, b_codes, left);
   }
   return left.good();
 }
@@ -62,6 +66,7 @@ struct WideLargest {
 };
 
 // Masks stand for what is left behind whole vectors.
+template <bool kPast>
 bool decode_two_bit(const uint8_t* in, int64_t n, uint8_t* codes) {
   Threes threes;
   int64_t i = 0;
@@ -69,8 +74,8 @@ bool decode_two_bit(const uint8_t* in, int64_t n, uint8_t* codes) {
     ask(in + i);
     const __m256i x = load(in + i);
     threes.look(x);
-    store_wide(codes + 4 * i, spread_fields(_mm256_castsi256_si128(x)));
-    store_wide(codes + 4 * i + 64, spread_fields(_mm256_extracti128_si256(x, 1)));
+    put_wide<kPast>(codes + 4 * i, spread_fields(_mm256_castsi256_si128(x)));
+    put_wide<kPast>(codes + 4 * i + 64, spread_fields(_mm256_extracti128_si256(x, 1)));
   }
   for (; i < n; i += 16) {
     const __m128i x = _mm_maskz_loadu_epi8(__mmask16(first_bytes(n - i)), in + i);
@@ -94,7 +99,7 @@ bool encode_two_bit(const uint8_t* codes, int64_t n, uint8_t* out) {
 }
 
 // Q2_0: blocks of a binary16 scale and kBytes bytes.
-template <int64_t kBytes>
+template <int64_t kBytes, bool kPast>
 bool decode_q2_0(const uint8_t* in, int64_t n, uint8_t* codes) {
   Threes threes;
   for (int64_t i = 0; i < n; ++i, in += 2 + kBytes, codes += 4 * kBytes) {
@@ -102,7 +107,7 @@ bool decode_q2_0(const uint8_t* in, int64_t n, uint8_t* codes) {
     BN_UNROLL for (int64_t at = 0; at < kBytes; at += 16) {
       const __m128i x = load_half(in + 2 + at);
       threes.look(_mm256_inserti128_si256(_mm256_setzero_si256(), x, 0));
-      store_wide(codes + 4 * at, spread_fields(x));
+      put_wide<kPast>(codes + 4 * at, spread_fields(x));
     }
   }
   return threes.none();
@@ -154,13 +159,14 @@ inline __m512i unpack_digits(__m512i x, int v) {
   }
   return _mm512_packus_epi16(words[0], words[1]);
 }
+template <bool kPast>
 bool decode_base3(const uint8_t* in, int64_t n, uint8_t* codes) {
   WideLargest most;
   int64_t i = 0;
   for (; i + 64 <= n; i += 64) {
     ask(in + i);
     const __m512i x = most.look(_mm512_loadu_si512(in + i));
-    BN_UNROLL for (int v = 0; v < 5; ++v) store_wide(codes + 5 * i + 64 * v, unpack_digits(x, v));
+    BN_UNROLL for (int v = 0; v < 5; ++v) put_wide<kPast>(codes + 5 * i + 64 * v, unpack_digits(x, v));
   }
   if (i < n) {
     const __m512i x = most.look(_mm512_maskz_loadu_epi8(first_bytes(n - i), in + i));
@@ -228,20 +234,21 @@ void store_lines(const uint8_t* from, int64_t n_lines, uint8_t* to) {
 
 const TernaryCodecs kAvx512VbmiCodecs = {
     "avx512vbmi",
-    {decode_i2_s, encode_i2_s},
-    {decode_short_planes<true>, encode_short_planes<true>},
-    {decode_tq1_0, encode_tq1_0},
-    {decode_tq2_0, encode_tq2_0},
-    {decode_short_planes<false>, encode_short_planes<false>},
-    {decode_iq1_bn, encode_iq1_bn},
-    {decode_q1_0, encode_q1_0},
-    {decode_q2_0<16>, encode_q2_0<16>},
-    {decode_q2_0<32>, encode_q2_0<32>},
-    {copy_codes, copy_codes},
-    {decode_two_bit, encode_two_bit},
-    {decode_base3, encode_base3},
-    decode_quarters,
+    {decode_i2_s<false>, encode_i2_s, decode_i2_s<true>},
+    {decode_short_planes<true, false>, encode_short_planes<true>, decode_short_planes<true, true>},
+    {decode_tq1_0<false>, encode_tq1_0, decode_tq1_0<true>},
+    {decode_tq2_0<false>, encode_tq2_0, decode_tq2_0<true>},
+    {decode_short_planes<false, false>, encode_short_planes<false>, decode_short_planes<false, true>},
+    {decode_iq1_bn<false>, encode_iq1_bn, decode_iq1_bn<true>},
+    {decode_q1_0<false>, encode_q1_0, decode_q1_0<true>},
+    {decode_q2_0<16, false>, encode_q2_0<16>, decode_q2_0<16, true>},
+    {decode_q2_0<32, false>, encode_q2_0<32>, decode_q2_0<32, true>},
+    {copy_codes<false>, copy_codes<false>, copy_codes<true>},
+    {decode_two_bit<false>, encode_two_bit, decode_two_bit<true>},
+    {decode_base3<false>, encode_base3, decode_base3<true>},
+    decode_quarters<false>,
     encode_quarters,
+    decode_quarters<true>,
     add_magnitudes,
     round_to_codes,
     store_lines,

@@ -311,6 +311,7 @@ const TernaryCodecs kNeonCodecs = {
     {decode_base3, encode_base3},
     decode_quarters,
     encode_quarters,
+    nullptr,
     add_magnitudes,
     round_to_codes,
     nullptr,
