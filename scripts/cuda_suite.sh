@@ -7,7 +7,7 @@
 set -euo pipefail
 
 # Every kernel on small shapes; the operations' larger tests would take the tools minutes.
-small_shapes='CudaKernels.*:CudaOps.*-*EveryShape:*EveryNumberOfTokens*:*AttentionForEvery*:*MemoryIsCleared*'
+small_shapes='CudaKernels.*:CudaOps.*:CudaTraining.AttentionOn*:CudaTraining.TheSame*:CudaTraining.Updates*-*EveryShape:*EveryNumberOfTokens*:*AttentionForEvery*:*MemoryIsCleared*'
 # Without the kernel of all layers, whose named barriers racecheck does not follow (docs/benchmarks/cuda.md).
 racecheck_shapes="$small_shapes:*KernelOfAllLayers*"
 
@@ -37,6 +37,12 @@ measure() {
   echo
 }
 
+# Tokens/s of training steps; the text's words do not matter.
+measure_training() {
+  echo "train $1: $(timeout 120 "$programs/bitnet" train --device cuda --text README.md --dry-run "${@:2}" 2>&1 |
+    grep -E '^time|rror' | sed 's/.* at //')"
+}
+
 run() {
   export programs results model
   programs=$(cd "$(dirname "$0")" && pwd)
@@ -57,6 +63,8 @@ run() {
     measure tg32_x8_d448_int8 -r 3 -p 0 -n 32 -d 448 --batch 8 --kv int8 --phases
     measure tg32_x64_d1024 -r 2 -p 0 -n 32 -d 1024 --batch 64 --phases
     measure tg32_x64_d1024_int8 -r 2 -p 0 -n 32 -d 1024 --batch 64 --kv int8 --phases
+    measure_training 124m --n-layers 12 --d-model 768 --n-heads 12 --d-ff 2048 --vocab-size 50304 --n-ctx 1024 --batch 64
+    measure_training 2b4t --preset 2b4t --n-ctx 2048 --batch 4
     timeout 200 "$programs/gpu_test" >"$results/gpu_test.txt" 2>&1 || echo "gpu_test: FAILED ($?)"
     grep -E '^\[  (FAILED|PASSED|SKIPPED)|tests ran|RMS' "$results/gpu_test.txt" || true
     if command -v compute-sanitizer >/dev/null; then
