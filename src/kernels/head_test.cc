@@ -1,3 +1,4 @@
+#include "base/copied.h"
 #include "base/half.h"
 #include "kernels/cpu/packing.h"
 #include "kernels/test_support.h"
@@ -200,6 +201,7 @@ TEST_P(Head, TheSketchIsMadeForASecondSearch) {
     const auto matrix = prepare_unsearched(cpu_, table);
     const size_t size_bytes = matrix->size_bytes();
     EXPECT_EQ(table.n_read.exchange(0), 0);
+    const CopiedBytes before = copied_bytes();
     if (several) {
       Floats x(2, kCols, 1), out(2, kRows);
       ASSERT_TRUE(cpu_.best_logits(*make_stream(cpu_, 2, 2, kCols), *matrix, x.view(), 1, out.view()));
@@ -212,9 +214,13 @@ TEST_P(Head, TheSketchIsMadeForASecondSearch) {
       ASSERT_TRUE(cpu_.best_logits(*make_stream(cpu_, 1, 1, kCols), *matrix, x.view(), 1, out.view()));
     }
     EXPECT_GE(table.n_read.exchange(0), kRows);
+    const CopiedBytes made = copied_bytes();
+    EXPECT_GE((made - before).moved, uint64_t(kRows * kCols * 7 / 8)) << "codes of five and two bits";
+    EXPECT_LE((made - before).moved, size_bytes);
     Floats x(1, kCols, 1), out(1, kRows);
     ASSERT_TRUE(cpu_.best_logits(*make_stream(cpu_, 2, 1, kCols), *matrix, x.view(), 1, out.view()));
     EXPECT_LT(table.n_read.exchange(0), kRows / 2);
+    EXPECT_EQ((copied_bytes() - made).moved, 0u);
     EXPECT_EQ(matrix->size_bytes(), size_bytes) << "all memory is taken beforehand";
   }
 }

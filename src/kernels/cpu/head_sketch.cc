@@ -1,6 +1,7 @@
 #include "kernels/cpu/head_sketch.h"
 
 #include "base/checked.h"
+#include "base/copied.h"
 #include "base/parallel_status.h"
 #include "kernels/cpu/cpu_matrix.h"
 #include "kernels/cpu/packing.h"
@@ -83,6 +84,7 @@ Status HeadSketch::fill(const Rows& rows, int64_t row_bytes, int64_t n_cols, Wei
     return ok();
   };
   BN_RETURN_IF_ERROR(parallel_status(pool, n_tiles_, build_tiles));
+  count_moved(tiles_.size_bytes() + rows_.size_bytes() + bounds_.size_bytes());
   ready_.store(true, std::memory_order_release);
   return ok();
 }
