@@ -57,45 +57,38 @@ __device__ inline void send_group(uint4* to, int n_groups, float value, uint32_t
   if (sends && lane % kStride == 0 && place < kGroupWords) put_word(to + place * n_groups, a, b, c, epoch);
 }
 
-// put(i, e, value) for each value e of n_groups groups, by n_threads of which this is `thread`. Each asks for kGroups
-// groups before it waits for one.
-template <int kGroups, class Put>
-__device__ __forceinline__ void receive(const uint4* from, int n_groups, uint32_t epoch, int thread, int n_threads,
-                                        const Put& put) {
-#pragma unroll 1
-  for (int first = thread; first < n_groups; first += kGroups * n_threads) {
-    Word words[kGroups][kGroupWords];
+// The groups first, first + step, ... of planes of n_words words; those from `end` on are zeros. Asks for all before it
+// waits for one.
+template <int kGroups>
+__device__ __forceinline__ void receive(const uint4* from, int first, int step, int end, int n_words, uint32_t epoch,
+                                        float (&x)[kGroups][kGroup]) {
+  Word words[kGroups][kGroupWords];
+  const auto ask = [&](int j, int i) { return look(from + first + j * step + i * n_words); };
+#pragma unroll
+  for (int j = 0; j < kGroups; ++j) {
+#pragma unroll
+    for (int i = 0; i < kGroupWords; ++i) {
+      if (first + j * step < end) words[j][i] = ask(j, i);
+    }
+  }
+  for (bool missing = true; missing;) {
+    missing = false;
 #pragma unroll
     for (int j = 0; j < kGroups; ++j) {
 #pragma unroll
       for (int i = 0; i < kGroupWords; ++i) {
-        if (first + j * n_threads < n_groups) words[j][i] = look(from + first + j * n_threads + i * n_groups);
-      }
-    }
-    for (bool missing = true; missing;) {
-      missing = false;
-#pragma unroll
-      for (int j = 0; j < kGroups; ++j) {
-#pragma unroll
-        for (int i = 0; i < kGroupWords; ++i) {
-          if (first + j * n_threads < n_groups && words[j][i].epoch() != epoch) {
-            words[j][i] = look(from + first + j * n_threads + i * n_groups);
-            missing = true;
-          }
+        if (first + j * step < end && words[j][i].epoch() != epoch) {
+          words[j][i] = ask(j, i);
+          missing = true;
         }
       }
     }
-#pragma unroll
-    for (int j = 0; j < kGroups; ++j) {
-      if (first + j * n_threads >= n_groups) continue;
-#pragma unroll
-      for (int e = 0; e < kGroup; ++e) put(first + j * n_threads, e, words[j][e / 3].at(e % 3));
-    }
   }
-}
-template <class Put>
-__device__ __forceinline__ void receive_group(const uint4* from, int n_groups, uint32_t epoch, const Put& put) {
-  receive<1>(from, n_groups, epoch, 0, n_groups, [&](int, int e, float x) { put(e, x); });
+#pragma unroll
+  for (int j = 0; j < kGroups; ++j) {
+#pragma unroll
+    for (int e = 0; e < kGroup; ++e) x[j][e] = first + j * step < end ? words[j][e / 3].at(e % 3) : 0.0f;
+  }
 }
 
 // Scores travel alone, in words of eight bytes.

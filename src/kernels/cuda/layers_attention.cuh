@@ -3,33 +3,21 @@
 #include "kernels/cuda/cached_rows.cuh"
 #include "kernels/cuda/token_layers.cuh"
 
-#include <type_traits>
-
 // Attention of the one new token in the kernel of all layers (numerics.md 8 in its order). First the blocks compute
 // scores, each of some positions for the query heads of one key head; then each sums some dimensions of the output of
 // those heads, for which it takes all their scores.
 namespace bitnet::cuda {
 
-constexpr int kUnitDims = kGroup;  // of the output, that a block sums at once
-constexpr int kMaxHeadsPerKv = 8;
-constexpr int kMaxLayersHeadDim = 128;
-
-// Positions whose values have room in a block.
-BN_HOST_DEVICE constexpr int layers_positions(TableType type) { return type == TableType::kF16 ? 768 : 384; }
-BN_HOST_DEVICE constexpr int element_bytes(TableType type) { return type == TableType::kF16 ? 2 : 4; }
-// Of scores, and of a dimension's values: a multiple of four that is none of 32.
-BN_HOST_DEVICE constexpr int position_stride(TableType type) { return layers_positions(type) + 4; }
-
 #if __CUDA_ARCH__ >= 900
-template <TableType kType>
+template <TableType kType, class Shape>
 class LayerAttention {
  public:
-  __device__ LayerAttention(int position, uint8_t* k, uint8_t* v)
-      : plan_(block().plan),
+  __device__ LayerAttention(const TokenLayers& call, int position, uint8_t* k, uint8_t* v)
+      : call_(call),
         k_(k),
         v_(v),
         position_(position),
-        part_((position + plan_.n_score_parts) / plan_.n_score_parts) {}
+        part_((position + plan().n_score_parts) / plan().n_score_parts) {}
 
   // Asks for what the cache has for this block's part of a layer.
   __device__ void prefetch_rows() const {
@@ -42,14 +30,15 @@ class LayerAttention {
   __device__ void score(uint32_t epoch) const {
     async_wait<1>();  // the keys; the first barrier of a unit follows
     for (int unit = int(blockIdx.x); unit < n_score_units(); unit += int(gridDim.x)) {
-      const int begin = unit % plan_.n_score_parts * part_, n = min(part_, n_seen() - begin);
+      const int begin = unit % plan().n_score_parts * part_, n = min(part_, n_seen() - begin);
       if (n <= 0) continue;
       if (unit != int(blockIdx.x)) {
+        sync_workers();
         fetch_keys(unit);
         async_commit();
         async_wait<0>();
       }
-      score_unit(epoch, unit / plan_.n_score_parts, begin, n);
+      score_unit(epoch, unit / plan().n_score_parts, begin, n);
     }
   }
 
@@ -68,26 +57,27 @@ class LayerAttention {
   static constexpr int kBytes = element_bytes(kType), kStride = position_stride(kType);
   using Element = std::conditional_t<kType == TableType::kF16, __half, float>;
 
-  __device__ int key_stride() const { return plan_.row_bytes + 16; }
-  __device__ uint8_t* keys() const { return block_memory() + plan_.keys; }      // [part, key_stride()]
-  __device__ uint8_t* values() const { return block_memory() + plan_.values; }  // [positions, kUnitDims] as stored
-  __device__ Element* turned() const {                                          // [kUnitDims, kStride]
-    return reinterpret_cast<Element*>(block_memory() + plan_.turned);
+  static __device__ __forceinline__ decltype(auto) plan() { return the_plan<kType, Shape>(); }
+  __device__ uint4* exchange() const { return reinterpret_cast<uint4*>(call_.exchange); }
+  __device__ int key_stride() const { return plan().row_bytes + 16; }
+  __device__ uint8_t* keys() const { return block_memory() + plan().keys; }      // [part, key_stride()]
+  __device__ uint8_t* values() const { return block_memory() + plan().values; }  // [positions, kUnitDims] as stored
+  __device__ Element* turned() const {                                           // [kUnitDims, kStride]
+    return reinterpret_cast<Element*>(block_memory() + plan().turned);
   }
-  __device__ float* scores() const { return block_floats(plan_.score_rows); }  // [heads_per_kv, kStride]
+  __device__ float* scores() const { return block_floats(plan().score_rows); }  // [heads_per_kv, kStride]
   __device__ int n_seen() const { return position_ + 1; }
-  __device__ int n_score_units() const { return plan_.n_kv_heads * plan_.n_score_parts; }
-  __device__ int n_value_units() const { return plan_.n_kv_heads * plan_.n_dim_units; }
+  __device__ int n_score_units() const { return plan().n_kv_heads * plan().n_score_parts; }
+  __device__ int n_value_units() const { return plan().n_kv_heads * plan().n_dim_units; }
   __device__ uint8_t* row_of(uint8_t* plane, int kv_head, int p) const {
-    const int64_t page = p / kPagePositions;
-    return plane + (page * plan_.page_rows + int64_t(kv_head) * plan_.head_rows + p % kPagePositions) * plan_.row_bytes;
+    return plane + (kv_head * call_.cache.head_rows + p) * plan().row_bytes;
   }
   __device__ uint64_t* sent_scores(int head) const {
-    return reinterpret_cast<uint64_t*>(plan_.exchange + plan_.scores) + head * layers_positions(kType);
+    return reinterpret_cast<uint64_t*>(exchange() + plan().scores) + head * layers_positions(kType);
   }
   __device__ void fetch_keys(int unit) const {
-    const int kv_head = unit / plan_.n_score_parts, begin = unit % plan_.n_score_parts * part_;
-    const int n = min(part_, position_ - begin), pieces = plan_.row_bytes / 16;
+    const int kv_head = unit / plan().n_score_parts, begin = unit % plan().n_score_parts * part_;
+    const int n = min(part_, position_ - begin), pieces = plan().row_bytes / 16;
     for (int i = thread_index(); i < n * pieces; i += kWorkers) {
       const int p = i / pieces, piece = i - p * pieces;
       async_copy16(keys() + p * key_stride() + piece * 16, row_of(k_, kv_head, begin + p) + piece * 16);
@@ -95,87 +85,134 @@ class LayerAttention {
   }
   __device__ void fetch_values(int unit) const {
     constexpr int kPieces = kUnitDims * kBytes / 16;
-    const int units = plan_.n_dim_units, kv_head = unit / units, at = unit % units * kUnitDims * kBytes;
+    const int units = plan().n_dim_units, kv_head = unit / units, at = unit % units * kUnitDims * kBytes;
     for (int i = thread_index(); i < position_ * kPieces; i += kWorkers) {
       const int p = i / kPieces, piece = i % kPieces;
       async_copy16(values() + i * 16, row_of(v_, kv_head, p) + at + piece * 16);
     }
   }
 
-  __device__ void score_unit(uint32_t epoch, int kv_head, int begin, int n) const {
-    // The rotated queries of the heads, the new key, the new value.
-    __shared__ __align__(16) float rows[(kMaxHeadsPerKv + 2) * kMaxLayersHeadDim];
-    const int tid = thread_index(), warp = tid / 32, lane = tid % 32, d = plan_.head_dim;
-    const int n_heads = plan_.heads_per_kv, groups = d / kGroup, n_pairs = plan_.n_pairs;
+  // Eight values at `to`, as the cache stores them.
+  static __device__ void store_eight(const float (&x)[kGroup], uint8_t* to) {
+    if constexpr (kType == TableType::kF16) {
+      const auto pair = [&](int e) {
+        const __half2 both = __floats2half2_rn(x[e], x[e + 1]);
+        return *reinterpret_cast<const uint32_t*>(&both);
+      };
+      *reinterpret_cast<uint4*>(to) = make_uint4(pair(0), pair(2), pair(4), pair(6));
+    } else {
+      reinterpret_cast<float4*>(to)[0] = make_float4(x[0], x[1], x[2], x[3]);
+      reinterpret_cast<float4*>(to)[1] = make_float4(x[4], x[5], x[6], x[7]);
+    }
+  }
+
+  // A part's query heads and the new key come from other blocks, two groups of rotated pairs a thread. The key goes to
+  // the part that has the newest position; with the new value to the cache, by the first part.
+  __device__ void receive_heads(uint32_t epoch, int kv_head, int begin, int n, float* queries) const {
+    const int groups = plan().head_dim / kGroup, pairs = plan().n_pairs / kGroup, per_head = groups - pairs;
+    const int n_heads = plan().heads_per_kv, q_groups = plan().d_q / kGroup, kv_groups = plan().d_kv / kGroup;
+    const int n_words = q_groups + 2 * kv_groups, n_rotated = (n_heads + 1) * per_head;
     const bool stores = begin == 0, newest = begin + n == n_seen();
-    const uint4* const qkv = plan_.exchange + plan_.outputs[kStepQkv];
-    float* const new_k = rows + n_heads * d;
-    float* const new_v = new_k + d;
-    const int n_groups = (plan_.d_q + 2 * plan_.d_kv) / kGroup, q_groups = n_heads * groups;
-    for (int i = tid; i < q_groups + (stores ? 2 : 1) * groups; i += kWorkers) {
-      const int key = plan_.d_q / kGroup + kv_head * groups + i - q_groups;
-      const int from = i < q_groups            ? kv_head * q_groups + i
-                       : i < q_groups + groups ? key
-                                               : key - groups + plan_.d_kv / kGroup;
-      receive_group(qkv + from, n_groups, epoch, [&](int e, float x) { rows[i * kGroup + e] = x; });
-    }
-    __syncwarp();
-    sync_workers();
-    for (int i = tid; i < (n_heads + 1) * n_pairs; i += kWorkers) {
-      const int head = i / n_pairs, at = i - head * n_pairs;
-      float* const pair = rows + head * d + at;
-      const int64_t angle = int64_t(position_) * n_pairs + at;
-      const float c = __ldg(plan_.cos + angle), s = __ldg(plan_.sin + angle), a = pair[0], b = pair[n_pairs];
-      pair[0] = a * c - b * s;
-      pair[n_pairs] = b * c + a * s;
-    }
-    sync_workers();
-    if (newest) {
-      for (int i = tid; i < d; i += kWorkers) {
-        store_value<kType>(new_k[i], i, keys() + (position_ - begin) * key_stride());
-      }
-    }
-    if (stores) {
-      for (int i = tid; i < d; i += kWorkers) {
-        store_value<kType>(new_k[i], i, row_of(k_, kv_head, position_));
-        store_value<kType>(new_v[i], i, row_of(v_, kv_head, position_));
-      }
-    }
-    if (newest) sync_workers();
-    // Two threads a score: one has lanes 0 to 7 of the lane sum, the other lanes 8 to 15.
-    const float scale = 1.0f / sqrtf(float(d));
-    const int n_items = 2 * n * n_heads;
-    for (int first = warp * 32; first < n_items; first += kWorkers) {
-      const int item = first + lane, half = item % 2, p = item / 2 / n_heads, head = item / 2 - p * n_heads;
-      float lanes[8] = {};
-      if (item < n_items) {
-        const uint8_t* const key = keys() + p * key_stride();
-#pragma unroll 4
-        for (int i = 0; i < d / 16; ++i) {
-          Stored<kType> k;
-          Stored<TableType::kF32> q;
-          k.load(key, 16 * i + 8 * half, 0);
-          q.load(reinterpret_cast<const uint8_t*>(rows + head * d), 16 * i + 8 * half, 0);
+    const uint4* const qkv = exchange() + plan().outputs[kStepQkv];
+    for (int i = thread_index(); i < n_rotated + (stores ? groups : 0); i += kWorkers) {
+      const bool is_value = i >= n_rotated;
+      const int head = is_value ? n_heads : i / per_head, at = is_value ? i - n_rotated : i - head * per_head;
+      const bool rotates = !is_value && at < pairs, is_query = head < n_heads;
+      const int place = is_value || rotates ? at : at + pairs;
+      float angles[2][kGroup];
+      if (rotates) {
+        const int64_t angle = int64_t(position_) * plan().n_pairs + at * kGroup;
 #pragma unroll
-          for (int e = 0; e < 8; ++e) lanes[e] += k.at(e) * q.at(e);
+        for (int e = 0; e < kGroup; ++e) angles[0][e] = __ldg(call_.rope.cos + angle + e);
+#pragma unroll
+        for (int e = 0; e < kGroup; ++e) angles[1][e] = __ldg(call_.rope.sin + angle + e);
+      }
+      const int first = is_query ? (kv_head * n_heads + head) * groups + place
+                                 : q_groups + (is_value ? kv_groups : 0) + kv_head * groups + place;
+      float x[2][kGroup];
+      receive<2>(qkv, first, pairs, rotates ? n_words : first + 1, n_words, epoch, x);
+      if (rotates) {
+#pragma unroll
+        for (int e = 0; e < kGroup; ++e) {
+          const float a = x[0][e], b = x[1][e], c = angles[0][e], s = angles[1][e];
+          x[0][e] = a * c - b * s;
+          x[1][e] = b * c + a * s;
         }
       }
+      const auto put = [&](const float(&values)[kGroup], int group) {
+        const int bytes = kGroup * kBytes * group;
+        if (is_query) {
+          float4* const to = reinterpret_cast<float4*>(queries + head * query_stride() + group * kGroup);
+          to[0] = make_float4(values[0], values[1], values[2], values[3]);
+          to[1] = make_float4(values[4], values[5], values[6], values[7]);
+        } else {
+          if (stores) store_eight(values, row_of(is_value ? v_ : k_, kv_head, position_) + bytes);
+          if (newest && !is_value) store_eight(values, keys() + (position_ - begin) * key_stride() + bytes);
+        }
+      };
+      put(x[0], place);
+      if (rotates) put(x[1], place + pairs);
+    }
+  }
+
+  // Four consecutive values at `at`, a multiple of four, of a row.
+  static __device__ float4 four_at(const uint8_t* row, int at) {
+    return four(reinterpret_cast<const Element*>(row) + at);
+  }
+
+  __device__ int query_stride() const { return plan().head_dim + 16; }  // heads in other banks
+
+  __device__ void score_unit(uint32_t epoch, int kv_head, int begin, int n) const {
+    __shared__ __align__(16) float queries[kMaxHeadsPerKv * (kMaxLayersHeadDim + 16)];
+    const int warp = thread_index() / 32, lane = thread_index() % 32, d = plan().head_dim;
+    const int n_heads = plan().heads_per_kv;
+    receive_heads(epoch, kv_head, begin, n, queries);
+    __syncwarp();
+    sync_workers();
+    // Four threads a score, four lanes of the lane sum each.
+    const float scale = 1.0f / sqrtf(float(d));
+    const int n_items = 4 * n * n_heads;
+    for (int first = warp * 32; first < n_items; first += kWorkers) {
+      const int item = min(first + lane, n_items - 1), quarter = item % 4;
+      const int p = item / 4 / n_heads, head = item / 4 - p * n_heads;
+      const uint8_t* const key = keys() + p * key_stride();
+      const float* const query = queries + head * query_stride() + 4 * quarter;
+      float4 lanes = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+#pragma unroll 4
+      for (int i = 0; i < d; i += 16) {
+        const float4 k = four_at(key, i + 4 * quarter), q = *reinterpret_cast<const float4*>(query + i);
+        lanes.x += k.x * q.x;
+        lanes.y += k.y * q.y;
+        lanes.z += k.z * q.z;
+        lanes.w += k.w * q.w;
+      }
 #pragma unroll
-      for (int e = 0; e < 8; ++e) lanes[e] += __shfl_xor_sync(kFullWarp, lanes[e], 1);
-#pragma unroll
-      for (int e = 0; e < 4; ++e) lanes[e] += lanes[e + 4];
-      if (item < n_items && half == 0) {
+      for (int apart = 2; apart > 0; apart /= 2) {
+        lanes.x += __shfl_xor_sync(kFullWarp, lanes.x, apart);
+        lanes.y += __shfl_xor_sync(kFullWarp, lanes.y, apart);
+        lanes.z += __shfl_xor_sync(kFullWarp, lanes.z, apart);
+        lanes.w += __shfl_xor_sync(kFullWarp, lanes.w, apart);
+      }
+      if (first + lane < n_items && quarter == 0) {
         send_score(sent_scores(kv_head * n_heads + head) + begin + p,
-                   ((lanes[0] + lanes[2]) + (lanes[1] + lanes[3])) * scale, epoch);
+                   ((lanes.x + lanes.z) + (lanes.y + lanes.w)) * scale, epoch);
       }
     }
-    sync_workers();
   }
 
   __device__ void sum_unit(uint32_t epoch, int unit) const {
     __shared__ float maxima[kRingWarps], inverses[kMaxHeadsPerKv];
-    const int tid = thread_index(), warp = tid / 32, lane = tid % 32, n_heads = plan_.heads_per_kv, n = n_seen();
-    const int units = plan_.n_dim_units, kv_head = unit / units, group_of = unit - kv_head * units;
+    const int tid = thread_index(), warp = tid / 32, lane = tid % 32, n_heads = plan().heads_per_kv, n = n_seen();
+    const int units = plan().n_dim_units, kv_head = unit / units, group_of = unit - kv_head * units;
+    // The values before the new one, turned while the scores are on their way.
+    async_wait<0>();
+    sync_workers();
+    for (int p = tid; p < position_; p += kWorkers) {
+#pragma unroll
+      for (int i = 0; i < kUnitDims; ++i) {
+        turned()[i * kStride + p] = reinterpret_cast<const Element*>(values())[p * kUnitDims + i];
+      }
+    }
     // Some warps have a head each; each thread takes two scores at a time.
     const int warps_per_head = kRingWarps / n_heads, head = warp / warps_per_head, step = warps_per_head * 64;
     const int begin = (warp - head * warps_per_head) * 64 + lane * 2;
@@ -206,12 +243,15 @@ class LayerAttention {
     for (int half = 16; half > 0; half /= 2) largest = fmaxf(largest, __shfl_xor_sync(kFullWarp, largest, half));
     if (lane == 0) maxima[warp] = largest;
     if (tid == kWorkers - 1) {
-      const int n_groups = (plan_.d_q + 2 * plan_.d_kv) / kGroup;
-      receive_group(
-          plan_.exchange + plan_.outputs[kStepQkv] + (plan_.d_q + plan_.d_kv) / kGroup + kv_head * units + group_of,
-          n_groups, epoch, [&](int e, float x) { store_value<kType>(x, position_ * kUnitDims + e, values()); });
+      const int q_groups = plan().d_q / kGroup, kv_groups = plan().d_kv / kGroup;
+      const int at = q_groups + kv_groups + kv_head * units + group_of;
+      float x[1][kGroup];
+      receive<1>(exchange() + plan().outputs[kStepQkv], at, 0, at + 1, q_groups + 2 * kv_groups, epoch, x);
+#pragma unroll
+      for (int e = 0; e < kGroup; ++e) {
+        store_value<kType>(x[0][e], position_, reinterpret_cast<uint8_t*>(turned() + e * kStride));
+      }
     }
-    async_wait<0>();
     __syncwarp();
     sync_workers();
     if (active) {
@@ -222,12 +262,7 @@ class LayerAttention {
         if (p + 1 < n) mine[p + 1] = spec_exp(mine[p + 1] - m);
       }
     }
-    for (int p = tid; p < n; p += kWorkers) {
-#pragma unroll
-      for (int i = 0; i < kUnitDims; ++i) {
-        turned()[i * kStride + p] = reinterpret_cast<const Element*>(values())[p * kUnitDims + i];
-      }
-    }
+    __syncwarp();
     sync_workers();
     if (const int summed = kRingWarps - 1 - warp; summed < n_heads) {
       float sum = 0.0f;
@@ -244,7 +279,7 @@ class LayerAttention {
     sync_workers();
     if (warp * 32 < n_heads * kUnitDims) {
       const int to_head = kv_head * n_heads + min(out_head, n_heads - 1);
-      send_group<1>(plan_.exchange + plan_.attn + to_head * units + group_of, plan_.d_q / kGroup,
+      send_group<1>(exchange() + plan().attn + to_head * units + group_of, plan().d_q / kGroup,
                     sums ? sum * inverses[out_head] : 0.0f, epoch, sums);
     }
   }
@@ -286,24 +321,11 @@ class LayerAttention {
     return sum;
   }
 
-  const LayersPlan& plan_;
+  const TokenLayers& call_;
   uint8_t *const k_, *const v_;
   const int position_;
   const int part_;  // positions
 };
-
-template <TableType kType>
-__device__ __forceinline__ void prefetch_phase(int position, uint8_t* k, uint8_t* v) {
-  LayerAttention<kType>(position, k, v).prefetch_rows();
-}
-template <TableType kType>
-__device__ __forceinline__ void score_phase(int position, uint8_t* k, uint8_t* v, uint32_t epoch) {
-  LayerAttention<kType>(position, k, v).score(epoch);
-}
-template <TableType kType>
-__device__ __forceinline__ void sum_phase(int position, uint8_t* k, uint8_t* v, uint32_t epoch) {
-  LayerAttention<kType>(position, k, v).sum(epoch);
-}
 #endif
 
 }  // namespace bitnet::cuda

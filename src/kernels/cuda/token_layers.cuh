@@ -2,44 +2,110 @@
 
 #include "kernels/cuda/exchange.cuh"
 #include "kernels/cuda/normed_row.cuh"
+#include "kernels/cuda/pair_sum.cuh"
 #include "kernels/cuda/tensor_core.cuh"
 #include "kernels/cuda/weight_ring.cuh"
 
+#include <type_traits>
+
 // What the blocks of the kernel of all layers (token_layers.cu) have and do together: products with ternary weights.
-// Of their warps kRingWarps multiply, one sums the squares of norms, one fetches weights.
+// Of their warps kRingWarps multiply, one fetches weights.
 namespace bitnet::cuda {
 
 constexpr int kWorkers = kRingWarps * 32;
-constexpr int kNormWarp = kRingWarps, kFetchWarp = kRingWarps + 1;
-constexpr int kMaxRowTiles = 8;  // of a product, in a block
+constexpr int kFetchWarp = kRingWarps;
+constexpr int kChunkCols = 32 * kGroup;  // of a row, that a warp has at a time: a block of the norm's sum
+constexpr int kMaxChunks = 3;            // of a warp, in front of down; one in front of the others
+constexpr int kMaxRowTiles = 8;          // of a product, in a block
 constexpr int kPartialStride = kRingWarps + 1;
 constexpr int kRowThreads = 2;  // that add up what the warps have of a row
+BN_HOST_DEVICE constexpr int chunks_of(int step) { return step == kStepDown ? kMaxChunks : 1; }
 
-// What follows from a call, computed on the host.
+// Of the attention in this kernel (layers_attention.cuh).
+constexpr int kUnitDims = kGroup;  // of the output, that a block sums at once
+constexpr int kMaxHeadsPerKv = 8;
+constexpr int kMaxLayersHeadDim = 128;
+// Positions whose values have room in a block.
+BN_HOST_DEVICE constexpr int layers_positions(TableType type) { return type == TableType::kF16 ? 768 : 384; }
+BN_HOST_DEVICE constexpr int element_bytes(TableType type) { return type == TableType::kF16 ? 2 : 4; }
+// Of scores, and of a dimension's values: a multiple of four that is none of 32.
+BN_HOST_DEVICE constexpr int position_stride(TableType type) { return layers_positions(type) + 4; }
+
+struct LayersShape {
+  int d_model = 0, d_q = 0, d_kv = 0, d_ff = 0, n_heads = 0, n_kv_heads = 0, head_dim = 0, n_pairs = 0;
+  int n_blocks = 0;
+  bool operator==(const LayersShape&) const = default;
+};
+
+// What follows from a shape.
 struct LayersPlan {
   // Where a layer's floats on their way lie: each step's outputs, attention's; words of 16 bytes, `scores` of 8.
   int outputs[kLayerSteps], attn, scores, n_words;
-  int n_out_groups[kLayerSteps], inputs[kLayerSteps], n_cols[kLayerSteps], n_col_tiles[kLayerSteps];
-  // Arrays behind the ring's slots in a block's shared memory, in bytes.
-  int row, codes, partial, keys, values, turned, score_rows, layers, shared_bytes;
-  int n_kv_heads, heads_per_kv, head_dim, row_bytes;
-  int n_score_parts, key_rows;  // of the positions; of a part, at most
-  int n_dim_units;              // of a head
-  int d_q, d_kv, n_pairs;
-  int page_rows, head_rows;  // of the cache
-  const float *cos, *sin;
-  float eps;
-  uint4* exchange;
+  int inputs[kLayerSteps], n_cols[kLayerSteps], n_rows[kLayerSteps];
+  // Arrays behind the ring's slots in a block's shared memory, in bytes; behind them the layers' weights.
+  int codes, partial, keys, values, turned, score_rows, layers;
+  int d_q, d_kv, n_kv_heads, heads_per_kv, head_dim, n_pairs, row_bytes;
+  int n_score_parts;  // of the positions
+  int n_dim_units;    // of a head
+};
+
+BN_HOST_DEVICE constexpr LayersPlan plan_of(TableType type, const LayersShape& shape) {
+  LayersPlan p = {};
+  p.d_q = shape.d_q;
+  p.d_kv = shape.d_kv;
+  p.n_kv_heads = shape.n_kv_heads;
+  p.heads_per_kv = shape.n_heads / shape.n_kv_heads;
+  p.head_dim = shape.head_dim;
+  p.n_pairs = shape.n_pairs;
+  p.row_bytes = shape.head_dim * element_bytes(type);
+  p.n_score_parts = shape.n_blocks > shape.n_kv_heads ? shape.n_blocks / shape.n_kv_heads : 1;
+  p.n_dim_units = shape.head_dim / kUnitDims;
+  p.n_rows[kStepQkv] = shape.d_q + 2 * shape.d_kv;
+  p.n_rows[kStepO] = shape.d_model;
+  p.n_rows[kStepGate] = shape.d_ff;
+  p.n_rows[kStepDown] = shape.d_model;
+  for (int step = 0; step < kLayerSteps; ++step) {
+    p.outputs[step] = p.n_words;
+    p.n_words += p.n_rows[step] / kGroup * kGroupWords;
+  }
+  p.attn = p.n_words;
+  p.n_words += shape.d_q / kGroup * kGroupWords;
+  p.scores = p.n_words;
+  p.n_words += shape.n_heads * layers_positions(type) / 2;
+  p.inputs[kStepQkv] = p.outputs[kStepDown];
+  p.inputs[kStepO] = p.attn;
+  p.inputs[kStepGate] = p.outputs[kStepO];
+  p.inputs[kStepDown] = p.outputs[kStepGate];
+  p.n_cols[kStepQkv] = p.n_cols[kStepGate] = shape.d_model;
+  p.n_cols[kStepO] = shape.d_q;
+  p.n_cols[kStepDown] = shape.d_ff;
+  const auto after = [](int place, int64_t n_bytes) { return place + int((n_bytes + 15) / 16 * 16); };
+  p.codes = kSlots * kSlot_bytes;
+  p.partial = after(p.codes, kMaxChunks * kRingWarps * kChunkCols);  // a thread writes all of its codes
+  p.keys = after(p.partial, kMaxRowTiles * kTileRows * kPartialStride * 4);
+  p.values = after(p.keys, n_tiles(layers_positions(type), p.n_score_parts) * (p.row_bytes + 16));
+  p.turned = after(p.values, layers_positions(type) * kUnitDims * element_bytes(type));
+  p.score_rows = after(p.turned, position_stride(type) * kUnitDims * element_bytes(type));
+  p.layers = after(p.score_rows, p.heads_per_kv * position_stride(type) * 4);
+  return p;
+}
+
+// The shape that a kernel is compiled for: any, or that of BitNet b1.58 2B4T on 132 multiprocessors, where all places
+// and bounds are constants.
+struct AnyShape {};
+struct ReferenceShape {
+  static constexpr LayersShape kShape = {2560, 2560, 640, 6912, 20, 5, 128, 64, 132};
 };
 
 #if __CUDA_ARCH__ >= 900
 // What a block has beside the dynamic shared memory.
 struct BlockState {
   LayersPlan plan;
-  int first_tile[kLayerSteps], n_tiles[kLayerSteps];  // of the rows; gate's are up's too
   RingBarriers barriers;
-  float maxima[2][kRingWarps];
-  float factor;
+  float sums[kMaxChunks * kRingWarps];  // of the chunks' squares
+  // Of each warp the value that is the largest when normed, with its weight; z: whether another one comes close.
+  float3 peaks[kRingWarps];
+  float maxima[kRingWarps];
 };
 __device__ __forceinline__ BlockState& block() {
   __shared__ BlockState state;
@@ -51,55 +117,27 @@ __device__ __forceinline__ uint8_t* block_memory() {
 }
 __device__ __forceinline__ float* block_floats(int place) { return reinterpret_cast<float*>(block_memory() + place); }
 
+template <TableType kType, class Shape>
+__device__ __forceinline__ decltype(auto) the_plan() {
+  if constexpr (std::is_same_v<Shape, AnyShape>) {
+    return static_cast<const LayersPlan&>(block().plan);
+  } else {
+    constexpr LayersPlan plan = plan_of(kType, Shape::kShape);
+    return LayersPlan(plan);
+  }
+}
+// The row tiles of n that this block has: parts differ by one tile at most.
+struct TilePart {
+  int first, n;
+};
+__device__ __forceinline__ TilePart tiles_of_block(int n_rows) {
+  const uint32_t n = uint32_t(n_rows / kTileRows), first = blockIdx.x * n / gridDim.x;
+  return {int(first), int((blockIdx.x + 1) * n / gridDim.x - first)};
+}
+
 // The barriers want a warp's threads together: after code that each leaves when its own words have come, or that some
 // skip, __syncwarp() has to precede them.
 __device__ inline void sync_workers() { asm volatile("bar.sync 1, %0;" ::"n"(kWorkers) : "memory"); }
-__device__ inline bool any_worker(bool x) {
-  uint32_t any;
-  asm volatile("{.reg .pred p, q; setp.ne.u32 p, %1, 0; bar.red.or.pred q, 1, %2, p; selp.u32 %0, 1, 0, q;}"
-               : "=r"(any)
-               : "r"(uint32_t(x)), "n"(kWorkers)
-               : "memory");
-  return any != 0;
-}
-// With the warp of the norms: 2 gives it a row, 3 has its factor.
-template <int kBarrier>
-__device__ inline void sync_with_norms() {
-  asm volatile("bar.sync %0, %1;" ::"n"(kBarrier), "n"(kWorkers + 32) : "memory");
-}
-
-// 1 / sqrt(lane sum of squares / n_cols + eps) (numerics.md 5) of the block's row, by the warp of the norms. Each
-// addition waits for the one before it; what they add is loaded far ahead of them.
-__device__ inline float norm_factor(int n_cols) {
-  const float* const from = block_floats(block().plan.row) + thread_index() % 16 * square_stride(n_cols);
-  const int n = n_cols / 16, last = (n - 1) / 4 * 4;
-  constexpr int kAhead = 8;
-  float lane = 0.0f;
-  float4 next[kAhead];
-#pragma unroll
-  for (int j = 0; j < kAhead; ++j) next[j] = *reinterpret_cast<const float4*>(from + min(4 * j, last));
-  int i = 0;
-  for (; i + 4 * kAhead <= n; i += 4 * kAhead) {
-#pragma unroll
-    for (int j = 0; j < kAhead; ++j) {
-      const float4 now = next[j];
-      next[j] = *reinterpret_cast<const float4*>(from + min(i + 4 * (kAhead + j), last));
-      lane += now.x * now.x;
-      lane += now.y * now.y;
-      lane += now.z * now.z;
-      lane += now.w * now.w;
-    }
-  }
-#pragma unroll
-  for (int j = 0; j < kAhead; ++j) {  // the rest is there already
-    const int left = n - i - 4 * j;
-    if (left > 0) lane += next[j].x * next[j].x;
-    if (left > 1) lane += next[j].y * next[j].y;
-    if (left > 2) lane += next[j].z * next[j].z;
-    if (left > 3) lane += next[j].w * next[j].w;
-  }
-  return 1.0f / sqrtf(sum_lanes(lane) / float(n_cols) + block().plan.eps);
-}
 
 // code_word() of what scale takes to at most 127: with the rounding constant added, a float ends in the code's bits.
 __device__ __forceinline__ uint32_t code_word_within(const float4& y, float scale) {
@@ -107,38 +145,53 @@ __device__ __forceinline__ uint32_t code_word_within(const float4& y, float scal
   return __byte_perm(__byte_perm(code(y.x), code(y.y), 0x0040), __byte_perm(code(y.z), code(y.w), 0x0040), 0x5410);
 }
 
-// The sums of n <= kTiles row tiles from tile `first` on, with this warp's codes, to the partial sums. Products into
-// one accumulator wait for each other, so that those of several tiles, and two of each, take turns.
-template <int kTiles>
-__device__ __forceinline__ void multiply_tiles(int first_slot, int first, int n, int n_slots, int n_col_tiles,
-                                               int sum) {
+// Where the ring stands: the slot and the parity of its barriers.
+struct RingPlace {
+  int slot = 0;
+  uint32_t parity = 0;
+  __device__ __forceinline__ RingPlace after(int n) const {  // n <= kSlots
+    const int next = slot + n;
+    return next < kSlots ? RingPlace{next, parity} : RingPlace{next - kSlots, parity ^ 1};
+  }
+};
+
+// The sums of n <= kTiles row tiles from tile `first` on, of kSlotsPerTile slots each, with this warp's codes, to the
+// partial sums. Products into one accumulator wait for each other, so that those of several tiles, and two of each,
+// take turns.
+template <int kTiles, int kSlotsPerTile>
+__device__ __forceinline__ void multiply_tiles(const RingPlace& place, int first, int n, int n_cols,
+                                               const uint32_t* codes, int sum, int* partial) {
   const int warp = thread_index() / 32, lane = thread_index() % 32;
-  const BlockState& state = block();
-  const uint32_t* codes =
-      reinterpret_cast<const uint32_t*>(block_memory() + state.plan.codes) + warp * 32 + lane % 4 * 8;
+  codes += warp * 64 + lane % 4 * 8;
   int acc[kTiles][2][4] = {};
-#pragma unroll 2
-  for (int i = 0; warp + i * kRingWarps < n_col_tiles; ++i, codes += kRingWarps * 32) {
-    const uint4 low = *reinterpret_cast<const uint4*>(codes), high = *reinterpret_cast<const uint4*>(codes + 4);
-    uint4 words[kTiles];
+#pragma unroll
+  for (int i = 0; i < kSlotsPerTile; ++i) {
+    const uint4* tiles[kTiles];
 #pragma unroll
     for (int j = 0; j < kTiles; ++j) {
-      int slot = first_slot + (first + min(j, n - 1)) * n_slots + i;  // fewer than kSlots behind the first
-      if (slot >= kSlots) slot -= kSlots;
-      words[j] = reinterpret_cast<const uint4*>(block_memory() + slot * kSlot_bytes)[warp * 32 + lane];
+      const int slot = place.after((first + min(j, n - 1)) * kSlotsPerTile + i).slot;
+      tiles[j] = reinterpret_cast<const uint4*>(block_memory() + slot * kSlot_bytes) + warp * 64 + lane;
     }
 #pragma unroll
-    for (int j = 0; j < kTiles; ++j) mma_codes(acc[j][0], words[j].x, low.x, low.y);
+    for (int half = 0; half < 2; ++half) {
+      if ((i * kSlotTiles + 2 * warp + half) * kTileCols >= n_cols) break;
+      const uint4 low = *reinterpret_cast<const uint4*>(codes + i * kSlotTiles * 32 + half * 32);
+      const uint4 high = *reinterpret_cast<const uint4*>(codes + i * kSlotTiles * 32 + half * 32 + 4);
+      uint4 words[kTiles];
 #pragma unroll
-    for (int j = 0; j < kTiles; ++j) mma_codes(acc[j][1], words[j].y, low.z, low.w);
+      for (int j = 0; j < kTiles; ++j) words[j] = tiles[j][half * 32];
 #pragma unroll
-    for (int j = 0; j < kTiles; ++j) mma_codes(acc[j][0], words[j].z, high.x, high.y);
+      for (int j = 0; j < kTiles; ++j) mma_codes(acc[j][0], words[j].x, low.x, low.y);
 #pragma unroll
-    for (int j = 0; j < kTiles; ++j) mma_codes(acc[j][1], words[j].w, high.z, high.w);
+      for (int j = 0; j < kTiles; ++j) mma_codes(acc[j][1], words[j].y, low.z, low.w);
+#pragma unroll
+      for (int j = 0; j < kTiles; ++j) mma_codes(acc[j][0], words[j].z, high.x, high.y);
+#pragma unroll
+      for (int j = 0; j < kTiles; ++j) mma_codes(acc[j][1], words[j].w, high.z, high.w);
+    }
   }
   if (lane % 4 != 0) return;  // every column of the product is the one token
-  int* const to = reinterpret_cast<int*>(block_memory() + state.plan.partial) +
-                  (first * kTileRows + lane / 4) * kPartialStride + warp;
+  int* const to = partial + (first * kTileRows + lane / 4) * kPartialStride + warp;
 #pragma unroll
   for (int j = 0; j < kTiles; ++j) {
     if (j >= n) continue;
@@ -147,112 +200,149 @@ __device__ __forceinline__ void multiply_tiles(int first_slot, int first, int n,
   }
 }
 
-// The same for n row tiles, of the ring's slots from n_taken on, kTiles at once where there are more than two.
-template <int kTiles>
-__device__ __forceinline__ void multiply(int n_taken, int n, int n_col_tiles, int sum) {
-  const int lane = thread_index() % 32, first_slot = slot_of(n_taken);
-  const int n_slots = (n_col_tiles + kSlotTiles - 1) / kSlotTiles;
-  if (lane < n * n_slots) wait_for_slot(block().barriers, n_taken + lane);
-  __syncwarp();
-  if (kTiles > 2 && n > 2) {
-#pragma unroll 1
-    for (int first = 0; first < n; first += kTiles) {
-      multiply_tiles<kTiles>(first_slot, first, min(n - first, kTiles), n_slots, n_col_tiles, sum);
-    }
-  } else {
-#pragma unroll 1
-    for (int first = 0; first < n; first += 2) {
-      multiply_tiles<2>(first_slot, first, min(n - first, 2), n_slots, n_col_tiles, sum);
-    }
-  }
-  __syncwarp();
-}
-
-// Sums of n row tiles with quantized(norm(x)), to the partial sums; gives 1 / scale. x comes from other blocks, or is
-// `plain` where `sent` is null; no norm where its weights are null. As in vector_product.cu the products are computed
-// with codes that leave the norm's factor out while that is summed, and again should the exact codes differ.
-template <int kFours>
-__device__ __forceinline__ float product_phase(int n_taken, const uint4* sent, const float* plain, uint32_t epoch,
-                                               const float* norm, int n_cols, int n, int n_col_tiles) {
+// The largest |(x r) w| over the block's row. Rounding may turn only what is so close in |x w| that it differs in the
+// last bits; where no warp has two such values its peak is its largest, whatever r is, and no further barrier is due.
+template <int kChunks>
+__device__ __forceinline__ float largest_normed(const float (&x)[kChunks][kGroup], const float (&w)[kChunks][kGroup],
+                                                float r) {
   BlockState& state = block();
-  float* const row = block_floats(state.plan.row);
-  const int tid = thread_index(), warp = tid / 32, lane = tid % 32, stride = square_stride(n_cols);
-  uint32_t* const codes =
-      reinterpret_cast<uint32_t*>(block_memory() + state.plan.codes) + warp * 32 + fragment_word(lane);
-  const auto column = [&](int i) { return (warp + i * kRingWarps) * kTileCols + lane * 4; };
-  const auto place = [&](int column) { return column % 16 * stride + column / 16; };  // a lane of the sum in a row
-  float4 weights[kFours];
-#pragma unroll
-  for (int i = 0; i < kFours; ++i) {
-    weights[i] = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
-    if (norm != nullptr && column(i) < n_cols) weights[i] = __ldg(reinterpret_cast<const float4*>(norm + column(i)));
+  const int tid = thread_index(), warp = tid / 32, lane = tid % 32;
+  float largest = 0.0f;
+  bool unclear = false;
+  if (lane < kRingWarps) {
+    const float3 peak = state.peaks[lane];
+    largest = fabsf((peak.x * r) * peak.y);
+    unclear = peak.z != 0.0f;
   }
-  if (sent != nullptr) {
-    constexpr int kGroups = kFours / 2;  // a thread's: kFours * kTileCols * kRingWarps columns of kGroup * kWorkers
-    const int n_groups = n_cols / kGroup;
-    receive<kGroups>(sent, n_groups, epoch, tid, kWorkers,
-                     [&](int i, int e, float x) { row[(i % 2 * kGroup + e) * stride + i / 2] = x; });
-  } else {
-    for (int i = tid; i < n_cols; i += kWorkers) row[place(i)] = load1(plain + i);
-  }
-  __syncwarp();
-  sync_with_norms<2>();
-  float4 y[kFours];
-  // y and its largest magnitude, by all workers.
-  const auto normed = [&](float r, float* maxima) {
-    float absmax = 0.0f;
+  if (__any_sync(kFullWarp, unclear)) {  // alike in every warp
+    largest = 0.0f;
 #pragma unroll
-    for (int i = 0; i < kFours; ++i) {
-      y[i] = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
-      if (column(i) < n_cols) {
-        const float* const from = row + place(column(i));
-        y[i] = make_float4(from[0], from[stride], from[2 * stride], from[3 * stride]);
-      }
-      if (norm != nullptr) y[i] = scaled(y[i], r, weights[i]);
-      absmax = fmaxf(absmax, fmaxf(fmaxf(fabsf(y[i].x), fabsf(y[i].y)), fmaxf(fabsf(y[i].z), fabsf(y[i].w))));
+    for (int i = 0; i < kChunks; ++i) {
+#pragma unroll
+      for (int e = 0; e < kGroup; ++e) largest = fmaxf(largest, fabsf((x[i][e] * r) * w[i][e]));
     }
     // Not negative and no NaN, so ordered like their bits.
-    uint32_t bits = __reduce_max_sync(kFullWarp, __float_as_uint(absmax));
-    if (lane == 0) maxima[warp] = __uint_as_float(bits);
+    const uint32_t bits = __reduce_max_sync(kFullWarp, __float_as_uint(largest));
+    if (lane == 0) state.maxima[warp] = __uint_as_float(bits);
     sync_workers();
-    bits = __reduce_max_sync(kFullWarp, lane < kRingWarps ? __float_as_uint(maxima[lane]) : 0u);
-    return __uint_as_float(bits);
-  };
-  const float guess = normed(1.0f, state.maxima[0]);
-  float scale = norm == nullptr ? quantizing_scale(guess) : 127.0f / fmaxf(guess, 1e-30f);
-#pragma unroll 1
-  for (bool exact = norm == nullptr;; exact = true) {
-    int sum = 0;
+    largest = lane < kRingWarps ? state.maxima[lane] : 0.0f;
+  }
+  return __uint_as_float(__reduce_max_sync(kFullWarp, __float_as_uint(largest)));
+}
+
+// This warp's peak, for largest_normed().
+template <int kChunks>
+__device__ __forceinline__ void put_peak(const float (&x)[kChunks][kGroup], const float (&w)[kChunks][kGroup]) {
+  const int warp = thread_index() / 32, lane = thread_index() % 32;
+  float largest = 0.0f;
 #pragma unroll
-    for (int i = 0; i < kFours; ++i) {
-      const uint32_t word = code_word_within(y[i], scale);
-      codes[i * kRingWarps * 32] = word;
+  for (int i = 0; i < kChunks; ++i) {
+#pragma unroll
+    for (int e = 0; e < kGroup; ++e) largest = fmaxf(largest, fabsf(x[i][e] * w[i][e]));
+  }
+  // Not negative and no NaN, so ordered like their bits.
+  largest = __uint_as_float(__reduce_max_sync(kFullWarp, __float_as_uint(largest)));
+  const float close = largest * 0.999999f;
+  float peak_x = 0.0f, peak_w = 0.0f;
+  int n_close = 0;
+#pragma unroll
+  for (int i = 0; i < kChunks; ++i) {
+#pragma unroll
+    for (int e = 0; e < kGroup; ++e) {
+      if (fabsf(x[i][e] * w[i][e]) < close) continue;
+      peak_x = x[i][e], peak_w = w[i][e];
+      ++n_close;
+    }
+  }
+  const uint32_t owners = __ballot_sync(kFullWarp, n_close > 0);
+  if (lane == __ffs(owners) - 1) {
+    const bool unclear = largest > 0.0f && (n_close > 1 || (owners & (owners - 1)) != 0);
+    block().peaks[warp] = make_float3(peak_x, peak_w, unclear ? 1.0f : 0.0f);
+  }
+}
+
+// A step's product: sums of this block's row tiles with quantized(norm(x)), to the partial sums; gives 1 / scale. x
+// comes from other blocks, or is `plain` where that is not null; no norm where its weights are null. A warp multiplies
+// the columns that it quantised.
+template <TableType kType, class Shape, int kStep>
+__device__ __forceinline__ float product_phase(RingPlace& place, const uint4* exchange, const float* plain,
+                                               uint32_t epoch, const float* norm, float eps) {
+  constexpr int kChunks = chunks_of(kStep);
+  const auto& plan = the_plan<kType, Shape>();
+  BlockState& state = block();
+  const int tid = thread_index(), warp = tid / 32, lane = tid % 32, n_cols = plan.n_cols[kStep];
+  const auto column = [&](int i) { return (tid + i * kWorkers) * kGroup; };
+  float w[kChunks][kGroup], x[kChunks][kGroup];
+#pragma unroll
+  for (int i = 0; i < kChunks; ++i) {
+    float4 a = make_float4(1.0f, 1.0f, 1.0f, 1.0f), b = a;
+    if (norm != nullptr && column(i) < n_cols) {
+      a = __ldg(reinterpret_cast<const float4*>(norm + column(i)));
+      b = __ldg(reinterpret_cast<const float4*>(norm + column(i)) + 1);
+    }
+    w[i][0] = a.x, w[i][1] = a.y, w[i][2] = a.z, w[i][3] = a.w;
+    w[i][4] = b.x, w[i][5] = b.y, w[i][6] = b.z, w[i][7] = b.w;
+  }
+  if (kStep != kStepQkv || plain == nullptr) {
+    receive<kChunks>(exchange + plan.inputs[kStep], tid, kWorkers, n_cols / kGroup, n_cols / kGroup, epoch, x);
+  } else {
+#pragma unroll
+    for (int e = 0; e < kGroup; ++e) x[0][e] = column(0) < n_cols ? load1(plain + column(0) + e) : 0.0f;
+  }
+  __syncwarp();
+  if (norm != nullptr) {
+#pragma unroll
+    for (int i = 0; i < kChunks; ++i) {
+      const float sum = warp_pair_sum(eight_squares(x[i]));
+      if (lane == 0) state.sums[warp + i * kRingWarps] = sum;
+    }
+  }
+  put_peak<kChunks>(x, w);
+  __syncwarp();
+  sync_workers();
+  float r = 1.0f;
+  if (norm != nullptr) {
+    float sum = 0.0f;  // chunks that the row has not are +0
+#pragma unroll
+    for (int i = 0; i < kChunks * kRingWarps; ++i) sum += state.sums[i];
+    r = norm_factor(sum, n_cols, eps);
+  }
+  const float scale = quantizing_scale(largest_normed<kChunks>(x, w, r));
+  uint32_t* const codes = reinterpret_cast<uint32_t*>(block_memory() + plan.codes);
+  uint32_t* const own = codes + (warp * 2 + lane / 16) * 32 + fragment_word(lane % 16 * 2);
+  int sum = 0;
+#pragma unroll
+  for (int i = 0; i < kChunks; ++i) {
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      const auto normed = [&](int e) { return (x[i][4 * half + e] * r) * w[i][4 * half + e]; };
+      const uint32_t word = code_word_within(make_float4(normed(0), normed(1), normed(2), normed(3)), scale);
+      own[i * kSlotTiles * 32 + half * fragment_word(1)] = word;
       sum = __dp4a(int(word), 0x01010101, sum);
     }
-    __syncwarp();
-    multiply<kFours == 2 ? 4 : 2>(n_taken, n, n_col_tiles, __reduce_add_sync(kFullWarp, sum));
-    if (exact) {
-      sync_workers();
-      if (norm == nullptr) sync_with_norms<3>();
-      break;
-    }
-    sync_with_norms<3>();
-    scale = quantizing_scale(normed(state.factor, state.maxima[1]));
-    bool differs = false;
-#pragma unroll
-    for (int i = 0; i < kFours; ++i) differs |= code_word_within(y[i], scale) != codes[i * kRingWarps * 32];
-    if (!any_worker(differs)) break;
   }
-  const int n_slots = n * ((n_col_tiles + kSlotTiles - 1) / kSlotTiles);
-  give_back_slots(state.barriers, n_taken, n_slots, lane);
+  sum = __reduce_add_sync(kFullWarp, sum);
+  const int n = tiles_of_block(plan.n_rows[kStep]).n * (kStep == kStepGate ? 2 : 1), n_slots = n * kChunks;
+  const RingPlace mine = place.after(lane);
+  if (lane < n_slots) barrier_wait(&state.barriers.full[mine.slot], mine.parity);
+  __syncwarp();
+  int* const partial = reinterpret_cast<int*>(block_memory() + plan.partial);
+  constexpr int kTiles = kStep == kStepGate ? 4 : 2;
+  multiply_tiles<kTiles, kChunks>(place, 0, min(n, kTiles), n_cols, codes, sum, partial);
+  if (kStep == kStepGate && n > kTiles) {
+    multiply_tiles<kTiles, kChunks>(place, kTiles, n - kTiles, n_cols, codes, sum, partial);
+  }
+  __syncwarp();
+  if (lane < n_slots) barrier_arrive(&state.barriers.empty[mine.slot]);
+  place = place.after(n_slots);
+  sync_workers();
   return 1.0f / scale;
 }
 
 // y of row `row` of the block's tiles, by its kRowThreads threads.
-__device__ inline float product_of(int row, float inv_scale, float alpha) {
+__device__ __forceinline__ float product_of(const int* partial, int row, float inv_scale, float alpha) {
   static_assert(kRingWarps % kRowThreads == 0);
-  const int* const from = reinterpret_cast<const int*>(block_memory() + block().plan.partial) + row * kPartialStride +
-                          thread_index() % kRowThreads * (kRingWarps / kRowThreads);
+  const int* const from = partial + row * kPartialStride + thread_index() % kRowThreads * (kRingWarps / kRowThreads);
   int total = 0;
 #pragma unroll
   for (int i = 0; i < kRingWarps / kRowThreads; ++i) total += from[i];

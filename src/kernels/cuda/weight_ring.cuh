@@ -7,10 +7,10 @@
 // multiply, as far ahead as there are slots, whatever those wait for.
 namespace bitnet::cuda {
 
-constexpr int kRingWarps = 10;          // that multiply
-constexpr int kSlotTiles = kRingWarps;  // column tiles of a row tile in a slot, one a warp
+constexpr int kRingWarps = 10;              // that multiply
+constexpr int kSlotTiles = 2 * kRingWarps;  // column tiles of a row tile in a slot, two a warp
 constexpr int kSlot_bytes = kSlotTiles * kTileBytes;
-constexpr int kSlots = 24;
+constexpr int kSlots = 14;
 
 struct RingBarriers {
   uint64_t full[kSlots], empty[kSlots];
@@ -35,14 +35,7 @@ __device__ inline void fetch_slot(uint8_t* slots, RingBarriers& barriers, int co
   const int slot = slot_of(count);
   barrier_wait(&barriers.empty[slot], parity_of(count) ^ 1);
   barrier_expect(&barriers.full[slot], n_bytes);
-  bulk_copy(slots + slot * kSlot_bytes, from, n_bytes, &barriers.full[slot]);
-}
-__device__ inline void wait_for_slot(RingBarriers& barriers, int count) {
-  barrier_wait(&barriers.full[slot_of(count)], parity_of(count));
-}
-// By every multiplying warp for every slot, also one in which it has no tile.
-__device__ inline void give_back_slots(RingBarriers& barriers, int first, int n, int lane) {
-  if (lane < n) barrier_arrive(&barriers.empty[slot_of(first + lane)]);
+  if (n_bytes > 0) bulk_copy(slots + slot * kSlot_bytes, from, n_bytes, &barriers.full[slot]);
 }
 #endif
 
