@@ -90,15 +90,13 @@ static inline void fold4(F32x16 a, F32x16 b, F32x16 c, F32x16 d, float* sums) {
   _mm_storeu_ps(sums, _mm_movelh_ps(_mm_unpacklo_ps(ac, bd), _mm_unpackhi_ps(ac, bd)));
 }
 // Sums by neighbours (numerics.md 5) of 16 vectors, level after level from 0 on, the last four of them with a = b; then
-// all lanes have the sum. Three levels add what lies 1, 2 and 4 apart and leave eight registers' sums in order.
+// all lanes have the sum. Two levels add within halves of a register and one adds halves: then the sums are in order.
 template <int kLevel>
 static inline __m256 add_neighbours(__m256 a, __m256 b) {
-  if constexpr (kLevel % 3 == 0) {
-    return _mm256_add_ps(_mm256_blend_ps(a, b, 0xaa), _mm256_permute_ps(_mm256_blend_ps(b, a, 0xaa), 0xb1));
-  } else if constexpr (kLevel % 3 == 1) {
-    return _mm256_add_ps(_mm256_blend_ps(a, b, 0xcc), _mm256_shuffle_ps(a, b, 0x4e));
+  if constexpr (kLevel % 3 < 2) {
+    return _mm256_add_ps(_mm256_shuffle_ps(a, b, 0x88), _mm256_shuffle_ps(a, b, 0xdd));
   } else {
-    return _mm256_add_ps(_mm256_blend_ps(a, b, 0xf0), _mm256_permute2f128_ps(a, b, 0x21));
+    return _mm256_add_ps(_mm256_permute2f128_ps(a, b, 0x20), _mm256_permute2f128_ps(a, b, 0x31));
   }
 }
 template <int kLevel>
