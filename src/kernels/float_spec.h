@@ -25,6 +25,22 @@ float lane_sum(int64_t n, const Term& term) {
   return lanes[0];
 }
 
+// Sum of term(0) ... term(n - 1) by neighbours in blocks of 256 (numerics.md 5).
+template <class Term>
+float pair_sum(int64_t n, const Term& term) {
+  constexpr int64_t kBlock = 256;
+  float sum = 0.0f;
+  for (int64_t first = 0; first < n; first += kBlock) {
+    float sums[kBlock] = {};
+    for (int64_t i = 0; i < kBlock && first + i < n; ++i) sums[i] = term(first + i);
+    for (int64_t n_sums = kBlock / 2; n_sums > 0; n_sums /= 2) {
+      for (int64_t i = 0; i < n_sums; ++i) sums[i] = sums[2 * i] + sums[2 * i + 1];
+    }
+    sum += sums[0];
+  }
+  return sum;
+}
+
 inline float dot(const float* a, const float* b, int64_t n) {
   return lane_sum(n, [&](int64_t i) { return a[i] * b[i]; });
 }

@@ -30,6 +30,38 @@ TEST(FloatSpec, FoldAddsTheLaneEightAwayFirst) {
   EXPECT_EQ(spec::lane_sum(16, [&](int64_t i) { return terms[size_t(i)]; }), 1.0f);
 }
 
+TEST(FloatSpec, PairSumAddsNeighbours) {
+  // (2^24 + 1) + (1 + 1) loses one of the three 1s, in order all are lost.
+  std::vector<float> terms(600, 0.0f);
+  const auto sum = [&](int64_t n) { return spec::pair_sum(n, [&](int64_t i) { return terms[size_t(i)]; }); };
+  EXPECT_EQ(sum(0), 0.0f);
+  terms[0] = 16777216.0f;
+  terms[1] = terms[2] = terms[3] = 1.0f;
+  EXPECT_EQ(sum(3), 16777216.0f);
+  EXPECT_EQ(sum(4), 16777218.0f);
+  // Not neighbours: each is lost alone.
+  terms = std::vector<float>(600, 0.0f);
+  terms[0] = 16777216.0f;
+  terms[1] = terms[4] = 1.0f;
+  EXPECT_EQ(sum(256), 16777216.0f);
+  // The two halves of a block meet last.
+  terms[1] = terms[4] = 0.0f;
+  terms[128] = terms[255] = 1.0f;
+  EXPECT_EQ(sum(256), 16777218.0f);
+}
+
+TEST(FloatSpec, PairSumAddsBlocksInOrder) {
+  std::vector<float> terms(600, 0.0f);
+  const auto sum = [&](int64_t n) { return spec::pair_sum(n, [&](int64_t i) { return terms[size_t(i)]; }); };
+  terms[0] = 16777216.0f;
+  terms[256] = terms[512] = 1.0f;  // of two blocks: lost one after the other
+  EXPECT_EQ(sum(600), 16777216.0f);
+  terms[257] = 1.0f;
+  terms[512] = 0.0f;
+  EXPECT_EQ(sum(600), 16777218.0f);
+  EXPECT_EQ(sum(257), 16777216.0f);
+}
+
 // In units of the last place of the exact result.
 double ulps_off(float x) {
   const double exact = std::exp(double(x));

@@ -9,7 +9,7 @@ namespace {
 
 BN_EVERY_ISA(TokenOps);
 
-const int64_t kColumns[] = {1, 5, 15, 16, 17, 100, 704, 2560};
+const int64_t kColumns[] = {1, 5, 15, 16, 17, 100, 256, 257, 704, 2560};
 
 TEST_P(TokenOps, RmsNorm) {
   for (const int64_t n_cols : kColumns) {

@@ -57,8 +57,40 @@ static float dot_product(const float* a, const float* b, int64_t n) {
   return fold(sum);
 }
 
+// The squares of 16 << kLevels values, summed by neighbours kLevels times: 16 sums.
+template <int kLevels>
+static inline F32x16 square_sums(const float* x) {
+  if constexpr (kLevels == 0) {
+    const F32x16 v = load(x);
+    return mul(v, v);
+  } else {
+    return add_neighbours<kLevels - 1>(square_sums<kLevels - 1>(x), square_sums<kLevels - 1>(x + (8 << kLevels)));
+  }
+}
+// A whole block of numerics.md 5.
+constexpr int64_t kSquareBlock = 256;
+static inline float square_block(const float* x) {
+  F32x16 sums = square_sums<4>(x);
+  sums = add_neighbours<4>(sums, sums);
+  sums = add_neighbours<5>(sums, sums);
+  sums = add_neighbours<6>(sums, sums);
+  return first_lane(add_neighbours<7>(sums, sums));
+}
+// 1 / sqrt(mean of the squares + eps) (numerics.md 5).
+static float norm_factor(const float* x, int64_t n, float eps) {
+  float sum = 0.0f;
+  int64_t i = 0;
+  for (; i + kSquareBlock <= n; i += kSquareBlock) sum += square_block(x + i);
+  if (i < n) {
+    float block[kSquareBlock] = {};
+    __builtin_memcpy(block, x + i, uint64_t(n - i) * sizeof(float));
+    sum += square_block(block);
+  }
+  return 1.0f / __builtin_sqrtf(sum / float(n) + eps);
+}
+
 static void rms_norm(const float* x, const float* weight, float eps, int64_t n, float* out) {
-  const F32x16 r = broadcast(1.0f / __builtin_sqrtf(dot_product(x, x, n) / float(n) + eps));
+  const F32x16 r = broadcast(norm_factor(x, n, eps));
   map2(x, weight, n, out, [&](F32x16 v, F32x16 w) { return mul(mul(v, r), w); });
 }
 

@@ -110,19 +110,16 @@ static void widen_pairs(const int8_t* a, const int8_t* b, int16_t offset, int64_
 
 static void rms_norm_backward(const float* x, const float* weight, float eps, const float* dy, int64_t n, bool add_dx,
                               float* dx, float* dweight) {
-  F32x16 squares = zero(), products = zero();
+  F32x16 products = zero();
   int64_t i = 0;
   for (; i + 16 <= n; i += 16) {
-    const F32x16 v = load(x + i);
-    squares = add(squares, mul(v, v));
-    products = add(products, mul(mul(load(dy + i), load(weight + i)), v));
+    products = add(products, mul(mul(load(dy + i), load(weight + i)), load(x + i)));
   }
   if (i < n) {
     const F32x16 v = load_part(x + i, n - i);
-    squares = add(squares, mul(v, v));
     products = add(products, mul(mul(load_part(dy + i, n - i), load_part(weight + i, n - i)), v));
   }
-  const float r = 1.0f / __builtin_sqrtf(fold(squares) / float(n) + eps);
+  const float r = norm_factor(x, n, eps);
   const F32x16 factor = broadcast(r), mean = broadcast((fold(products) / float(n)) * (r * r * r));
   const auto step = [&](F32x16 v, F32x16 w, F32x16 g, F32x16 old, F32x16 dw, F32x16* d, F32x16* dw_out) {
     *dw_out = add(dw, mul(mul(g, v), factor));

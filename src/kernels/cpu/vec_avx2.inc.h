@@ -89,6 +89,21 @@ static inline void fold4(F32x16 a, F32x16 b, F32x16 c, F32x16 d, float* sums) {
   const __m128 ac = _mm256_castps256_ps128(one), bd = _mm256_extractf128_ps(one, 1);
   _mm_storeu_ps(sums, _mm_movelh_ps(_mm_unpacklo_ps(ac, bd), _mm_unpackhi_ps(ac, bd)));
 }
+// Sums by neighbours (numerics.md 5) of 16 vectors, level after level from 0 on, the last four of them with a = b; then
+// all lanes have the sum. Two levels add within halves of a register and one adds halves: then the sums are in order.
+template <int kLevel>
+static inline __m256 add_neighbours(__m256 a, __m256 b) {
+  if constexpr (kLevel % 3 < 2) {
+    return _mm256_add_ps(_mm256_shuffle_ps(a, b, 0x88), _mm256_shuffle_ps(a, b, 0xdd));
+  } else {
+    return _mm256_add_ps(_mm256_permute2f128_ps(a, b, 0x20), _mm256_permute2f128_ps(a, b, 0x31));
+  }
+}
+template <int kLevel>
+static inline F32x16 add_neighbours(F32x16 a, F32x16 b) {
+  return {add_neighbours<kLevel>(a.lo, a.hi), add_neighbours<kLevel>(b.lo, b.hi)};
+}
+static inline float first_lane(F32x16 a) { return _mm256_cvtss_f32(a.lo); }
 static inline float fold_max(F32x16 a) {
   const __m256 eight = _mm256_max_ps(a.lo, a.hi);
   const __m128 four = _mm_max_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));

@@ -69,6 +69,18 @@ static inline void fold4(F32x16 a, F32x16 b, F32x16 c, F32x16 d, float* sums) {
   const __m512i first = _mm512_setr_epi32(0, 4, 8, 12, 0, 4, 8, 12, 0, 4, 8, 12, 0, 4, 8, 12);
   _mm_storeu_ps(sums, _mm512_castps512_ps128(_mm512_permutexvar_ps(first, one)));
 }
+// Sums by neighbours (numerics.md 5) of 16 vectors, level after level from 0 on, the last four of them with a = b; then
+// all lanes have the sum. Two levels add within quarters of a register and two add quarters; after these four the sums
+// are in order.
+template <int kLevel>
+static inline F32x16 add_neighbours(F32x16 a, F32x16 b) {
+  if constexpr (kLevel % 4 < 2) {
+    return {_mm512_add_ps(_mm512_shuffle_ps(a.v, b.v, 0x88), _mm512_shuffle_ps(a.v, b.v, 0xdd))};
+  } else {
+    return {_mm512_add_ps(_mm512_shuffle_f32x4(a.v, b.v, 0x88), _mm512_shuffle_f32x4(a.v, b.v, 0xdd))};
+  }
+}
+static inline float first_lane(F32x16 a) { return _mm512_cvtss_f32(a.v); }
 static inline float fold_max(F32x16 a) {
   const __m256 eight = _mm256_max_ps(_mm512_castps512_ps256(a.v), _mm512_extractf32x8_ps(a.v, 1));
   const __m128 four = _mm_max_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));

@@ -121,6 +121,17 @@ static inline void fold4(F32x16 a, F32x16 b, F32x16 c, F32x16 d, float* sums) {
   sums[2] = fold(c);
   sums[3] = fold(d);
 }
+// Sums by neighbours (numerics.md 5) of 16 vectors, level after level from 0 on, the last four of them with a = b; then
+// all lanes have the sum. Values stay in order.
+static inline F32x4 add_neighbours(F32x4 a, F32x4 b) {
+  return __builtin_shufflevector(a, b, 0, 2, 4, 6) + __builtin_shufflevector(a, b, 1, 3, 5, 7);
+}
+template <int kLevel>
+static inline F32x16 add_neighbours(F32x16 a, F32x16 b) {
+  return {{add_neighbours(a.q[0], a.q[1]), add_neighbours(a.q[2], a.q[3]), add_neighbours(b.q[0], b.q[1]),
+           add_neighbours(b.q[2], b.q[3])}};
+}
+static inline float first_lane(F32x16 a) { return a.q[0][0]; }
 static inline float fold_max(F32x16 a) {
   const F32x16 b = max(a, F32x16{{a.q[2], a.q[3], a.q[2], a.q[3]}});
   const F32x4 four = select(I32x4(b.q[0] > b.q[1]), b.q[0], b.q[1]);

@@ -98,6 +98,14 @@ static inline void fold4(F32x16 a, F32x16 b, F32x16 c, F32x16 d, float* sums) {
   sums[2] = fold(c);
   sums[3] = fold(d);
 }
+// Sums by neighbours (numerics.md 5) of 16 vectors, level after level from 0 on, the last four of them with a = b; then
+// all lanes have the sum. Values stay in order.
+template <int kLevel>
+static inline F32x16 add_neighbours(F32x16 a, F32x16 b) {
+  return {
+      {vpaddq_f32(a.q[0], a.q[1]), vpaddq_f32(a.q[2], a.q[3]), vpaddq_f32(b.q[0], b.q[1]), vpaddq_f32(b.q[2], b.q[3])}};
+}
+static inline float first_lane(F32x16 a) { return vgetq_lane_f32(a.q[0], 0); }
 static inline float fold_max(F32x16 a) {
   const float32x4_t four = greater(greater(a.q[0], a.q[2]), greater(a.q[1], a.q[3]));
   const float x = vgetq_lane_f32(four, 0), y = vgetq_lane_f32(four, 1);

@@ -406,7 +406,7 @@ template <int kColumns>
 cudaError_t launch_bound(const Launcher& launcher, const TokenHead& call) {
   const size_t n_cols = size_t(call.table.n_cols);
   size_t n_bytes = size_t(call.sketch.n_col_tiles) * 8 * kColumns * kColumnBytes;
-  if (call.codes == nullptr) n_bytes += n_cols * 4 + squares_bytes(int(n_cols));
+  if (call.codes == nullptr) n_bytes += n_cols * 4 + halves_bytes(int(n_cols));
   n_bytes += kColumns == 8 ? 1024 : 128;
   const int n_blocks = bound_blocks(kColumns) * launcher.n_multiprocessors;
   const int n_halves = call.n_tokens > kBlockTokens ? 2 : 1;
@@ -449,7 +449,7 @@ cudaError_t best_of_head(const Launcher& launcher, const TokenHead& wanted, int6
   } else {
     const int n_columns = call.n_tokens <= 4 ? 8 : call.n_tokens <= 8 ? 16 : call.n_tokens <= 16 ? 32 : 64;
     error = launch_kernel(launcher, dim3(unsigned(call.n_tokens)), dim3(kThreads),
-                          n_cols * 4 + squares_bytes(int(n_cols)), codes_kernel, call, n_columns);
+                          n_cols * 4 + halves_bytes(int(n_cols)), codes_kernel, call, n_columns);
     if (error != cudaSuccess) return error;
     error = n_columns == 8    ? launch_bound<1>(launcher, call)
             : n_columns == 16 ? launch_bound<2>(launcher, call)

@@ -2,65 +2,35 @@
 
 #include "kernels/cuda/device_math.cuh"
 #include "kernels/cuda/hopper.cuh"
+#include "kernels/cuda/pair_sum.cuh"
 
 namespace bitnet::cuda {
 
-// Squares of a row of n values, each lane of its lane sum in a row of its own, which a lane reads by fours without bank
-// conflicts: n / 16 + 4 floats apart.
+// A row of n values as 16 rows of every 16th, each n / 16 + 4 floats apart, so that threads that go along one read by
+// fours without bank conflicts.
 __device__ inline int square_stride(int n_cols) { return (n_cols / 16 + 3) / 4 * 4 + 4; }
 __host__ __device__ constexpr size_t squares_bytes(int n_cols) {
   return size_t(16 * ((n_cols / 16 + 3) / 4 * 4 + 4)) * 4;
 }
 
-// The squares of columns 4i to 4i + 3.
-__device__ inline void put_squares(const float4& v, int i, int stride, float* squares) {
-  float* const to = squares + i % 4 * 4 * stride + i / 4;
-  to[0] = v.x * v.x;
-  to[stride] = v.y * v.y;
-  to[2 * stride] = v.z * v.z;
-  to[3 * stride] = v.w * v.w;
-}
+// The squares of a row are summed by warps that have four columns a lane: a half of a block of rule 5 each. The halves'
+// sums lie in shared memory, in order.
+__host__ __device__ constexpr int n_halves(int n_cols) { return (n_cols + kPairBlock / 2 - 1) / (kPairBlock / 2); }
+__host__ __device__ constexpr size_t halves_bytes(int n_cols) { return size_t((n_halves(n_cols) + 3) / 4 * 16); }
 
-// 1 / sqrt(lane sum of the squares / n_cols + eps) (numerics.md 5), by a whole warp. A barrier before it.
-__device__ inline float square_factor(const float* squares, int stride, int n_cols, float eps) {
-  const float* const from = squares + threadIdx.x % 16 * stride;
-  const int n = n_cols / 16, last = n / 4 * 4;
-  float lane = 0.0f;
-  // Each addition waits for the one before it; the loads are kept 16 values ahead of them.
-  constexpr int kAhead = 4;
-  float4 next[kAhead];
-#pragma unroll
-  for (int j = 0; j < kAhead; ++j) next[j] = *reinterpret_cast<const float4*>(from + min(4 * j, last));
+// r of the row (numerics.md 5). `halves` is 16 bytes aligned; a barrier before it.
+__device__ inline float row_factor(const float* halves, int n_cols, float eps) {
+  const int n = n_halves(n_cols);
+  float sum = 0.0f;
   int i = 0;
-  for (; i + 4 * kAhead <= n; i += 4 * kAhead) {
-    float4 now[kAhead];
-#pragma unroll
-    for (int j = 0; j < kAhead; ++j) {
-      now[j] = next[j];
-      next[j] = *reinterpret_cast<const float4*>(from + min(i + 4 * (kAhead + j), last));
-    }
-#pragma unroll
-    for (int j = 0; j < kAhead; ++j) {
-      lane += now[j].x;
-      lane += now[j].y;
-      lane += now[j].z;
-      lane += now[j].w;
-    }
+#pragma unroll 4
+  for (; i + 4 <= n; i += 4) {
+    const float4 four = *reinterpret_cast<const float4*>(halves + i);
+    sum += four.x + four.y;
+    sum += four.z + four.w;
   }
-  for (; i < n; ++i) lane += from[i];
-  const float mean = sum_lanes(lane) / float(n_cols);
-  return 1.0f / sqrtf(mean + eps);
-}
-
-// The same for all threads of the block.
-__device__ inline float row_factor(const float* squares, int stride, int n_cols, float eps) {
-  __shared__ float shared_r;
-  if (threadIdx.x < 32) {
-    const float r = square_factor(squares, stride, n_cols, eps);
-    if (threadIdx.x == 0) shared_r = r;
-  }
-  __syncthreads();
-  return shared_r;
+  for (; i < n; i += 2) sum += i + 1 < n ? halves[i] + halves[i + 1] : halves[i];
+  return norm_factor(sum, n_cols, eps);
 }
 
 __device__ inline float4 scaled(const float4& v, float r, const float4& w) {
@@ -73,17 +43,18 @@ __device__ inline uint32_t code_word(const float4& y, float scale) {
          uint32_t(uint8_t(int(quantized(y.z, scale)))) << 16 | uint32_t(uint8_t(int(quantized(y.w, scale)))) << 24;
 }
 
-// Reads norm(x) [n_cols] to shared memory `row`; `squares` has squares_bytes(). A barrier has to follow.
+// Reads norm(x) [n_cols] to shared memory `row`; `halves` has halves_bytes(). A barrier has to follow.
 __device__ inline void load_normed_row(const float* x, const float* norm, float eps, int n_cols, float* row,
-                                       float* squares) {
-  const int n_fours = n_cols / 4, stride = square_stride(n_cols);
-  for (int i = int(threadIdx.x); i < n_fours; i += int(blockDim.x)) {
-    const float4 v = load4(x + 4 * i);
-    reinterpret_cast<float4*>(row)[i] = v;
-    put_squares(v, i, stride, squares);
+                                       float* halves) {
+  const int n_fours = n_cols / 4, lane = int(threadIdx.x) % 32;
+  for (int first = int(threadIdx.x) - lane; first < n_fours; first += int(blockDim.x)) {
+    float4 v = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+    if (first + lane < n_fours) reinterpret_cast<float4*>(row)[first + lane] = v = load4(x + 4 * (first + lane));
+    const float sum = warp_pair_sum(four_squares(v));
+    if (lane == 0) halves[first / 32] = sum;
   }
   __syncthreads();
-  const float r = row_factor(squares, stride, n_cols, eps);
+  const float r = row_factor(halves, n_cols, eps);
   for (int i = int(threadIdx.x); i < n_fours; i += int(blockDim.x)) {
     const float4 w = __ldg(reinterpret_cast<const float4*>(norm) + i);
     reinterpret_cast<float4*>(row)[i] = scaled(reinterpret_cast<const float4*>(row)[i], r, w);

@@ -14,11 +14,11 @@ template <int kBlock, int kFours, bool kAhead>
 __global__ void __launch_bounds__(kBlock)
     normed_codes_kernel(const float* x, const float* norm, float eps, const __grid_constant__ TiledCodes out) {
   constexpr int kWarps = kBlock / 32;
-  extern __shared__ __align__(16) float squares[];
-  __shared__ float maxima[kWarps], shared_r;
+  __shared__ __align__(16) float halves[kFours * kWarps];
+  __shared__ float maxima[kWarps];
   __shared__ int sums[kWarps];
   const int tid = int(threadIdx.x), warp = tid / 32, lane = tid % 32, token = int(blockIdx.x);
-  const int n_fours = out.n_cols / 4, stride = square_stride(out.n_cols);
+  const int n_fours = out.n_cols / 4;
   const float* const row = x + int64_t(token) * out.n_cols;
   const auto weight_at = [&](int at) { return __ldg(reinterpret_cast<const float4*>(norm) + at); };
   float4 weights[kAhead ? kFours : 1];
@@ -36,17 +36,15 @@ __global__ void __launch_bounds__(kBlock)
     if (at < n_fours) v[i] = load4(row + 4 * at);
   }
   if (norm != nullptr) {
+    float sums_of[kFours];
 #pragma unroll
-    for (int i = 0; i < kFours; ++i) {
-      if (tid + i * kBlock < n_fours) put_squares(v[i], tid + i * kBlock, stride, squares);
+    for (int i = 0; i < kFours; ++i) sums_of[i] = warp_pair_sum(four_squares(v[i]));
+    if (lane == 0) {
+#pragma unroll
+      for (int i = 0; i < kFours; ++i) halves[i * kWarps + warp] = sums_of[i];
     }
     __syncthreads();
-    if (warp == 0) {
-      const float r = square_factor(squares, stride, out.n_cols, eps);
-      if (lane == 0) shared_r = r;
-    }
-    __syncthreads();
-    const float r = shared_r;
+    const float r = row_factor(halves, out.n_cols, eps);
 #pragma unroll
     for (int i = 0; i < kFours; ++i) {
       const int at = tid + i * kBlock;
@@ -98,8 +96,8 @@ bool normed_codes_takes(int64_t n_cols) { return n_cols % 16 == 0 && n_cols <= k
 cudaError_t normed_codes(const Launcher& launcher, const float* x, const float* norm, float eps,
                          const TiledCodes& out) {
   const auto launch = [&](auto kernel, int n_threads) {
-    return launch_kernel(launcher, dim3(unsigned(out.n_tokens)), dim3(unsigned(n_threads)), squares_bytes(out.n_cols),
-                         kernel, x, norm, eps, out);
+    return launch_kernel(launcher, dim3(unsigned(out.n_tokens)), dim3(unsigned(n_threads)), 0, kernel, x, norm, eps,
+                         out);
   };
   const bool few = out.n_tokens <= 2 * launcher.n_multiprocessors;  // no more blocks than run at once in any case
   if (!few && row_codes_takes(launcher, out)) return row_codes(launcher, x, norm, eps, out);

@@ -2,9 +2,8 @@
 #include "kernels/cuda/normed_row.cuh"
 #include "kernels/cuda/prompt_ops.h"
 
-// Norm and codes of many tokens on Hopper. A block has two tokens, whose rows lie in shared memory. A sum of squares is
-// a chain of additions in each of 16 lanes, so that one warp has both tokens' chains and the others wait: it is the
-// many blocks of a multiprocessor, with few registers each, that keep it busy.
+// Norm and codes of many tokens on Hopper. A block has two tokens, whose rows lie in shared memory: it is the many
+// blocks of a multiprocessor, with few registers each, that keep it busy.
 namespace bitnet::cuda {
 namespace {
 
@@ -12,6 +11,7 @@ constexpr int kThreads = 256;
 constexpr int kHalf = kThreads / 2;  // of one token
 constexpr int kWarps = kThreads / 32;
 constexpr int kMaxFours = 14;  // a thread's share of a row, four columns each
+constexpr int kMaxBlocks = kMaxFours * kHalf * 4 / kPairBlock;
 
 int fours_of(const TiledCodes& out) { return (out.n_col_tiles * 32 + kHalf - 1) / kHalf; }
 
@@ -27,30 +27,18 @@ __device__ inline float largest_of(const float4& v) {
   return fmaxf(fmaxf(fabsf(v.x), fabsf(v.y)), fmaxf(fabsf(v.z), fabsf(v.w)));
 }
 
-// r of both rows, by a warp. The loads are kept ahead of the additions, each of which waits for the one before it; they
-// go up to kAhead terms beyond the rows.
-constexpr int kAhead = 16;
-__device__ inline void follow_chains(const float* rows, int n_cols, float eps, int lane, float* factors) {
-  const float* from = rows + lane / 16 * n_cols + lane % 16;
-  float next[kAhead], sum = 0.0f;
-#pragma unroll
-  for (int j = 0; j < kAhead; ++j) next[j] = from[j * 16];
-  int left = n_cols / 16;
-  for (; left >= kAhead; left -= kAhead) {
-    from += kAhead * 16;
-#pragma unroll
-    for (int j = 0; j < kAhead; ++j) {
-      const float square = next[j] * next[j];
-      next[j] = from[j * 16];
-      sum += square;
-    }
+// The sums of blocks of 256 squares, a block a warp at a time; `warp` of n_warps. A lane has eight neighbours, the
+// upper four first where the lower ones' banks are taken.
+__device__ inline void sum_blocks(const float4* row, int n_fours, int warp, int n_warps, int lane, float* sums) {
+  const int first = lane / 4 & 1;
+  for (int block = warp; block * (kPairBlock / 4) < n_fours; block += n_warps) {
+    const int at = block * (kPairBlock / 4) + 2 * lane;
+    float sum = 0.0f;
+    if (at + first < n_fours) sum = four_squares(row[at + first]);
+    if (at + 1 - first < n_fours) sum += four_squares(row[at + 1 - first]);
+    sum = warp_pair_sum(sum);
+    if (lane == 0) sums[block] = sum;
   }
-#pragma unroll
-  for (int j = 0; j < kAhead - 1; ++j) {
-    if (j < left) sum += next[j] * next[j];
-  }
-  const float mean = sum_lanes(sum) / float(n_cols);
-  if (lane % 16 == 0) factors[lane / 16] = 1.0f / sqrtf(mean + eps);
 }
 
 // A thread has kBatches times kFours times four columns.
@@ -60,7 +48,7 @@ __global__ void __launch_bounds__(kThreads, kBatches == 1 ? 5 : 4)
 #if __CUDA_ARCH__ >= 900
   extern __shared__ __align__(128) float rows[];  // [2, n_cols]
   __shared__ __align__(8) uint64_t arrived;
-  __shared__ float factors[2], maxima[kWarps];
+  __shared__ float squares[2][kMaxBlocks], maxima[kWarps];
   __shared__ int sums[kWarps];
   const int tid = int(threadIdx.x), warp = tid / 32, lane = tid % 32, half = tid / kHalf, n_cols = out.n_cols;
   const int n_fours = n_cols / 4, pair = int(blockIdx.x), token = 2 * pair + half;
@@ -86,11 +74,15 @@ __global__ void __launch_bounds__(kThreads, kBatches == 1 ? 5 : 4)
     bulk_copy(rows, x + int64_t(2 * pair) * n_cols, n_bytes, &arrived);
   }
   barrier_wait(&arrived, 0);
-  if (norm != nullptr && warp == 0) follow_chains(rows, n_cols, eps, lane, factors);
-  __syncthreads();
-
   float4* const row = reinterpret_cast<float4*>(rows + half * n_cols);
-  const float r = norm != nullptr ? factors[half] : 1.0f;
+  float r = 1.0f;
+  if (norm != nullptr) {
+    sum_blocks(row, n_fours, warp % (kWarps / 2), kWarps / 2, lane, squares[half]);
+    __syncthreads();
+    float sum = 0.0f;
+    for (int i = 0; i * kPairBlock < n_cols; ++i) sum += squares[half][i];
+    r = norm_factor(sum, n_cols, eps);
+  }
   float absmax = 0.0f;
 #pragma unroll
   for (int batch = 0; batch < kBatches; ++batch) {
@@ -148,7 +140,7 @@ bool row_codes_takes(const Launcher& launcher, const TiledCodes& out) {
 
 cudaError_t row_codes(const Launcher& launcher, const float* x, const float* norm, float eps, const TiledCodes& out) {
   return launch_kernel(launcher, dim3(unsigned((out.n_tokens + 1) / 2)), dim3(kThreads),
-                       size_t(2 * out.n_cols + kAhead * 16) * sizeof(float),
+                       size_t(2 * out.n_cols) * sizeof(float),
                        fours_of(out) <= 5 ? row_codes_kernel<5, 1> : row_codes_kernel<7, 2>, x, norm, eps, out);
 }
 

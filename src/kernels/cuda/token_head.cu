@@ -110,7 +110,7 @@ __global__ void __launch_bounds__(kThreads) token_head_kernel(const __grid_const
 template <TableType kType>
 cudaError_t launch(const Launcher& launcher, const TokenHead& call) {
   const int n_cols = int(call.table.n_cols);
-  const size_t n_bytes = size_t(n_cols) * 4 + squares_bytes(n_cols);
+  const size_t n_bytes = size_t(n_cols) * 4 + halves_bytes(n_cols);
   return launch_kernel(launcher, dim3(token_head_blocks(launcher, call.table)), dim3(kThreads), n_bytes,
                        token_head_kernel<kType>, call);
 }
@@ -123,7 +123,7 @@ cudaError_t token_embedding(const Launcher& launcher, const FloatTable& table, c
 
 bool token_head_takes(const FloatTable& table) {
   const bool type = table.type == TableType::kF32 || table.type == TableType::kF16 || table.type == TableType::kBF16;
-  return type && table.n_cols % 16 == 0 && size_t(table.n_cols) * 4 + squares_bytes(int(table.n_cols)) <= 100 * 1024;
+  return type && table.n_cols % 16 == 0 && size_t(table.n_cols) * 4 + halves_bytes(int(table.n_cols)) <= 100 * 1024;
 }
 
 unsigned int token_head_blocks(const Launcher& launcher, const FloatTable& table) {

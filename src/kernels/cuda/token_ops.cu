@@ -1,5 +1,6 @@
 #include "kernels/cuda/device_math.cuh"
 #include "kernels/cuda/fragment_layout.h"
+#include "kernels/cuda/pair_sum.cuh"
 
 // Operations on each token alone.
 namespace bitnet::cuda {
@@ -20,19 +21,25 @@ __global__ void embed_kernel(FloatTable table, const int32_t* ids, float* out) {
   widen_row(table, row, out + blockIdx.x * table.n_cols);
 }
 
-// numerics.md 5. Half a warp sums; all threads scale.
+// numerics.md 5. A warp sums a block of 256 squares after the other.
 __global__ void rms_norm_kernel(Rows x, const float* weight, float eps, float* out) {
-  __shared__ float shared_r;
+  extern __shared__ float sums[];
   const float* const in = x.data + blockIdx.x * x.n_cols;
-  if (threadIdx.x < 32) {
-    float lane = 0.0f;
-#pragma unroll 8
-    for (int64_t i = threadIdx.x % 16; i < x.n_cols; i += 16) lane += in[i] * in[i];
-    const float mean = sum_lanes(lane) / float(x.n_cols);
-    if (threadIdx.x == 0) shared_r = 1.0f / sqrtf(mean + eps);
+  const int n_cols = int(x.n_cols), n_blocks = (n_cols + kPairBlock - 1) / kPairBlock, lane = int(threadIdx.x) % 32;
+  for (int block = int(threadIdx.x) / 32; block < n_blocks; block += kThreads / 32) {
+    float eight[8];
+#pragma unroll
+    for (int i = 0; i < 8; ++i) {
+      const int at = block * kPairBlock + lane * 8 + i;
+      eight[i] = at < n_cols ? in[at] : 0.0f;
+    }
+    const float sum = warp_pair_sum(eight_squares(eight));
+    if (lane == 0) sums[block] = sum;
   }
   __syncthreads();
-  const float r = shared_r;
+  float sum = 0.0f;
+  for (int block = 0; block < n_blocks; ++block) sum += sums[block];
+  const float r = norm_factor(sum, n_cols, eps);
   for (int64_t i = threadIdx.x; i < x.n_cols; i += blockDim.x) {
     out[blockIdx.x * x.n_cols + i] = (in[i] * r) * weight[i];
   }
@@ -124,7 +131,8 @@ void embed(cudaStream_t stream, const FloatTable& table, const int32_t* ids, Row
 }
 
 void rms_norm(cudaStream_t stream, Rows x, const float* weight, float eps, float* out) {
-  rms_norm_kernel<<<unsigned(x.n_rows), kThreads, 0, stream>>>(x, weight, eps, out);
+  const size_t sums_bytes = size_t((x.n_cols + kPairBlock - 1) / kPairBlock) * sizeof(float);
+  rms_norm_kernel<<<unsigned(x.n_rows), kThreads, sums_bytes, stream>>>(x, weight, eps, out);
 }
 
 void quantize(cudaStream_t stream, Rows x, const CodeRows& out) {

@@ -5,30 +5,23 @@
 
 // One token's products with ternary weights. A block has a few row tiles, whose codes it fetches to shared memory
 // before it waits for the kernel in front of it; its warps share the columns.
-//
-// The norm's factor r takes a long chain of additions (numerics.md 4). Except for rounding it cancels in the int8
-// codes: x * r * weight * 127 / max|x * r * weight|. So the products are computed with codes that leave r out, while
-// one warp sums; with r known the exact codes are compared with those, and in the rare case that one differs the
-// products are computed again.
 namespace bitnet::cuda {
 namespace {
 
-constexpr int kWarps = 10;  // that multiply
-constexpr int kWorkers = kWarps * 32;
-constexpr int kThreads = kWorkers + 32;  // one more warp sums the squares
+constexpr int kWarps = 10;
+constexpr int kThreads = kWarps * 32;
 constexpr int kMaxFours = 18;
 constexpr size_t kMostShared_bytes = 200 * 1024;
 constexpr size_t kMaxShared_bytes = 112 * 1024;  // two blocks on a multiprocessor
 
 // Where a block's arrays lie in its shared memory.
 struct Places {
-  size_t norm, squares, codes, total;
+  size_t norm, codes, total;
 };
 __host__ __device__ inline Places places(int n_cols, int n_col_tiles, int n_tiles) {
   Places p;
   p.norm = size_t(n_tiles) * n_col_tiles * kTileBytes;
-  p.squares = p.norm + (size_t(n_cols) * 4 + 15) / 16 * 16;
-  p.codes = p.squares + squares_bytes(n_cols);
+  p.codes = p.norm + (size_t(n_cols) * 4 + 15) / 16 * 16;
   p.total = p.codes + size_t(n_col_tiles) * kTileCols;
   return p;
 }
@@ -39,8 +32,8 @@ __global__ void __launch_bounds__(kThreads, kFours <= 6 ? 2 : 1)
     vector_product_kernel(const __grid_constant__ VectorProduct call, int n_tiles) {
   extern __shared__ __align__(128) uint8_t memory[];
   __shared__ int partial[kTiles * 16 * (kWarps + 1)];
-  __shared__ float maxima[2][kWarps];
-  __shared__ float factor;
+  __shared__ __align__(16) float halves[kFours * kWarps];
+  __shared__ float maxima[kWarps];
   __shared__ int sums[kWarps];
   const bool gate = call.epilogue == Epilogue::kGateRelu2 || call.epilogue == Epilogue::kGateSilu;
   const int tid = int(threadIdx.x), warp = tid / 32, lane = tid % 32, g = lane / 4, t = lane % 4;
@@ -48,7 +41,6 @@ __global__ void __launch_bounds__(kThreads, kFours <= 6 ? 2 : 1)
   uint4* const tiles = reinterpret_cast<uint4*>(memory);
   uint32_t* const codes = reinterpret_cast<uint32_t*>(memory + place.codes);
   float* const norm = reinterpret_cast<float*>(memory + place.norm);
-  float* const squares = reinterpret_cast<float*>(memory + place.squares);
   const int first = int(blockIdx.x) * kTiles, n_mine = min(kTiles, n_tiles - first);
 
   // Tile i of all: with a gate, tiles of both segments in turn; else one segment after the other.
@@ -104,143 +96,93 @@ __global__ void __launch_bounds__(kThreads, kFours <= 6 ? 2 : 1)
   wait_for_dependencies();
 
   const int n_fours = call.n_cols / 4;
-  const bool worker = warp < kWarps;
   float4 v[kFours];
 #pragma unroll
   for (int i = 0; i < kFours; ++i) {
     v[i] = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
-    if (worker && tid + i * kWorkers < n_fours) v[i] = load4(call.x + 4 * (tid + i * kWorkers));
+    if (tid + i * kThreads < n_fours) v[i] = load4(call.x + 4 * (tid + i * kThreads));
   }
   float residual = 0.0f;
   if (writes && call.epilogue == Epilogue::kAdd) residual = load1(out_of.out + out_row);
-  const int stride = square_stride(call.n_cols);
-  const auto norm_at = [&](int i) {
-    const int at = tid + i * kWorkers;
-    return at < n_fours ? reinterpret_cast<const float4*>(norm)[at] : make_float4(0.0f, 0.0f, 0.0f, 0.0f);
-  };
-  // The largest magnitude of what `of` gives, by all workers; a barrier on the way.
-  const auto largest = [&](float* shared, const auto& of) {
-    float absmax = 0.0f;
-    if (worker) {
-#pragma unroll
-      for (int i = 0; i < kFours; ++i) {
-        const float4 y = of(i);
-        absmax = fmaxf(absmax, fmaxf(fmaxf(fabsf(y.x), fabsf(y.y)), fmaxf(fabsf(y.z), fabsf(y.w))));
-      }
-      // Not negative and no NaN, so ordered like their bits.
-      absmax = __uint_as_float(__reduce_max_sync(kFullWarp, __float_as_uint(absmax)));
-      if (lane == 0) shared[warp] = absmax;
-    }
-    __syncthreads();
-    absmax = shared[0];
-#pragma unroll
-    for (int i = 1; i < kWarps; ++i) absmax = fmaxf(absmax, shared[i]);
-    return absmax;
-  };
-  // Wide inputs would need too many registers to keep both: their sum is waited for.
-  constexpr bool kPredicts = kFours <= 2;
-  float scale;
-  float4 y[kFours];
-#pragma unroll
-  for (int i = 0; i < kFours; ++i) y[i] = v[i];
   if (call.norm != nullptr) {
+#pragma unroll
+    for (int i = 0; i < kFours; ++i) {
+      const float sum = warp_pair_sum(four_squares(v[i]));
+      if (lane == 0) halves[i * kWarps + warp] = sum;
+    }
 #if __CUDA_ARCH__ >= 900
     barrier_wait(&norm_arrived, 0);
 #else
     async_wait<1>();
-    __syncthreads();
 #endif
-    if (worker) {
+    __syncthreads();
+    const float r = row_factor(halves, call.n_cols, call.eps);
 #pragma unroll
-      for (int i = 0; i < kFours; ++i) {
-        if (tid + i * kWorkers < n_fours) put_squares(v[i], tid + i * kWorkers, stride, squares);
-      }
+    for (int i = 0; i < kFours; ++i) {
+      const int at = tid + i * kThreads;
+      if (at < n_fours) v[i] = scaled(v[i], r, reinterpret_cast<const float4*>(norm)[at]);
     }
-    float r = 1.0f;
-    if (!kPredicts) {
-      __syncthreads();
-      if (!worker) {
-        r = square_factor(squares, stride, call.n_cols, call.eps);
-        if (lane == 0) factor = r;
-      }
-      __syncthreads();
-      r = factor;
-    }
-#pragma unroll
-    for (int i = 0; i < kFours; ++i) y[i] = scaled(v[i], r, norm_at(i));
   }
-  const bool predicted = kPredicts && call.norm != nullptr;
-  const auto of_y = [&](int i) { return y[i]; };
-  scale = predicted ? 127.0f / fmaxf(largest(maxima[0], of_y), 1e-30f) : quantizing_scale(largest(maxima[0], of_y));
-  for (bool exact = !predicted;; exact = true) {
-    uint32_t words[kFours];
-    if (worker) {
-      int sum = 0;
+  float absmax = 0.0f;
 #pragma unroll
-      for (int i = 0; i < kFours; ++i) {
-        const int at = tid + i * kWorkers;
-        words[i] = code_word(y[i], scale);
-        if (at >= call.n_col_tiles * 32) break;
-        codes[at / 32 * 32 + fragment_word(at % 32)] = words[i];
-        sum = __dp4a(int(words[i]), 0x01010101, sum);
-      }
-      sum = __reduce_add_sync(kFullWarp, sum);
-      if (lane == 0) sums[warp] = sum;
-      __syncwarp();  // a warp multiplies the columns that it has quantised
+  for (int i = 0; i < kFours; ++i) {
+    absmax = fmaxf(absmax, fmaxf(fmaxf(fabsf(v[i].x), fabsf(v[i].y)), fmaxf(fabsf(v[i].z), fabsf(v[i].w))));
+  }
+  // Not negative and no NaN, so ordered like their bits.
+  absmax = __uint_as_float(__reduce_max_sync(kFullWarp, __float_as_uint(absmax)));
+  if (lane == 0) maxima[warp] = absmax;
+  __syncthreads();
+  absmax = maxima[0];
+#pragma unroll
+  for (int i = 1; i < kWarps; ++i) absmax = fmaxf(absmax, maxima[i]);
+  const float scale = quantizing_scale(absmax);
+  int sum = 0;
+#pragma unroll
+  for (int i = 0; i < kFours; ++i) {
+    const int at = tid + i * kThreads;
+    if (at >= call.n_col_tiles * 32) break;
+    const uint32_t word = code_word(v[i], scale);
+    codes[at / 32 * 32 + fragment_word(at % 32)] = word;
+    sum = __dp4a(int(word), 0x01010101, sum);
+  }
+  sum = __reduce_add_sync(kFullWarp, sum);
+  if (lane == 0) sums[warp] = sum;
 #if __CUDA_ARCH__ >= 900
-      barrier_wait(&arrived, 0);
+  __syncwarp();  // a warp multiplies the columns that it has quantised
+  barrier_wait(&arrived, 0);
+#else
+  async_wait<0>();
+  __syncthreads();
 #endif
+  int acc[kTiles][4] = {};
+  for (int k = warp; k < call.n_col_tiles; k += kWarps) {
+    const uint4 low = *reinterpret_cast<const uint4*>(codes + k * 32 + t * 8);
+    const uint4 high = *reinterpret_cast<const uint4*>(codes + k * 32 + t * 8 + 4);
+#pragma unroll
+    for (int i = 0; i < kTiles; ++i) {  // tiles that the last block does not have give sums that nobody reads
+      const uint4 w = tiles[(i * call.n_col_tiles + k) * 32 + lane];
+      dp4a_codes(acc[i], w.x, low.x, low.y);
+      dp4a_codes(acc[i], w.y, low.z, low.w);
+      dp4a_codes(acc[i], w.z, high.x, high.y);
+      dp4a_codes(acc[i], w.w, high.z, high.w);
     }
-#if __CUDA_ARCH__ < 900
-    async_wait<0>();
-    __syncthreads();
-#endif
-    if (worker) {
-      int acc[kTiles][4] = {};
-      for (int k = warp; k < call.n_col_tiles; k += kWarps) {
-        const uint4 low = *reinterpret_cast<const uint4*>(codes + k * 32 + t * 8);
-        const uint4 high = *reinterpret_cast<const uint4*>(codes + k * 32 + t * 8 + 4);
-#pragma unroll
-        for (int i = 0; i < kTiles; ++i) {  // tiles that the last block does not have give sums that nobody reads
-          const uint4 w = tiles[(i * call.n_col_tiles + k) * 32 + lane];
-          dp4a_codes(acc[i], w.x, low.x, low.y);
-          dp4a_codes(acc[i], w.y, low.z, low.w);
-          dp4a_codes(acc[i], w.z, high.x, high.y);
-          dp4a_codes(acc[i], w.w, high.z, high.w);
-        }
-      }
-#pragma unroll
-      for (int i = 0; i < kTiles; ++i) {
-        int upper = acc[i][0] + (acc[i][2] >> 4), lower = (acc[i][1] >> 2) + (acc[i][3] >> 6);
-        upper += __shfl_xor_sync(kFullWarp, upper, 1);
-        lower += __shfl_xor_sync(kFullWarp, lower, 1);
-        upper += __shfl_xor_sync(kFullWarp, upper, 2);
-        lower += __shfl_xor_sync(kFullWarp, lower, 2);
-        if (t == 0) {
-          partial[(i * 16 + g) * (kWarps + 1) + warp] = upper;
-          partial[(i * 16 + 8 + g) * (kWarps + 1) + warp] = lower;
-        }
-      }
-    } else if (!exact) {
-      const float found = square_factor(squares, stride, call.n_cols, call.eps);
-      if (lane == 0) factor = found;
-    }
-    __syncthreads();
-    if (exact) break;
-    const float r = factor;
-#pragma unroll
-    for (int i = 0; i < kFours; ++i) y[i] = scaled(v[i], r, norm_at(i));
-    scale = quantizing_scale(largest(maxima[1], of_y));
-    bool differs = false;
-    if (worker) {
-#pragma unroll
-      for (int i = 0; i < kFours; ++i) differs |= tid + i * kWorkers < n_fours && code_word(y[i], scale) != words[i];
-    }
-    if (__syncthreads_or(differs) == 0) break;
   }
+#pragma unroll
+  for (int i = 0; i < kTiles; ++i) {
+    int upper = acc[i][0] + (acc[i][2] >> 4), lower = (acc[i][1] >> 2) + (acc[i][3] >> 6);
+    upper += __shfl_xor_sync(kFullWarp, upper, 1);
+    lower += __shfl_xor_sync(kFullWarp, lower, 1);
+    upper += __shfl_xor_sync(kFullWarp, upper, 2);
+    lower += __shfl_xor_sync(kFullWarp, lower, 2);
+    if (t == 0) {
+      partial[(i * 16 + g) * (kWarps + 1) + warp] = upper;
+      partial[(i * 16 + 8 + g) * (kWarps + 1) + warp] = lower;
+    }
+  }
+  __syncthreads();
   const float inv_scale = 1.0f / scale;
 
-  int sum = 0;
+  sum = 0;
 #pragma unroll
   for (int i = 0; i < kWarps; ++i) sum += sums[i];
   const auto value = [&](int i, float alpha) {
@@ -270,7 +212,7 @@ cudaError_t launch(const Launcher& launcher, const VectorProduct& call, int n_ti
 
 template <int kTiles>
 cudaError_t launch(const Launcher& launcher, const VectorProduct& call, int n_tiles) {
-  const int fours = (call.n_col_tiles * 32 + kWorkers - 1) / kWorkers;
+  const int fours = (call.n_col_tiles * 32 + kThreads - 1) / kThreads;
   if (fours <= 2) return launch<kTiles, 2>(launcher, call, n_tiles);
   if (fours <= 6) return launch<kTiles, 6>(launcher, call, n_tiles);
   return launch<kTiles, kMaxFours>(launcher, call, n_tiles);
@@ -279,7 +221,7 @@ cudaError_t launch(const Launcher& launcher, const VectorProduct& call, int n_ti
 }  // namespace
 
 bool vector_product_takes(const TernaryWeights& w) {
-  return w.groups == nullptr && w.n_cols % 16 == 0 && w.n_col_tiles * 32 <= kWorkers * kMaxFours &&
+  return w.groups == nullptr && w.n_cols % 16 == 0 && w.n_col_tiles * 32 <= kThreads * kMaxFours &&
          w.n_rows < (int64_t{1} << 30) && places(int(w.n_cols), int(w.n_col_tiles), 2).total <= kMostShared_bytes;
 }
 
