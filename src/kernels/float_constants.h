@@ -25,4 +25,8 @@ constexpr float kExpMax = 90.0f;
 // Activations: s = 127 / max(absmax, kAbsmaxFloor).
 constexpr float kAbsmaxFloor = 1e-5f;
 
+// Positions whose weighted values attention adds up before they join the others (numerics.md 8): few enough to stay in
+// a first-level cache, and on a GPU tiles are summed beside each other.
+constexpr int kValueTile = 64;
+
 }  // namespace bitnet

@@ -202,13 +202,13 @@ static void widen(const uint8_t* row, int64_t n_cols, float* out) {
   }
 }
 
-// Q outputs with V vectors of columns from `col` at once.
+// Q outputs with V vectors of columns from `col` at once. What the values add up to is added to the outputs.
 template <class Row, int Q, int V>
 static inline void weighted_sum_tile(const WeightedSumArgs& a, int64_t first, int64_t col) {
   F32x16 sums[Q * V];
   float* const out = a.out + first * a.out_stride + col;
   const float* const weights = a.weights + first * a.weights_stride;
-  BN_UNROLL for (int i = 0; i < Q * V; ++i) sums[i] = load(out + i / V * a.out_stride + i % V * 16);
+  BN_UNROLL for (int i = 0; i < Q * V; ++i) sums[i] = zero();
   // In whole blocks the first vector's place in its block is known while compiling.
   constexpr int kSteps = Row::kCols / 16;
   const int first_step = V % kSteps == 0 ? 0 : int(col / 16 % kSteps);
@@ -226,17 +226,20 @@ static inline void weighted_sum_tile(const WeightedSumArgs& a, int64_t first, in
       BN_UNROLL for (int i = 0; i < V; ++i) sums[j * V + i] = add(sums[j * V + i], mul(e, v[i]));
     }
   }
-  BN_UNROLL for (int i = 0; i < Q * V; ++i) store(out + i / V * a.out_stride + i % V * 16, sums[i]);
+  BN_UNROLL for (int i = 0; i < Q * V; ++i) {
+    float* const to = out + i / V * a.out_stride + i % V * 16;
+    store(to, add(load(to), sums[i]));
+  }
 }
 template <class Row>
 static inline void weighted_sum_tail(const WeightedSumArgs& a, int64_t first, int64_t col, int64_t n) {
   float* const out = a.out + first * a.out_stride + col;
-  F32x16 sum = load_part(out, n);
+  F32x16 sum = zero();
   for (int64_t t = 0; t < a.n_values; ++t) {
     const F32x16 v = load_tail<Row>(a.values + t * a.row_bytes + col * Row::kValueBytes, n);
     sum = add(sum, mul(broadcast(a.weights[first * a.weights_stride + t]), v));
   }
-  store_part(out, sum, n);
+  store_part(out, add(load_part(out, n), sum), n);
 }
 template <class Row, int Q>
 static inline void weighted_sum_rows(const WeightedSumArgs& a, int64_t first) {

@@ -3,6 +3,7 @@
 #include "kernels/backend.h"
 #include "kernels/cpu/cpu_matrix.h"
 #include "kernels/cpu/cpu_stream.h"
+#include "kernels/float_constants.h"
 
 #include <algorithm>
 #include <cstdint>
@@ -77,19 +78,21 @@ class RowCache {
                            .out = run.out + col,
                            .out_stride = run.stride};
     for (int64_t j = 0; j < run.n; ++j) std::fill_n(run.out + j * run.stride + col, n_cols, 0.0f);
-    for (int64_t t = 0; t < run.n_seen; t += kValuesAtOnce) {
-      sum.values = values + t * row_bytes;
-      sum.n_values = std::min(kValuesAtOnce, run.n_seen - t);
-      sum.weights = weights.data + t;
-      kernels_.weighted_sum[type_](sum);
-    }
-    for (int64_t j = 1; j < run.n && run.tokens; ++j) {  // what only later tokens see
-      sum.values = values + run.n_seen * row_bytes;
-      sum.n_values = run.length(j) - run.n_seen;
-      sum.weights = weights.row(j) + run.n_seen;
+    const auto add_tiles = [&](const float* from, int64_t first_value, int64_t n_values) {
+      for (int64_t t = first_value; t < n_values; t += kValueTile) {
+        sum.values = values + t * row_bytes;
+        sum.n_values = std::min<int64_t>(kValueTile, n_values - t);
+        sum.weights = from + t;
+        kernels_.weighted_sum[type_](sum);
+      }
+    };
+    // Tiles that are not whole for all are added up for each token alone.
+    const int64_t common = run.tokens ? run.n_seen / kValueTile * kValueTile : run.n_seen;
+    add_tiles(weights.data, 0, common);
+    for (int64_t j = 0; j < run.n && run.tokens; ++j) {
       sum.n_out = 1;
       sum.out = run.out + j * run.stride + col;
-      kernels_.weighted_sum[type_](sum);
+      add_tiles(weights.row(j), common, run.length(j));
     }
     for (int64_t j = 0; j < run.n; ++j) kernels_.scale(run.out + j * run.stride + col, n_cols, inverse[j]);
   }
@@ -98,8 +101,6 @@ class RowCache {
 
  private:
   static constexpr int64_t kColumns = 64;  // whole blocks of every type
-  // Values are added in chunks of positions that stay in the first-level cache while all queries pass.
-  static constexpr int64_t kValuesAtOnce = 64;
 
   const uint8_t* rows(const void* cache, int64_t kv_head) const {
     return static_cast<const uint8_t*>(cache) + kv_head * kv_.head_bytes();

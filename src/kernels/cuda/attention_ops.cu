@@ -46,7 +46,13 @@ __global__ void attention_kernel(Rows q, Cache cache, int64_t first_position, fl
     __syncthreads();
     for (int64_t i = threadIdx.x; i < d; i += kThreads) {
       float sum = 0.0f;
-      for (int64_t p = 0; p < n_seen; ++p) sum += scores[p] * widen(cache.type, row(cache.v, p), i);
+      for (int64_t tile = 0; tile < n_seen; tile += kValueTile) {
+        float part = 0.0f;
+        for (int64_t p = tile; p < min(tile + int64_t{kValueTile}, n_seen); ++p) {
+          part += scores[p] * widen(cache.type, row(cache.v, p), i);
+        }
+        sum += part;
+      }
       out[token * q.n_cols + head * d + i] = sum * shared_inverse;
     }
     __syncthreads();

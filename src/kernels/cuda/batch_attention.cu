@@ -157,7 +157,7 @@ __global__ void __launch_bounds__(kThreads, 3)
     if (tid % 32 == 0) inverses[summed] = 1.0f / lane;
   }
 
-  float sums[kHeads] = {};
+  float sums[kHeads] = {}, parts[kHeads];
   for (int begin = 0; begin < n_seen; begin += kItem, ++item) {
     async_wait<kStages - 2>();
     uint8_t* const there = stage(item);
@@ -176,21 +176,28 @@ __global__ void __launch_bounds__(kThreads, 3)
       const float v = Stored<kType>::value(there + p * row_bytes, tid);
       if constexpr (kHeads == 4) {
         const float4 weights = reinterpret_cast<const float4*>(e)[p];
-        sums[0] += weights.x * v;
-        sums[1] += weights.y * v;
-        sums[2] += weights.z * v;
-        sums[3] += weights.w * v;
+        parts[0] += weights.x * v;
+        parts[1] += weights.y * v;
+        parts[2] += weights.z * v;
+        parts[3] += weights.w * v;
       } else {
 #pragma unroll
-        for (int h = 0; h < kHeads; ++h) sums[h] += e[p * kHeads + h] * v;
+        for (int h = 0; h < kHeads; ++h) parts[h] += e[p * kHeads + h] * v;
       }
     };
-    int p = 0;
-    for (; p + 16 <= n; p += 16) {
+    for (int tile = 0; tile < n; tile += kValueTile) {
+      const int end = min(tile + kValueTile, n);
+      int p = tile;
 #pragma unroll
-      for (int j = 0; j < 16; ++j) add(p + j);
+      for (int h = 0; h < kHeads; ++h) parts[h] = 0.0f;
+      for (; p + 16 <= end; p += 16) {
+#pragma unroll
+        for (int j = 0; j < 16; ++j) add(p + j);
+      }
+      for (; p < end; ++p) add(p);
+#pragma unroll
+      for (int h = 0; h < kHeads; ++h) sums[h] += parts[h];
     }
-    for (; p < n; ++p) add(p);
   }
   __syncthreads();
   if (tid >= d) return;

@@ -13,14 +13,7 @@ constexpr int kGroup = 8;       // floats that are sent together
 constexpr int kGroupWords = 3;  // words {three floats, epoch}; the last float of a group is nobody's
 
 #if __CUDA_ARCH__ >= 900
-// threadIdx.x as if read anew: what follows from it is computed where it is wanted. A kernel of many phases would keep
-// it all from the beginning, in more registers than there are, and beside so much shared memory there is no cache for
-// what does not fit into registers.
-__device__ __forceinline__ int thread_index() {
-  int index;
-  asm volatile("mov.u32 %0, %%tid.x;" : "=r"(index));
-  return index;
-}
+__device__ __forceinline__ int thread_index() { return int(threadIdx.x); }
 
 struct Word {
   uint64_t low = 0, high = 0;
@@ -57,11 +50,15 @@ __device__ inline void send_group(uint4* to, int n_groups, float value, uint32_t
   if (sends && lane % kStride == 0 && place < kGroupWords) put_word(to + place * n_groups, a, b, c, epoch);
 }
 
-// The groups first, first + step, ... of planes of n_words words; those from `end` on are zeros. Asks for all before it
-// waits for one.
+// The groups first, first + step, ... of planes of n_words words; those from `end` on are zeros. First it asks for one
+// word only, again and again: what all blocks ask for all the time would be more than the memory gives, and would delay
+// those who still have to send. Then it asks for all before it waits for one.
 template <int kGroups>
 __device__ __forceinline__ void receive(const uint4* from, int first, int step, int end, int n_words, uint32_t epoch,
                                         float (&x)[kGroups][kGroup]) {
+  const uint4* const last = from + first + (kGroupWords - 1) * n_words;
+  while (first < end && look(last).epoch() != epoch) {
+  }
   Word words[kGroups][kGroupWords];
   const auto ask = [&](int j, int i) { return look(from + first + j * step + i * n_words); };
 #pragma unroll

@@ -61,14 +61,12 @@ class LayerAttention {
   __device__ uint4* exchange() const { return reinterpret_cast<uint4*>(call_.exchange); }
   __device__ int key_stride() const { return plan().row_bytes + 16; }
   __device__ uint8_t* keys() const { return block_memory() + plan().keys; }      // [part, key_stride()]
-  __device__ uint8_t* values() const { return block_memory() + plan().values; }  // [positions, kUnitDims] as stored
-  __device__ Element* turned() const {                                           // [kUnitDims, kStride]
-    return reinterpret_cast<Element*>(block_memory() + plan().turned);
-  }
-  __device__ float* scores() const { return block_floats(plan().score_rows); }  // [heads_per_kv, kStride]
+  __device__ uint8_t* values() const { return block_memory() + plan().values; }  // [positions, unit_dims] as stored
+  __device__ float* weights() const { return block_floats(plan().weights); }     // [positions]
   __device__ int n_seen() const { return position_ + 1; }
   __device__ int n_score_units() const { return plan().n_kv_heads * plan().n_score_parts; }
-  __device__ int n_value_units() const { return plan().n_kv_heads * plan().n_dim_units; }
+  __device__ int units_per_head() const { return plan().head_dim / plan().unit_dims; }
+  __device__ int n_value_units() const { return plan().n_kv_heads * plan().heads_per_kv * units_per_head(); }
   __device__ uint8_t* row_of(uint8_t* plane, int kv_head, int p) const {
     return plane + (kv_head * call_.cache.head_rows + p) * plan().row_bytes;
   }
@@ -84,13 +82,15 @@ class LayerAttention {
     }
   }
   __device__ void fetch_values(int unit) const {
-    constexpr int kPieces = kUnitDims * kBytes / 16;
-    const int units = plan().n_dim_units, kv_head = unit / units, at = unit % units * kUnitDims * kBytes;
-    for (int i = thread_index(); i < position_ * kPieces; i += kWorkers) {
-      const int p = i / kPieces, piece = i % kPieces;
-      async_copy16(values() + i * 16, row_of(v_, kv_head, p) + at + piece * 16);
+    const int units = units_per_head(), kv_head = unit / (units * plan().heads_per_kv), bytes = unit_bytes();
+    const int pieces = bytes / 16, n = position_ * pieces;
+    const uint8_t* const from = row_of(v_, kv_head, 0) + unit % units * bytes;
+    for (int i = thread_index(); i < n; i += kWorkers) {
+      const int p = i / pieces, piece = i - p * pieces;
+      async_copy16(values() + i * 16, from + p * plan().row_bytes + piece * 16);
     }
   }
+  __device__ int unit_bytes() const { return plan().unit_dims * kBytes; }
 
   // Eight values at `to`, as the cache stores them.
   static __device__ void store_eight(const float (&x)[kGroup], uint8_t* to) {
@@ -200,87 +200,88 @@ class LayerAttention {
     }
   }
 
+  // Bits of floats in the order of the floats, but for NaNs.
+  static __device__ uint32_t ordered(float x) {
+    const uint32_t bits = __float_as_uint(x);
+    return int(bits) < 0 ? ~bits : bits | 0x80000000u;
+  }
+  static __device__ float from_ordered(uint32_t bits) {
+    return __uint_as_float(int(bits) < 0 ? bits & 0x7fffffffu : ~bits);
+  }
+
+  // Some dimensions of a head's output. A warp sums a tile of positions at a time, a lane a dimension.
   __device__ void sum_unit(uint32_t epoch, int unit) const {
-    __shared__ float maxima[kRingWarps], inverses[kMaxHeadsPerKv];
-    const int tid = thread_index(), warp = tid / 32, lane = tid % 32, n_heads = plan().heads_per_kv, n = n_seen();
-    const int units = plan().n_dim_units, kv_head = unit / units, group_of = unit - kv_head * units;
-    // The values before the new one, turned while the scores are on their way.
-    async_wait<0>();
-    sync_workers();
-    for (int p = tid; p < position_; p += kWorkers) {
-#pragma unroll
-      for (int i = 0; i < kUnitDims; ++i) {
-        turned()[i * kStride + p] = reinterpret_cast<const Element*>(values())[p * kUnitDims + i];
-      }
-    }
-    // Some warps have a head each; each thread takes two scores at a time.
-    const int warps_per_head = kRingWarps / n_heads, head = warp / warps_per_head, step = warps_per_head * 64;
-    const int begin = (warp - head * warps_per_head) * 64 + lane * 2;
-    const bool active = head < n_heads;
-    float* const mine = scores() + (active ? head : 0) * kStride;
-    const uint64_t* const from = sent_scores(kv_head * n_heads + (active ? head : 0));
-    float largest = -INFINITY;
-    constexpr int kAhead = 6;
-    for (int p0 = begin; active && p0 < n; p0 += kAhead * step) {
-      ScorePair pairs[kAhead];
-#pragma unroll
-      for (int j = 0; j < kAhead; ++j) {
-        if (p0 + j * step < n) pairs[j] = look(from + p0 + j * step);
-      }
-#pragma unroll
-      for (int j = 0; j < kAhead; ++j) {
-        const int p = p0 + j * step;
-        if (p >= n) continue;
-        while (!pairs[j].has_arrived(epoch, p + 1 < n)) pairs[j] = look(from + p);
-        mine[p] = __uint_as_float(uint32_t(pairs[j].first));
-        largest = spec_max(mine[p], largest);
-        if (p + 1 < n) {
-          mine[p + 1] = __uint_as_float(uint32_t(pairs[j].second));
-          largest = spec_max(mine[p + 1], largest);
-        }
-      }
-    }
-    for (int half = 16; half > 0; half /= 2) largest = fmaxf(largest, __shfl_xor_sync(kFullWarp, largest, half));
-    if (lane == 0) maxima[warp] = largest;
-    if (tid == kWorkers - 1) {
+    constexpr int kMostTiles = layers_positions(kType) / kValueTile;
+    constexpr int kPairs = (layers_positions(kType) / 2 + kWorkers - 1) / kWorkers;
+    static_assert(layers_positions(kType) % kValueTile == 0);
+    __shared__ uint32_t maxima[kRingWarps];
+    __shared__ float inverse, tiles[kMostTiles][32];
+    const int tid = thread_index(), warp = tid / 32, lane = tid % 32, n = n_seen();
+    const int units = units_per_head(), head = unit / units, kv_head = head / plan().heads_per_kv;
+    const int unit_dims = plan().unit_dims, unit_groups = unit_dims / kGroup, group_of = unit % units * unit_groups;
+    if (warp == kRingWarps - 1 && lane < unit_groups) {  // the new value
       const int q_groups = plan().d_q / kGroup, kv_groups = plan().d_kv / kGroup;
-      const int at = q_groups + kv_groups + kv_head * units + group_of;
+      const int at = q_groups + kv_groups + kv_head * (plan().head_dim / kGroup) + group_of + lane;
       float x[1][kGroup];
       receive<1>(exchange() + plan().outputs[kStepQkv], at, 0, at + 1, q_groups + 2 * kv_groups, epoch, x);
+      store_eight(x[0], values() + position_ * unit_bytes() + lane * kGroup * kBytes);
+    }
+    // Each thread has pairs of positions.
+    const uint64_t* const from = sent_scores(head);
+    ScorePair pairs[kPairs];
+    const auto position_of = [&](int i) { return 2 * (tid + i * kWorkers); };
 #pragma unroll
-      for (int e = 0; e < kGroup; ++e) {
-        store_value<kType>(x[0][e], position_, reinterpret_cast<uint8_t*>(turned() + e * kStride));
+    for (int i = 0; i < kPairs; ++i) {
+      if (position_of(i) < n) pairs[i] = look(from + position_of(i));
+    }
+    float scores[kPairs][2], largest = -INFINITY;
+#pragma unroll
+    for (int i = 0; i < kPairs; ++i) {
+      const int p = position_of(i);
+      const bool both = p + 1 < n;
+      while (p < n && !pairs[i].has_arrived(epoch, both)) pairs[i] = look(from + p);
+      scores[i][0] = p < n ? __uint_as_float(uint32_t(pairs[i].first)) : -INFINITY;
+      scores[i][1] = both ? __uint_as_float(uint32_t(pairs[i].second)) : -INFINITY;
+      largest = spec_max(scores[i][1], spec_max(scores[i][0], largest));
+    }
+    __syncwarp();
+    const uint32_t bits = __reduce_max_sync(kFullWarp, ordered(largest));
+    if (lane == 0) maxima[warp] = bits;
+    async_wait<0>();
+    sync_workers();
+    const float m = from_ordered(__reduce_max_sync(kFullWarp, lane < kRingWarps ? maxima[lane] : 0u));
+#pragma unroll
+    for (int i = 0; i < kPairs; ++i) {
+      const int p = position_of(i);
+      if (p < n) {
+        *reinterpret_cast<float2*>(weights() + p) = make_float2(spec_exp(scores[i][0] - m), spec_exp(scores[i][1] - m));
       }
     }
     __syncwarp();
     sync_workers();
-    if (active) {
-      float m = maxima[head * warps_per_head];
-      for (int i = 1; i < warps_per_head; ++i) m = fmaxf(m, maxima[head * warps_per_head + i]);
-      for (int p = begin; p < n; p += step) {
-        mine[p] = spec_exp(mine[p] - m);
-        if (p + 1 < n) mine[p + 1] = spec_exp(mine[p + 1] - m);
+    for (int tile = warp; tile * kValueTile < n; tile += kRingWarps) {
+      if (lane < unit_dims) {
+        const int begin = tile * kValueTile;
+        tiles[tile][lane] =
+            weighted_sum(weights() + begin, reinterpret_cast<const Element*>(values()) + begin * unit_dims + lane,
+                         unit_dims, min(n - begin, kValueTile));
       }
     }
-    __syncwarp();
-    sync_workers();
-    if (const int summed = kRingWarps - 1 - warp; summed < n_heads) {
+    if (warp == kRingWarps - 1) {
       float sum = 0.0f;
 #pragma unroll 8
-      for (int p = lane % 16; p < n; p += 16) sum += scores()[summed * kStride + p];
+      for (int p = lane % 16; p < n; p += 16) sum += weights()[p];
       sum = fold_lanes(sum);
-      if (lane == 0) inverses[summed] = 1.0f / sum;
+      if (lane == 0) inverse = 1.0f / sum;
     }
-    // A thread sums one dimension of one head; idle ones stay for the shuffles of sending.
-    const int out_head = tid / kUnitDims, dim = tid % kUnitDims;
-    const bool sums = out_head < n_heads;
-    const float sum = sums ? weighted_sum(scores() + out_head * kStride, turned() + dim * kStride, n) : 0.0f;
     __syncwarp();
     sync_workers();
-    if (warp * 32 < n_heads * kUnitDims) {
-      const int to_head = kv_head * n_heads + min(out_head, n_heads - 1);
-      send_group<1>(exchange() + plan().attn + to_head * units + group_of, plan().d_q / kGroup,
-                    sums ? sum * inverses[out_head] : 0.0f, epoch, sums);
+    if (warp == 0) {
+      float sum = 0.0f;
+      for (int tile = 0; tile * kValueTile < n; ++tile) sum += tiles[tile][lane];
+      const bool sends = lane < unit_dims;
+      send_group<1>(exchange() + plan().attn + head * (plan().head_dim / kGroup) + group_of + lane / kGroup,
+                    plan().d_q / kGroup, sends ? sum * inverse : 0.0f, epoch, sends);
     }
   }
 
@@ -291,33 +292,25 @@ class LayerAttention {
     const float2 b = __half22float2(*reinterpret_cast<const __half2*>(&raw.y));
     return make_float4(a.x, a.y, b.x, b.y);
   }
-  // The additions are a chain; what they add is loaded sixteen positions ahead of them.
-  static __device__ float weighted_sum(const float* weights, const Element* values, int n) {
+  // The additions are a chain; what they add is loaded ahead of them.
+  static __device__ float weighted_sum(const float* weights, const Element* values, int stride, int n) {
     float sum = 0.0f;
-    const int last = n / 16 * 16 - 16;  // of whole sixteens
-    float4 e[4], v[4];
-    const auto load = [&](int p) {
-#pragma unroll
-      for (int j = 0; j < 4; ++j) e[j] = four(weights + p + 4 * j), v[j] = four(values + p + 4 * j);
-    };
-    if (last >= 0) load(0);
+    int p = 0;
 #pragma unroll 1
-    for (int p = 0; p <= last; p += 16) {
-      float4 terms[4];
+    for (; p + 16 <= n; p += 16) {
+      float terms[16];
 #pragma unroll
-      for (int j = 0; j < 4; ++j) {
-        terms[j] = make_float4(e[j].x * v[j].x, e[j].y * v[j].y, e[j].z * v[j].z, e[j].w * v[j].w);
+      for (int j = 0; j < 16; j += 4) {
+        const float4 e = four(weights + p + j);
+        terms[j] = e.x * float(values[(p + j) * stride]);
+        terms[j + 1] = e.y * float(values[(p + j + 1) * stride]);
+        terms[j + 2] = e.z * float(values[(p + j + 2) * stride]);
+        terms[j + 3] = e.w * float(values[(p + j + 3) * stride]);
       }
-      load(min(p + 16, last));
 #pragma unroll
-      for (int j = 0; j < 4; ++j) {
-        sum += terms[j].x;
-        sum += terms[j].y;
-        sum += terms[j].z;
-        sum += terms[j].w;
-      }
+      for (int j = 0; j < 16; ++j) sum += terms[j];
     }
-    for (int p = last + 16; p < n; ++p) sum += weights[p] * float(values[p]);
+    for (; p < n; ++p) sum += weights[p] * float(values[p * stride]);
     return sum;
   }
 

@@ -26,7 +26,7 @@ __global__ void __launch_bounds__(128 * kHeads, 2)
   extern __shared__ __align__(128) uint8_t memory[];
   __shared__ __align__(16) float q[kHeads * kMaxHeadDim], new_k[kMaxHeadDim], new_v[kMaxHeadDim];
   __shared__ __align__(16) uint8_t new_key[kMaxHeadDim * 4], new_value[kMaxHeadDim * 4];
-  __shared__ float maxima[kHeads * 4 * kMaxSplit], inverses[kHeads];
+  __shared__ float maxima[kHeads * 4 * kMaxSplit], inverses[kHeads], tile_sums[kHeads * kMaxHeadDim];
   Cache cache = call.cache;
   const int tid = int(threadIdx.x), token = int(blockIdx.y), d = Sizes::d(cache), row_bytes = Sizes::bytes(cache);
   const int rank = int(blockIdx.x) % split, group = int(blockIdx.x) / split, first_head = group * kHeads;
@@ -175,11 +175,17 @@ __global__ void __launch_bounds__(128 * kHeads, 2)
     if (tid % 32 == 0) inverses[summed] = 1.0f / lane;
   }
 
-  const int out_head = tid / my_dims, dim = tid % my_dims;
-  const bool puts_out = out_head < kHeads;
-  const float* const weights = scores + (puts_out ? out_head : 0) * score_stride;
+  // A thread sums one dimension of one head over some of the tiles of an item; their sums are added in order.
+  const int n_outputs = kHeads * my_dims, n_parts = min(kThreads / n_outputs, value_positions / kValueTile);
+  const int part = tid / n_outputs, output = tid % n_outputs, out_head = output / my_dims, dim = output % my_dims;
+  const bool sums_tiles = part < n_parts, puts_out = part == 0;
+  const float* const weights = scores + out_head * score_stride;
   const int value_at = kSliced ? dim : rank * my_dims + dim;
   float sum = 0.0f;
+  int n_tiles_there = 0;
+  const auto add_tiles = [&] {
+    for (int tile = 0; puts_out && tile < n_tiles_there; ++tile) sum += tile_sums[tile * n_outputs + output];
+  };
   for (int begin = 0; begin < n_seen; begin += value_positions, ++item) {
     async_wait<kStages - 2>();
     uint8_t* const there = stage(item);
@@ -193,18 +199,24 @@ __global__ void __launch_bounds__(128 * kHeads, 2)
     }
     __syncthreads();
     fetch(item + kStages - 1);
-    if (puts_out) {
+    add_tiles();  // of the item before
+    __syncthreads();
+    n_tiles_there = (n + kValueTile - 1) / kValueTile;
+    for (int tile = part; sums_tiles && tile < n_tiles_there; tile += n_parts) {
       // The additions are a chain; what they add is loaded 16 positions ahead of them.
-      const float4* const e = reinterpret_cast<const float4*>(weights + begin);
+      const int first = tile * kValueTile, n_here = min(n - first, kValueTile);
+      const float4* const e = reinterpret_cast<const float4*>(weights + begin + first);
+      const uint8_t* const rows = there + first * slice_bytes;
+      float tile_sum = 0.0f;
       float4 next_e[4];
       float next_v[16];
       const auto load = [&](int p) {
 #pragma unroll
         for (int j = 0; j < 4; ++j) next_e[j] = e[p / 4 + j];
 #pragma unroll
-        for (int j = 0; j < 16; ++j) next_v[j] = Value::value(there + (p + j) * slice_bytes, value_at);
+        for (int j = 0; j < 16; ++j) next_v[j] = Value::value(rows + (p + j) * slice_bytes, value_at);
       };
-      const int last = n / 16 * 16 - 16;  // of whole sixteens
+      const int last = n_here / 16 * 16 - 16;  // of whole sixteens
       if (last >= 0) load(0);
       for (int p = 0; p <= last; p += 16) {
         float terms[16];
@@ -217,12 +229,16 @@ __global__ void __launch_bounds__(128 * kHeads, 2)
         }
         load(min(p + 16, last));
 #pragma unroll
-        for (int j = 0; j < 16; ++j) sum += terms[j];
+        for (int j = 0; j < 16; ++j) tile_sum += terms[j];
       }
-      for (int p = last + 16; p < n; ++p) sum += weights[begin + p] * Value::value(there + p * slice_bytes, value_at);
+      for (int p = last + 16; p < n_here; ++p) {
+        tile_sum += weights[begin + first + p] * Value::value(rows + p * slice_bytes, value_at);
+      }
+      tile_sums[tile * n_outputs + output] = tile_sum;
     }
   }
   __syncthreads();
+  add_tiles();
   if (puts_out) {
     call.out[(int64_t(token) * call.n_heads + first_head + out_head) * d + rank * my_dims + dim] =
         sum * inverses[out_head];

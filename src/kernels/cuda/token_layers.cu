@@ -45,10 +45,11 @@ __device__ __forceinline__ int matrix_of(const LayersPlan& plan, int& tile) {
   return kLayerV;
 }
 
-template <int kStep>
-__device__ __forceinline__ void fetch_step(const LayersPlan& plan, const LayerWeights& layer, int& count) {
+template <TableType kType, class Shape, int kStep>
+__device__ __forceinline__ void fetch_step(const LayerWeights& layer, int& count) {
   constexpr int kPerTile = kStep == kStepGate ? 2 : 1;
-  const TilePart part = tiles_of_block(plan.n_rows[kStep]);
+  const auto& plan = the_plan<kType, Shape>();
+  const TilePart part = tiles_of_block<kType, Shape, kStep>();
   const int n_col_tiles = int(n_tiles(plan.n_cols[kStep], kTileCols));
 #pragma unroll 1
   for (int i = 0; i < part.n * kPerTile; ++i) {
@@ -65,14 +66,13 @@ __device__ __forceinline__ void fetch_step(const LayersPlan& plan, const LayerWe
 // In the order in which the other warps multiply.
 template <TableType kType, class Shape>
 __device__ void fetch_weights(const TokenLayers& call, const LayerWeights* layers) {
-  const auto& plan = the_plan<kType, Shape>();
   int count = 0;
 #pragma unroll 1
   for (int l = 0; l < call.n_layers; ++l) {
-    fetch_step<kStepQkv>(plan, layers[l], count);
-    fetch_step<kStepO>(plan, layers[l], count);
-    fetch_step<kStepGate>(plan, layers[l], count);
-    fetch_step<kStepDown>(plan, layers[l], count);
+    fetch_step<kType, Shape, kStepQkv>(layers[l], count);
+    fetch_step<kType, Shape, kStepO>(layers[l], count);
+    fetch_step<kType, Shape, kStepGate>(layers[l], count);
+    fetch_step<kType, Shape, kStepDown>(layers[l], count);
   }
 }
 #endif
@@ -84,6 +84,11 @@ __global__ void __launch_bounds__(kThreads, 1)
   const auto& plan = the_plan<kType, Shape>();
   if (thread_index() == 0) {
     block().plan = any_plan;
+    for (int step = 0; step < kLayerSteps; ++step) {
+      const TilePart part = tile_part(any_plan.n_rows[step], gridDim.x);
+      block().plan.first_tile[step] = part.first;
+      block().plan.n_tiles[step] = part.n;
+    }
     init_ring(block().barriers);
   }
   __syncthreads();
@@ -105,10 +110,10 @@ __global__ void __launch_bounds__(kThreads, 1)
   const bool relu2 = call.relu2;
   // A thread's row of a step's rows that the block has, if it has one, and of all.
   const int row = thread_index() / kRowThreads;
-  const auto row_of_all = [&](int step) { return tiles_of_block(plan.n_rows[step]).first * kTileRows + row; };
-  const auto has_row = [&](int step) { return row < tiles_of_block(plan.n_rows[step]).n * kTileRows; };
   // The residual stream, of the row that this thread has of o and of down.
-  float residual = has_row(kStepO) ? load1(call.x + row_of_all(kStepO)) : 0.0f;
+  const TilePart outputs = tiles_of_block<kType, Shape, kStepO>();
+  const bool has_output = row < outputs.n * kTileRows;
+  float residual = has_output ? load1(call.x + outputs.first * kTileRows + row) : 0.0f;
 
   const int* const partial = reinterpret_cast<const int*>(block_memory() + plan.partial);
   RingPlace place;
@@ -123,17 +128,18 @@ __global__ void __launch_bounds__(kThreads, 1)
       const float* const plain = kStep == kStepQkv && l == 0 ? call.x : nullptr;
       const float inv_scale = product_phase<kType, Shape, kStep>(
           place, exchange, plain, kStep == kStepQkv ? epoch - 1 : epoch, layer.norms[kStep], eps);
-      if (!has_row(kStep)) return;
+      const TilePart part = tiles_of_block<kType, Shape, kStep>();
+      if (row >= part.n * kTileRows) return;
       const int own = kStep == kStepGate ? row / kTileRows * 2 * kTileRows + row % kTileRows : row;
-      int tile = row_of_all(kStep) / kTileRows;
+      const int of_all = part.first * kTileRows + row;
+      int tile = of_all / kTileRows;
       float y = product_of(partial, own, inv_scale, layer.alphas[matrix_of<kStep>(plan, tile)]);
       if (kStep == kStepGate) {
         y = gated(relu2, y, product_of(partial, own + kTileRows, inv_scale, layer.alphas[kLayerUp]));
       } else if (kStep != kStepQkv) {
         y = residual += y;
       }
-      send_group<kRowThreads>(exchange + plan.outputs[kStep] + row_of_all(kStep) / kGroup, plan.n_rows[kStep] / kGroup,
-                              y, epoch);
+      send_group<kRowThreads>(exchange + plan.outputs[kStep] + of_all / kGroup, plan.n_rows[kStep] / kGroup, y, epoch);
     };
     step(std::integral_constant<int, kStepQkv>());
     attention.score(epoch);
@@ -142,7 +148,7 @@ __global__ void __launch_bounds__(kThreads, 1)
     step(std::integral_constant<int, kStepGate>());
     step(std::integral_constant<int, kStepDown>());
   }
-  if (has_row(kStepO) && thread_index() % kRowThreads == 0) call.x[row_of_all(kStepO)] = residual;
+  if (has_output && thread_index() % kRowThreads == 0) call.x[outputs.first * kTileRows + row] = residual;
   // Every block has read it: this one has had something of each.
   if (blockIdx.x == 0 && thread_index() == 0) *call.epoch = base + uint32_t(call.n_layers);
 #endif

@@ -22,14 +22,11 @@ constexpr int kRowThreads = 2;  // that add up what the warps have of a row
 BN_HOST_DEVICE constexpr int chunks_of(int step) { return step == kStepDown ? kMaxChunks : 1; }
 
 // Of the attention in this kernel (layers_attention.cuh).
-constexpr int kUnitDims = kGroup;  // of the output, that a block sums at once
 constexpr int kMaxHeadsPerKv = 8;
 constexpr int kMaxLayersHeadDim = 128;
 // Positions whose values have room in a block.
 BN_HOST_DEVICE constexpr int layers_positions(TableType type) { return type == TableType::kF16 ? 768 : 384; }
 BN_HOST_DEVICE constexpr int element_bytes(TableType type) { return type == TableType::kF16 ? 2 : 4; }
-// Of scores, and of a dimension's values: a multiple of four that is none of 32.
-BN_HOST_DEVICE constexpr int position_stride(TableType type) { return layers_positions(type) + 4; }
 
 struct LayersShape {
   int d_model = 0, d_q = 0, d_kv = 0, d_ff = 0, n_heads = 0, n_kv_heads = 0, head_dim = 0, n_pairs = 0;
@@ -43,10 +40,12 @@ struct LayersPlan {
   int outputs[kLayerSteps], attn, scores, n_words;
   int inputs[kLayerSteps], n_cols[kLayerSteps], n_rows[kLayerSteps];
   // Arrays behind the ring's slots in a block's shared memory, in bytes; behind them the layers' weights.
-  int codes, partial, keys, values, turned, score_rows, layers;
+  int codes, partial, keys, values, weights, layers;
   int d_q, d_kv, n_kv_heads, heads_per_kv, head_dim, n_pairs, row_bytes;
-  int n_score_parts;  // of the positions
-  int n_dim_units;    // of a head
+  int n_score_parts;                                  // of the positions
+  int unit_dims;                                      // of a head's output, that a block sums at once
+  int first_tile[kLayerSteps], n_tiles[kLayerSteps];  // this block's rows, where the shape is any
+  int n_blocks;
 };
 
 BN_HOST_DEVICE constexpr LayersPlan plan_of(TableType type, const LayersShape& shape) {
@@ -59,7 +58,8 @@ BN_HOST_DEVICE constexpr LayersPlan plan_of(TableType type, const LayersShape& s
   p.n_pairs = shape.n_pairs;
   p.row_bytes = shape.head_dim * element_bytes(type);
   p.n_score_parts = shape.n_blocks > shape.n_kv_heads ? shape.n_blocks / shape.n_kv_heads : 1;
-  p.n_dim_units = shape.head_dim / kUnitDims;
+  p.unit_dims = shape.head_dim % 32 == 0 ? 32 : 16;
+  p.n_blocks = shape.n_blocks;
   p.n_rows[kStepQkv] = shape.d_q + 2 * shape.d_kv;
   p.n_rows[kStepO] = shape.d_model;
   p.n_rows[kStepGate] = shape.d_ff;
@@ -84,9 +84,8 @@ BN_HOST_DEVICE constexpr LayersPlan plan_of(TableType type, const LayersShape& s
   p.partial = after(p.codes, kMaxChunks * kRingWarps * kChunkCols);  // a thread writes all of its codes
   p.keys = after(p.partial, kMaxRowTiles * kTileRows * kPartialStride * 4);
   p.values = after(p.keys, n_tiles(layers_positions(type), p.n_score_parts) * (p.row_bytes + 16));
-  p.turned = after(p.values, layers_positions(type) * kUnitDims * element_bytes(type));
-  p.score_rows = after(p.turned, position_stride(type) * kUnitDims * element_bytes(type));
-  p.layers = after(p.score_rows, p.heads_per_kv * position_stride(type) * 4);
+  p.weights = after(p.values, layers_positions(type) * p.unit_dims * element_bytes(type));
+  p.layers = after(p.weights, layers_positions(type) * 4);
   return p;
 }
 
@@ -126,13 +125,22 @@ __device__ __forceinline__ decltype(auto) the_plan() {
     return LayersPlan(plan);
   }
 }
-// The row tiles of n that this block has: parts differ by one tile at most.
+// The row tiles of a step that this block has: parts differ by one tile at most.
 struct TilePart {
   int first, n;
 };
-__device__ __forceinline__ TilePart tiles_of_block(int n_rows) {
-  const uint32_t n = uint32_t(n_rows / kTileRows), first = blockIdx.x * n / gridDim.x;
-  return {int(first), int((blockIdx.x + 1) * n / gridDim.x - first)};
+__device__ __forceinline__ TilePart tile_part(int n_rows, uint32_t n_blocks) {
+  const uint32_t n = uint32_t(n_rows / kTileRows), first = blockIdx.x * n / n_blocks;
+  return {int(first), int((blockIdx.x + 1) * n / n_blocks - first)};
+}
+template <TableType kType, class Shape, int kStep>
+__device__ __forceinline__ TilePart tiles_of_block() {
+  const auto& plan = the_plan<kType, Shape>();
+  if constexpr (std::is_same_v<Shape, AnyShape>) {
+    return {plan.first_tile[kStep], plan.n_tiles[kStep]};
+  } else {
+    return tile_part(plan.n_rows[kStep], uint32_t(plan.n_blocks));
+  }
 }
 
 // The barriers want a warp's threads together: after code that each leaves when its own words have come, or that some
@@ -322,7 +330,7 @@ __device__ __forceinline__ float product_phase(RingPlace& place, const uint4* ex
     }
   }
   sum = __reduce_add_sync(kFullWarp, sum);
-  const int n = tiles_of_block(plan.n_rows[kStep]).n * (kStep == kStepGate ? 2 : 1), n_slots = n * kChunks;
+  const int n = tiles_of_block<kType, Shape, kStep>().n * (kStep == kStepGate ? 2 : 1), n_slots = n * kChunks;
   const RingPlace mine = place.after(lane);
   if (lane < n_slots) barrier_wait(&state.barriers.full[mine.slot], mine.parity);
   __syncwarp();

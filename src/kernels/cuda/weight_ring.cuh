@@ -10,7 +10,7 @@ namespace bitnet::cuda {
 constexpr int kRingWarps = 10;              // that multiply
 constexpr int kSlotTiles = 2 * kRingWarps;  // column tiles of a row tile in a slot, two a warp
 constexpr int kSlot_bytes = kSlotTiles * kTileBytes;
-constexpr int kSlots = 14;
+constexpr int kSlots = 13;
 
 struct RingBarriers {
   uint64_t full[kSlots], empty[kSlots];

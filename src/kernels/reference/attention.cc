@@ -3,6 +3,7 @@
 #include "kernels/reference/reference_backend.h"
 #include "kernels/reference/tiled_cache.h"
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 
@@ -43,7 +44,13 @@ void ReferenceBackend::attention(Stream& stream, MatrixView q, const KvLayer& kv
       const float inverse = 1.0f / spec::lane_sum(n_seen, [&](int64_t p) { return scores[p]; });
       for (int64_t i = 0; i < d; ++i) {
         float sum = 0.0f;
-        for (int64_t p = 0; p < n_seen; ++p) sum += scores[p] * cached(kv.v, kv.dtype, base + p * d + i);
+        for (int64_t tile = 0; tile < n_seen; tile += kValueTile) {
+          float part = 0.0f;
+          for (int64_t p = tile; p < std::min<int64_t>(tile + kValueTile, n_seen); ++p) {
+            part += scores[p] * cached(kv.v, kv.dtype, base + p * d + i);
+          }
+          sum += part;
+        }
         out.row(t)[head * d + i] = sum * inverse;
       }
     }
