@@ -88,21 +88,25 @@ __global__ void __launch_bounds__(kThreads, kTiles* kColumns < 16 ? 2 : 1)
       b[c][1] = load_words(from + 16);
     }
   };
+  // What this thread puts out: one row of the block, of several tokens.
+  static_assert(kThreads % kRows == 0);
+  const int row = tid % kRows, row_of_segment = tile_outs[row / 16].row0 + row % 16;
+  const int n_rows = tile_outs[row / 16].n_rows;
+  const float alpha = tile_outs[row / 16].alpha;
+  float* const out_row = tile_outs[row / 16].out + row_of_segment;
+  const bool puts_out = row_of_segment < n_rows && !(gate && row / 16 % 2 == 1);
   const int first_token = int(blockIdx.y) * kTokens, token_step = int(gridDim.y) * kTokens;
   for (int token0 = first_token; token0 < call.x.n_tokens; token0 += token_step) {
-    // An output of this thread: its row of the block, and its token.
+    const int n_columns = puts_out ? min(kTokens, call.x.n_tokens - token0) : 0;
     const auto each_output = [&](const auto& visit) {
 #pragma unroll
       for (int i = 0; i < kOutputs; ++i) {
-        const int at = tid + i * kThreads, row = at % kRows, column = at / kRows;
-        if (column >= kTokens || token0 + column >= call.x.n_tokens || (gate && row / 16 % 2 == 1)) continue;
-        const TileOut& tile = tile_outs[row / 16];
-        if (tile.row0 + row % 16 >= tile.n_rows) continue;
-        visit(i, row, column, tile, tile.out[size_t(token0 + column) * tile.n_rows + tile.row0 + row % 16]);
+        const int column = tid / kRows + i * (kThreads / kRows);
+        if (column < n_columns) visit(i, column, out_row[size_t(token0 + column) * n_rows]);
       }
     };
     float before[kOutputs];
-    if (adds) each_output([&](int i, int, int, const TileOut&, const float& out) { before[i] = load1(&out); });
+    if (adds) each_output([&](int i, int, const float& out) { before[i] = load1(&out); });
     if (tid < kTokens && token0 + tid < call.x.n_tokens) {
       inv_scales[tid] = load1(call.x.inv_scales + token0 + tid);
       sums[tid] = __float_as_int(load1(reinterpret_cast<const float*>(call.x.sums) + token0 + tid));
@@ -153,11 +157,11 @@ __global__ void __launch_bounds__(kThreads, kTiles* kColumns < 16 ? 2 : 1)
       }
     }
     __syncthreads();
-    each_output([&](int i, int row, int column, const TileOut& tile, float& out) {
-      const auto value = [&](int at, float alpha) {
-        return (float(totals[column * kStride + at] - sums[column]) * inv_scales[column]) * alpha;
+    each_output([&](int i, int column, float& out) {
+      const auto value = [&](int at, float factor) {
+        return (float(totals[column * kStride + at] - sums[column]) * inv_scales[column]) * factor;
       };
-      const float y = value(row, tile.alpha);
+      const float y = value(row, alpha);
       if (gate) {
         out = gated(call.epilogue == Epilogue::kGateRelu2, y, value(row + 16, call.segments[1].alpha));
       } else {

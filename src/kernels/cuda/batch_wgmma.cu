@@ -11,8 +11,7 @@
 namespace bitnet::cuda {
 namespace {
 
-constexpr int kGroupThreads = 128;
-constexpr int kThreads = 2 * kGroupThreads;
+constexpr int kThreads = 256;
 constexpr int kTiles = 8;  // row tiles of a block; with a gate, four of each segment
 constexpr int kMaxColTiles = 64;
 // So that a block of the kernel in front of this one, which norms a row, has room beside.
@@ -66,13 +65,15 @@ __global__ void __launch_bounds__(kThreads) batch_wgmma_kernel(const __grid_cons
   constexpr int kSums = kTokens / 2;                // of a thread: four of each eight tokens
   constexpr int kCode_bytes = kTokens * kTileCols;  // of a column tile
   extern __shared__ __align__(128) uint8_t raw[];
-  __shared__ __align__(8) uint64_t first_weights, slots_free, there[kMaxColTiles];
+  __shared__ __align__(8) uint64_t first_weights, rest_weights, slots_free, there[kMaxColTiles];
+  __shared__ float inv_scales[kTokens];
+  __shared__ int less[kTokens];
   const bool gate = is_gate(call.epilogue);
   const int tid = int(threadIdx.x), warp = __shfl_sync(kFullWarp, tid / 32, 0), lane = tid % 32, g = lane / 4,
-            t = lane % 4, group = warp / 4;
+            t = lane % 4;
   const int n_k = call.x.n_col_tiles, n_slots = n_slots_of<kTokens>(n_k), n_rest = n_k - n_slots;
   uint8_t* const codes = raw + (1024 - shared_address(raw) % 1024) % 1024;
-  uint8_t* const weights = codes + n_k * kCode_bytes;  // [n_slots, kTiles]
+  uint8_t* const weights = codes + n_k * kCode_bytes;  // [kTiles, n_slots]
   // Row tile i of the block. Those beyond the last repeat it and are not put out.
   const auto tile_of = [&](int i, int& segment) {
     segment = gate ? i / 4 : 0;
@@ -89,38 +90,38 @@ __global__ void __launch_bounds__(kThreads) batch_wgmma_kernel(const __grid_cons
   const int my_tile = tile_of(lane % kTiles, my_segment);
   const Segment& fetched = call.segments[my_segment];
   const uint4* const source = fetched.tiles + size_t(min(my_tile, fetched.n_row_tiles - 1)) * n_k * 32;
-  // By a warp: column tile k of row tile lane % kTiles.
-  const auto fetch_weights = [&](int k, uint64_t* barrier) {
-    bulk_copy(weights + ((k < n_slots ? k : k - n_slots) * kTiles + lane % kTiles) * kTileBytes,
-              source + turned(k) * 32, kTileBytes, barrier);
+  // Column tiles first to last - 1 of the block's row tiles to the first slots, by a lane for each row tile.
+  const auto fetch_weights = [&](int first, int last, uint64_t* barrier) {
+    uint8_t* const to = weights + lane * n_slots * kTileBytes;
+    const int from = turned(first), n_straight = min(last - first, n_k - from), n_others = last - first - n_straight;
+    bulk_copy(to, source + from * 32, uint32_t(n_straight * kTileBytes), barrier);
+    if (n_others > 0) bulk_copy(to + n_straight * kTileBytes, source, uint32_t(n_others * kTileBytes), barrier);
   };
   if (warp == 0) {
     if (lane == 0) {
       barrier_init(&first_weights, 1);
+      barrier_init(&rest_weights, 1);
       barrier_init(&slots_free, kThreads / 32);
       for (int k = 0; k < n_k; ++k) barrier_init(&there[k], 1);
       barrier_init_fence();
       barrier_expect(&first_weights, uint32_t(n_slots * kTiles * kTileBytes));
     }
     __syncwarp();
-    for (int k = lane / kTiles; k < n_slots; k += 32 / kTiles) fetch_weights(k, &first_weights);
+    if (lane < kTiles) fetch_weights(0, n_slots, &first_weights);
   }
   launch_dependents();
   wait_for_dependencies();
   if (warp == 0) {
     for (int k = lane; k < n_k; k += 32) {
-      barrier_expect(&there[k], uint32_t(kCode_bytes + (k < n_slots ? 0 : kTiles * kTileBytes)));
+      barrier_expect(&there[k], uint32_t(kCode_bytes));
       bulk_copy(codes + k * kCode_bytes, call.x.codes + size_t(turned(k)) * (kTokenBlock * kTileCols), kCode_bytes,
                 &there[k]);
     }
   }
-  float inv[kSums / 2];  // of tokens 8u + 2t + e
-  int less[kSums / 2];
-#pragma unroll
-  for (int i = 0; i < kSums / 2; ++i) {
-    const int token = min(i / 2 * 8 + 2 * t + i % 2, call.x.n_tokens - 1);
-    inv[i] = load1(call.x.inv_scales + token);
-    less[i] = __float_as_int(load1(reinterpret_cast<const float*>(call.x.sums) + token));
+  if (tid < kTokens) {
+    const int token = min(tid, call.x.n_tokens - 1);
+    inv_scales[tid] = load1(call.x.inv_scales + token);
+    less[tid] = __float_as_int(load1(reinterpret_cast<const float*>(call.x.sums) + token));
   }
   __syncthreads();
   barrier_wait(&first_weights, 0);
@@ -131,13 +132,16 @@ __global__ void __launch_bounds__(kThreads) batch_wgmma_kernel(const __grid_cons
   uint32_t low[2][4], high[2][4];
   const auto load = [&](int k) {
     barrier_wait(&there[k], 0);
-    words = reinterpret_cast<const uint4*>(weights)[((k < n_slots ? k : k - n_slots) * kTiles + warp) * 32 + lane];
+    if (k >= n_slots) barrier_wait(&rest_weights, 0);
+    words = reinterpret_cast<const uint4*>(weights)[(warp * n_slots + (k < n_slots ? k : k - n_slots)) * 32 + lane];
     if (n_rest > 0 && k == n_rest - 1) {
       __syncwarp();
       if (lane == 0) barrier_arrive(&slots_free);
       if (warp == 0) {
         barrier_wait(&slots_free, 0);
-        for (int i = n_slots + lane / kTiles; i < n_k; i += 32 / kTiles) fetch_weights(i, &there[i]);
+        if (lane == 0) barrier_expect(&rest_weights, uint32_t(n_rest * kTiles * kTileBytes));
+        __syncwarp();
+        if (lane < kTiles) fetch_weights(n_slots, n_k, &rest_weights);
         __syncwarp();
       }
     }
@@ -161,64 +165,52 @@ __global__ void __launch_bounds__(kThreads) batch_wgmma_kernel(const __grid_cons
   wgmma_wait<0>();
   pin(high);
   pin(parts);
-  int acc[kSums];
-#pragma unroll
-  for (int i = 0; i < kSums; ++i) acc[i] = (parts[0][i] + parts[1][i]) >> (i % 4 / 2 * 2);
 
-  const auto value = [&](int sum, int i, float alpha) {
-    const int at = i / 4 * 2 + i % 2;
-    return (float(sum - less[at]) * inv[at]) * alpha;
-  };
-  const auto each = [&](const Segment& s, int tile, int first, int n, const auto& visit) {
+  // The sums go through shared memory, so that the code for an output is short and loops: it is executed once in so
+  // many products and comes from far away.
+  constexpr int kStride = kTiles * kTileRows + 4;     // so that no two lanes meet in a bank
+  int* const totals = reinterpret_cast<int*>(codes);  // [kTokens, kStride]
+  __syncthreads();
 #pragma unroll
-    for (int j = 0; j < kSums; ++j) {
-      if (j >= n) break;
-      const int i = first + j, token = i / 4 * 8 + 2 * t + i % 2, row = tile * kTileRows + g + i % 4 / 2 * 8;
-      if (token < call.x.n_tokens && row < s.n_rows) visit(j, i, s.out[size_t(token) * s.n_rows + row]);
-    }
-  };
-  int segment;
-  const int tile = tile_of(warp, segment);
-  if (!gate) {
+  for (int i = 0; i < kSums; ++i) {
+    totals[(i / 4 * 8 + 2 * t + i % 2) * kStride + warp * kTileRows + g + i % 4 / 2 * 8] =
+        (parts[0][i] + parts[1][i]) >> (i % 4 / 2 * 2);
+  }
+  __syncthreads();
+  const bool relu2 = call.epilogue == Epilogue::kGateRelu2, adds = call.epilogue == Epilogue::kAdd;
+  const int n_quads = kTiles * kTileRows / (gate ? 8 : 4);  // of four rows of an output
+#pragma unroll 1
+  for (int i = tid; i < call.x.n_tokens * n_quads; i += kThreads) {
+    const int token = i / n_quads, quad = i % n_quads;
+    int segment;
+    const int row = tile_of(quad / 4, segment) * kTileRows + quad % 4 * 4;
     const Segment& s = call.segments[segment];
-    float before[kSums];
-    if (call.epilogue == Epilogue::kAdd) {
-      each(s, tile, 0, kSums, [&](int j, int, const float& out) { before[j] = load1(&out); });
+    const auto values = [&](int at, float alpha) {
+      const int4 v = *reinterpret_cast<const int4*>(totals + token * kStride + 4 * at);
+      const auto value = [&](int sum) { return (float(sum - less[token]) * inv_scales[token]) * alpha; };
+      return make_float4(value(v.x), value(v.y), value(v.z), value(v.w));
+    };
+    float4 y = values(quad, s.alpha);
+    if (gate) {
+      const float4 up = values(quad + n_quads, call.segments[1].alpha);
+      y = make_float4(gated(relu2, y.x, up.x), gated(relu2, y.y, up.y), gated(relu2, y.z, up.z),
+                      gated(relu2, y.w, up.w));
     }
-    each(s, tile, 0, kSums, [&](int j, int i, float& out) {
-      const float y = value(acc[j], i, s.alpha);
-      out = call.epilogue == Epilogue::kAdd ? before[j] + y : y;
-    });
-    return;
-  }
-  // The warpgroups give each other what the other one puts out: of the first half of the tokens, or of the second.
-  constexpr int kHalf = kSums / 2;
-  __syncthreads();
-  int4* const room = reinterpret_cast<int4*>(codes) + tid % kGroupThreads;
+    float* const out = s.out + size_t(token) * s.n_rows + row;
+    if (s.n_rows % 4 == 0) {
+      if (row >= s.n_rows) continue;
+      if (adds) {
+        const float4 before = load4(out);
+        y = make_float4(before.x + y.x, before.y + y.y, before.z + y.z, before.w + y.w);
+      }
+      *reinterpret_cast<float4*>(out) = y;
+    } else {
+      const float four[4] = {y.x, y.y, y.z, y.w};
 #pragma unroll
-  for (int j = 0; j < kHalf / 4; ++j) {
-    const int4 first = make_int4(acc[4 * j], acc[4 * j + 1], acc[4 * j + 2], acc[4 * j + 3]);
-    const int* const rest = acc + kHalf + 4 * j;
-    const int4 second = make_int4(rest[0], rest[1], rest[2], rest[3]);
-    room[(group * (kHalf / 4) + j) * kGroupThreads] = group == 0 ? second : first;
-  }
-  __syncthreads();
-  int others[kHalf];
-#pragma unroll
-  for (int j = 0; j < kHalf / 4; ++j) {
-    const int4 v = room[((1 - group) * (kHalf / 4) + j) * kGroupThreads];
-    others[4 * j] = v.x, others[4 * j + 1] = v.y, others[4 * j + 2] = v.z, others[4 * j + 3] = v.w;
-  }
-  const bool relu2 = call.epilogue == Epilogue::kGateRelu2;
-  const int gate_tile = int(blockIdx.x) * (kTiles / 2) + warp % 4;
-  const float alpha = call.segments[0].alpha, up_alpha = call.segments[1].alpha;
-  if (group == 0) {
-    each(call.segments[0], gate_tile, 0, kHalf,
-         [&](int j, int i, float& out) { out = gated(relu2, value(acc[j], i, alpha), value(others[j], i, up_alpha)); });
-  } else {
-    each(call.segments[0], gate_tile, kHalf, kHalf, [&](int j, int i, float& out) {
-      out = gated(relu2, value(others[j], i, alpha), value(acc[kHalf + j % kHalf], i, up_alpha));
-    });
+      for (int e = 0; e < 4; ++e) {
+        if (row + e < s.n_rows) out[e] = adds ? load1(out + e) + four[e] : four[e];
+      }
+    }
   }
 #endif
 }
@@ -238,10 +230,9 @@ template <int kTokens>
 cudaError_t launch(const Launcher& launcher, const PromptProduct& call) {
   const size_t n_bytes = size_t(call.x.n_col_tiles) * (kTokens * kTileCols) +
                          size_t(n_slots_of<kTokens>(call.x.n_col_tiles)) * kTiles * kTileBytes;
-  const size_t exchanged_bytes = size_t(kTokens / 2) * kGroupThreads * sizeof(int);
+  const size_t sums_bytes = size_t(kTokens) * (kTiles * kTileRows + 4) * sizeof(int);
   return launch_kernel(launcher, dim3(unsigned(n_blocks_of(call))), dim3(kThreads),
-                       (n_bytes > exchanged_bytes ? n_bytes : exchanged_bytes) + 1024, batch_wgmma_kernel<kTokens>,
-                       call);
+                       (n_bytes > sums_bytes ? n_bytes : sums_bytes) + 1024, batch_wgmma_kernel<kTokens>, call);
 }
 
 }  // namespace

@@ -23,6 +23,27 @@ __device__ inline float warp_pair_sum(float x) {
   return x;
 }
 
+// a of the lanes without bit `step` and b of those with it, each with its neighbour's.
+__device__ inline float merge_neighbours(float a, float b, int step) {
+  const bool second = (int(threadIdx.x) & step) != 0;
+  return (second ? b : a) + __shfl_xor_sync(0xffffffffu, second ? a : b, step);
+}
+// Sums of n <= 4 blocks by a whole warp, of four squares a lane of each block's lower and upper half; block i's sum is
+// lane 2i's. Sums of several blocks take each other's places on the way, so that there are few shuffles.
+template <int n>
+__device__ inline float block_pair_sums(const float (&fours)[2 * n]) {
+  static_assert(n >= 1 && n <= 4);
+  float x[4] = {};
+#pragma unroll
+  for (int i = 0; i < n; ++i) x[i] = merge_neighbours(fours[2 * i], fours[2 * i + 1], 1);
+  if (n > 2) x[2] = merge_neighbours(x[2], x[3], 2);
+  float sum = n > 1 ? merge_neighbours(x[0], x[1], 2) : x[0] + __shfl_xor_sync(0xffffffffu, x[0], 2);
+  sum = n > 2 ? merge_neighbours(sum, x[2], 4) : sum + __shfl_xor_sync(0xffffffffu, sum, 4);
+  sum += __shfl_xor_sync(0xffffffffu, sum, 8);
+  sum += __shfl_xor_sync(0xffffffffu, sum, 16);
+  return sum + __shfl_xor_sync(0xffffffffu, sum, 1);
+}
+
 // 1 / sqrt(mean of the squares + eps), from the sums of the blocks of n_cols squares in order.
 __device__ inline float norm_factor(float sum, int n_cols, float eps) {
   return 1.0f / sqrtf(sum / float(n_cols) + eps);

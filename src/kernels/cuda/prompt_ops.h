@@ -29,9 +29,6 @@ struct TiledCodes {
 // quantized(norm(x)) of x [n_tokens, n_cols], n_cols a multiple of 16; no norm where its weights are null.
 cudaError_t normed_codes(const Launcher& launcher, const float* x, const float* norm, float eps, const TiledCodes& out);
 bool normed_codes_takes(int64_t n_cols);
-// The same for many tokens, on Hopper: normed_codes() calls it.
-bool row_codes_takes(const Launcher& launcher, const TiledCodes& out);
-cudaError_t row_codes(const Launcher& launcher, const float* x, const float* norm, float eps, const TiledCodes& out);
 
 // out [n_tokens, n_rows] of each segment.
 struct PromptProduct {

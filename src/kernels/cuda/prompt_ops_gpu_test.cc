@@ -1,7 +1,9 @@
 #include "kernels/cuda/prompt_ops.h"
 
 #include "kernels/cuda/staged_backend.h"
+#include "kernels/float_spec.h"
 #include "kernels/test_support.h"
+#include "quant/activations.h"
 
 #include <cmath>
 #include <cstring>
@@ -54,6 +56,15 @@ struct ProductShape {
   Epilogue epilogue;
 };
 
+// Where a token's code of a column lies.
+int code_at(int token, int col, int n_col_tiles, bool fragments) {
+  const int word = col % kTileCols / 4, piece = word / 4 ^ (token & 7);
+  const int block = (token / kTokenBlock * n_col_tiles + col / kTileCols) * kTokenBlock + token % kTokenBlock;
+  const int at = fragments ? (token * n_col_tiles + col / kTileCols) * kTileCols + fragment_word(word) * 4
+                           : block * kTileCols + piece * 16 + word % 4 * 4;
+  return at + col % 4;
+}
+
 enum class Product { kMma, kWgmma, kBatch, kBatchWgmma };
 
 std::vector<float> run_product(const Launcher& launcher, const ProductShape& shape, int n_tokens, Product product) {
@@ -64,11 +75,8 @@ std::vector<float> run_product(const Launcher& launcher, const ProductShape& sha
   const bool fragments = product == Product::kBatch;
   for (int token = 0; token < n_tokens; ++token) {
     for (int col = 0; col < n_col_tiles * kTileCols; ++col) {
-      const int word = col % kTileCols / 4, piece = word / 4 ^ (token & 7);
-      const int block = (token / kTokenBlock * n_col_tiles + col / kTileCols) * kTokenBlock + token % kTokenBlock;
-      const int at = fragments ? (token * n_col_tiles + col / kTileCols) * kTileCols + fragment_word(word) * 4
-                               : block * kTileCols + piece * 16 + word % 4 * 4;
-      codes[size_t(at + col % 4)] = int8_t(int(rng.bits(uint64_t(token * 20011 + col)) % 256) - 128);
+      codes[size_t(code_at(token, col, n_col_tiles, fragments))] =
+          int8_t(int(rng.bits(uint64_t(token * 20011 + col)) % 256) - 128);
     }
   }
   std::vector<int32_t> sums(static_cast<size_t>(n_tokens));
@@ -154,38 +162,51 @@ TEST_F(PromptOps, ProductsOfFewTokensByWgmma) {
   }
 }
 
-TEST_F(PromptOps, CodesByPairsOfRows) {
-  for (const int n_cols : {16, 256, 2560, 2576, 6912}) {
-    for (const int n_tokens : {1, 265, 300, 513}) {
-      for (const bool fragments : {false, true}) {
-        const int n_col_tiles = int(n_tiles(n_cols, kTileCols));
-        const DeviceArray<float> x(random_floats(int64_t{n_tokens} * n_cols, 3)), norm(random_floats(n_cols, 4));
-        const size_t n_codes = size_t(n_tiles(n_tokens, kTokenBlock)) * kTokenBlock * size_t(n_col_tiles) * kTileCols;
-        for (const float* weights : {static_cast<const float*>(nullptr), static_cast<const float*>(norm.data())}) {
-          std::vector<int8_t> codes[2];
-          std::vector<int32_t> sums[2];
-          std::vector<float> scales[2];
-          for (int i = 0; i < 2; ++i) {
-            const DeviceArray<int8_t> device_codes(std::vector<int8_t>(n_codes, 7));
-            const DeviceArray<int32_t> device_sums(std::vector<int32_t>(size_t(n_tokens), 7));
-            const DeviceArray<float> device_scales(std::vector<float>(size_t(n_tokens), 7));
-            const TiledCodes out{device_codes.data(),
-                                 device_scales.data(),
-                                 device_sums.data(),
-                                 n_tokens,
-                                 n_cols,
-                                 n_col_tiles,
-                                 fragments};
-            EXPECT_EQ(i == 0 ? normed_codes(any_, x.data(), weights, 1e-5f, out)
-                             : row_codes(hopper_, x.data(), weights, 1e-5f, out),
-                      cudaSuccess);
-            codes[i] = device_codes.fetch();
-            sums[i] = device_sums.fetch();
-            scales[i] = device_scales.fetch();
+// By the scalar rules 2 and 5 of numerics.md.
+void norm_and_quantize(const float* x, const float* norm, int n_cols, int8_t* codes, int32_t* sum, float* inv_scale) {
+  std::vector<float> y(x, x + n_cols);
+  if (norm != nullptr) {
+    const float mean = spec::pair_sum(n_cols, [&](int64_t i) { return x[i] * x[i]; }) / float(n_cols);
+    const float r = 1.0f / std::sqrt(mean + 1e-5f);
+    for (int i = 0; i < n_cols; ++i) y[size_t(i)] = (x[i] * r) * norm[i];
+  }
+  const QuantizedRowInfo info = quantize_row_absmax(y.data(), n_cols, codes);
+  *sum = info.sum;
+  *inv_scale = info.inv_scale;
+}
+
+TEST_F(PromptOps, NormsAndCodes) {
+  for (const int n_cols : {16, 256, 2560, 2576, 6912, 7168, 8208, 18432}) {
+    for (const int n_tokens : {1, 130, 513}) {
+      const std::vector<float> x = random_floats(int64_t{n_tokens} * n_cols, 3), norm = random_floats(n_cols, 4);
+      const DeviceArray<float> device_x(x), device_norm(norm);
+      const int n_col_tiles = int(n_tiles(n_cols, kTileCols)), n_padded = n_col_tiles * kTileCols;
+      for (const bool normed : {false, true}) {
+        std::vector<int8_t> rows(size_t(n_tokens) * size_t(n_padded));
+        std::vector<int32_t> sums(static_cast<size_t>(n_tokens));
+        std::vector<float> scales(sums.size());
+        for (size_t token = 0; token < sums.size(); ++token) {
+          norm_and_quantize(x.data() + token * size_t(n_cols), normed ? norm.data() : nullptr, n_cols,
+                            rows.data() + token * size_t(n_padded), &sums[token], &scales[token]);
+        }
+        for (const bool fragments : {false, true}) {
+          const size_t n_codes = size_t(n_tiles(n_tokens, kTokenBlock)) * kTokenBlock * size_t(n_padded);
+          std::vector<int8_t> codes(n_codes, 7);
+          for (int token = 0; token < n_tokens; ++token) {
+            for (int col = 0; col < n_padded; ++col) {
+              codes[size_t(code_at(token, col, n_col_tiles, fragments))] = rows[size_t(token * n_padded + col)];
+            }
           }
-          EXPECT_EQ(codes[0], codes[1]) << n_tokens << " x " << n_cols;
-          EXPECT_EQ(sums[0], sums[1]) << n_tokens << " x " << n_cols;
-          EXPECT_TRUE(same_bits(scales[0], scales[1])) << n_tokens << " x " << n_cols;
+          const DeviceArray<int8_t> device_codes(std::vector<int8_t>(n_codes, 7));
+          const DeviceArray<int32_t> device_sums(std::vector<int32_t>(sums.size(), 7));
+          const DeviceArray<float> device_scales(std::vector<float>(sums.size(), 7));
+          const TiledCodes out{
+              device_codes.data(), device_scales.data(), device_sums.data(), n_tokens, n_cols, n_col_tiles, fragments};
+          EXPECT_EQ(normed_codes(hopper_, device_x.data(), normed ? device_norm.data() : nullptr, 1e-5f, out),
+                    cudaSuccess);
+          EXPECT_EQ(device_codes.fetch(), codes) << n_tokens << " x " << n_cols;
+          EXPECT_EQ(device_sums.fetch(), sums) << n_tokens << " x " << n_cols;
+          EXPECT_TRUE(same_bits(device_scales.fetch(), scales)) << n_tokens << " x " << n_cols;
         }
       }
     }
