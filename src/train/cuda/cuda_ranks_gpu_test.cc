@@ -38,6 +38,18 @@ ModelConfig odd_config() {
   return c;
 }
 
+// A bucket for each layer's linears.
+ModelConfig wide_config() {
+  ModelConfig c = small_config();
+  c.n_layers = 3;
+  c.d_model = c.d_ff = 1024;
+  c.n_heads = 16;
+  c.n_kv_heads = 4;
+  c.head_dim = c.rope_dim = 64;
+  c.n_ctx_train = 37;
+  return c;
+}
+
 TrainRanks ranks_of(int n) {
   TrainRanks ranks;
   ranks.n = n;
@@ -189,6 +201,24 @@ TEST_F(CudaRanks, TwoRanksTrainAsOneGpuDoes) {
     }
     EXPECT_LT(least, 2e-6) << quantized;
   }
+}
+
+// Gradients that are reduced while the backward pass goes on.
+TEST_F(CudaRanks, TwoRanksReduceEveryLayerWhenItIsThrough) {
+  if (!has_two()) GTEST_SKIP() << "wants two GPUs";
+  const ModelConfig config = wide_config();
+  const ParameterLayout layout = ParameterLayout::make(config);
+  ASSERT_EQ(ShardLayout::make(config, 2).buckets().size(), 4u);
+  const auto one = engine_of(config, layout, options_for(0, 4, TrainPrecision::kFloat32), false, 1);
+  const auto two = engine_of(config, layout, options_for(2, 4, TrainPrecision::kFloat32), true, 1);
+  ASSERT_TRUE(one && two);
+  const std::vector<QuantizationOptions> steps = several_steps(false);
+  const Trained want = train(*one, config, 4, steps), found = train(*two, config, 4, steps);
+  ASSERT_EQ(want.gradients.size(), found.gradients.size());
+  for (const ParameterSlice& slice : layout.slices()) {
+    EXPECT_LT(difference(want.gradients, found.gradients, slice.offset, slice.n_values), 2e-5) << slice.name;
+  }
+  EXPECT_LT(difference(want.parameters, found.parameters, 0, int64_t(want.parameters.size())), 1e-4);
 }
 
 // Ranks themselves, without an engine.
