@@ -43,6 +43,13 @@ class CudaRanksEngine final : public TrainEngine {
 
  private:
   Status connect();
+  Status told(int member, Status status) const {
+    if (!status) {
+      status.error().add_context(fmt::format("training on {}, rank {} of {}", options_.ranks.devices[size_t(member)],
+                                             options_.ranks.first + member, options_.ranks.n));
+    }
+    return status;
+  }
   // job(member, its rank) on every rank's thread.
   template <class Job>
   Status run(const Job& job);
@@ -93,7 +100,9 @@ Status CudaRanksEngine::start() {
   Status made = Collectives::available();
   if (made) {
     made = threads_->run([&](int member) -> Status {
-      BN_ASSIGN_OR_RETURN(ranks_[size_t(member)], CudaRank::create(config_, shards_, options_, rope_.view, member));
+      auto rank = CudaRank::create(config_, shards_, options_, rope_.view, member);
+      if (!rank) return told(member, std::move(rank.error()));
+      ranks_[size_t(member)] = *std::move(rank);
       return ok();
     });
   }
