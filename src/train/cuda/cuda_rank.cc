@@ -28,8 +28,7 @@ Result<std::unique_ptr<CudaRank>> CudaRank::create(const ModelConfig& config, co
 
 CudaRank::CudaRank(const ModelConfig& config, const ShardLayout& shards, const EngineOptions& options,
                    const RopeTable& rope, int member, std::unique_ptr<CudaContext> context)
-    : config_(config),
-      shards_(shards),
+    : shards_(shards),
       options_(options),
       member_(member),
       rank_(options.ranks.first + member),

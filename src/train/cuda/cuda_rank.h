@@ -66,7 +66,6 @@ class CudaRank {
   Result<StepSums> all_sums();
   cudaStream_t stream() const { return context_->stream(); }
 
-  const ModelConfig& config_;
   const ShardLayout& shards_;
   const EngineOptions& options_;
   int member_, rank_;
