@@ -3,6 +3,7 @@
 #include "train/cpu/cpu_engine.h"
 #if BITNET_CUDA
 #include "train/cuda/cuda_engine.h"
+#include "train/cuda/cuda_ranks_engine.h"
 #endif
 
 namespace bitnet {
@@ -18,9 +19,10 @@ Result<std::unique_ptr<TrainEngine>> make_train_engine(const ModelConfig& config
   const std::string_view device = options.device;
   if (device == "cpu") return CpuEngine::create(config, layout, options);
   if (device != "cuda" && !device.starts_with("cuda:")) {
-    return invalid_argument("device is \"{}\": training runs on cpu, cuda or cuda:N", device);
+    return invalid_argument("device is \"{}\": training runs on cpu, cuda, cuda:N or cuda:N,M", device);
   }
 #if BITNET_CUDA
+  if (options.ranks.n > 1) return make_cuda_ranks_engine(config, layout, options);
   return make_cuda_engine(config, layout, options);
 #else
   return unsupported("device is \"{}\", but this build has no CUDA: it was made without nvcc", device);

@@ -7,6 +7,7 @@
 #include "train/core/optimizer.h"
 #include "train/core/quantization.h"
 #include "train/export_model.h"
+#include "train/ranks/train_ranks.h"
 
 #include <cstdint>
 #include <memory>
@@ -22,7 +23,8 @@ enum class TrainPrecision : uint8_t { kBf16, kFloat32 };
 Result<TrainPrecision> parse_precision(std::string_view name);  // "bf16" or "float32"
 
 struct EngineOptions {
-  std::string device = "cpu";  // or "cuda", "cuda:N"
+  std::string device = "cpu";  // or "cuda", "cuda:N"; of several ranks it is theirs
+  TrainRanks ranks;
   TrainPrecision precision = TrainPrecision::kBf16;
   int n_threads = 0;  // of the processor; 0: all
   GraphOptions graph;
@@ -43,12 +45,12 @@ struct CodeShares {
 // The parameters of one model with their gradients, moments and moving average, and the work of a training step on
 // them: on the processor or on a GPU. The host has an image of everything that a checkpoint keeps; where the device has
 // memory of its own, fetch() and send() copy between the two. Everything is deterministic. One caller at a time;
-// std::bad_alloc passes through.
+// std::bad_alloc passes through. Where other processes have ranks too, all of them make the same calls.
 class TrainEngine {
  public:
   virtual ~TrainEngine() = default;
 
-  // The host's image. Its bytes may be changed, with send() afterwards.
+  // The host's image, in the process of the first rank. Its bytes may be changed, with send() afterwards.
   PoolVector<float>& parameters() { return parameters_; }
   PoolVector<float>& average() { return average_; }  // empty without keeps_average
   virtual std::vector<Optimizer::State> optimizer_states() = 0;
@@ -57,11 +59,12 @@ class TrainEngine {
 
   // Quantises the weights for what follows, those of the moving average where `averaged`.
   virtual Status prepare(const QuantizationOptions& quantization, bool averaged) = 0;
-  // The sum of the losses of the targets that count, of one part: [n_sequences, n_positions] ids.
+  // The sum of the losses of the targets that count, of one part: [n_sequences, n_positions] ids. Of several ranks it
+  // is the sum of all, whose sequences are handed in one rank's after the other's; the last ranks may have none.
   virtual Result<double> evaluate(std::span<const int32_t> ids, std::span<const int32_t> targets) = 0;
 
-  // A step: its gradients and its loss begin at 0, each part adds its own, times `factor` for the gradients.
-  virtual Status begin_step() = 0;
+  // A step of n_parts: its gradients and its loss begin at 0, each part adds its own, times `factor` for the gradients.
+  virtual Status begin_step(int64_t n_parts = 1) = 0;
   virtual Status backpropagate(std::span<const int32_t> ids, std::span<const int32_t> targets, float factor) = 0;
   virtual Result<StepSums> step_sums() = 0;
   virtual Status update(const UpdateRates& rates) = 0;

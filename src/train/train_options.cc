@@ -96,7 +96,7 @@ std::vector<OptionKey> option_keys(TrainOptions& o) {
       {"schedule", "final_share", "Share of lr at the end", &o.final_share},
       {"schedule", "decay_share", "wsd: share of the steps in which the rate falls", &o.decay_share},
       {"run", "run", "Folder for checkpoints, metrics and the finished model", &o.run, false},
-      {"run", "device", "cpu, cuda or cuda:N", &o.device, false},
+      {"run", "device", "cpu, cuda, cuda:N, or several GPUs as cuda:N,M", &o.device, false},
       {"run", "precision", "Of a GPU's activations and products: bf16 or float32", &o.precision},
       {"run", "threads", "Threads; 0: all processors", &o.threads, false},
       {"run", "log_every", "Steps between two lines of metrics", &o.log_every, false},

@@ -10,6 +10,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <cstdlib>
 #include <filesystem>
 #include <new>
 #include <system_error>
@@ -24,12 +25,13 @@ constexpr int64_t kMaxBadSteps = 10;
 constexpr double kNormMemory = 0.98;
 constexpr int32_t kNoTarget = -1;
 
-// The dataset that the options name; text becomes one of bytes in the run's folder.
-Result<Dataset> open_dataset(const TrainOptions& o) {
+// The dataset that the options name; text becomes one of bytes in the run's folder, which `makes` it where it is not
+// there yet.
+Result<Dataset> open_dataset(const TrainOptions& o, bool makes) {
   if (!o.dataset.empty()) return Dataset::open(o.dataset);
   const std::string folder = o.run + "/data";
   std::error_code ignored;
-  if (!fs::exists(folder + "/dataset.json", ignored)) {
+  if (makes && !fs::exists(folder + "/dataset.json", ignored)) {
     fs::create_directories(o.run, ignored);
     PrepareOptions prepare;
     prepare.corpus.conversations = !o.conversations.empty();
@@ -42,6 +44,18 @@ Result<Dataset> open_dataset(const TrainOptions& o) {
   return Dataset::open(folder);
 }
 
+// The first rank's process before the others'.
+Result<Dataset> open_together(const TrainOptions& options, const TrainRanks& ranks) {
+  if (!ranks.peers) return open_dataset(options, true);
+  std::optional<Result<Dataset>> dataset;
+  for (const bool leader : {true, false}) {
+    if (ranks.leads() == leader) dataset = open_dataset(options, leader);
+    const bool failed = ranks.leads() == leader && !*dataset;
+    BN_RETURN_IF_ERROR(ranks.peers->agree(failed ? Status(Error(dataset->error())) : ok()));
+  }
+  return *std::move(dataset);
+}
+
 // What a run cannot be resumed without, by key.
 Json lasting_options(TrainOptions options) {
   Json json = Json::object();
@@ -50,6 +64,8 @@ Json lasting_options(TrainOptions options) {
   }
   return json;
 }
+
+std::string text_of(const Json& json) { return json.dump(-1, ' ', false, Json::error_handler_t::replace); }
 
 Error no_memory() {
   Error error =
@@ -62,9 +78,11 @@ Error no_memory() {
 }  // namespace
 
 Result<std::unique_ptr<Trainer>> Trainer::create(const TrainOptions& options) try {
-  BN_ASSIGN_OR_RETURN(Dataset dataset, open_dataset(options));
-  std::unique_ptr<Trainer> trainer(new Trainer(options, std::move(dataset)));
+  BN_ASSIGN_OR_RETURN(TrainRanks ranks, join_ranks(options.device, [](const char* name) { return std::getenv(name); }));
+  BN_ASSIGN_OR_RETURN(Dataset dataset, open_together(options, ranks));
+  std::unique_ptr<Trainer> trainer(new Trainer(options, std::move(ranks), std::move(dataset)));
   Trainer& t = *trainer;
+  BN_ASSIGN_OR_RETURN(t.share_, share_step(options.batch, options.accumulation, t.ranks_.n));
   BN_ASSIGN_OR_RETURN(t.vocabulary_, t.dataset_.vocabulary());
   BN_ASSIGN_OR_RETURN(t.config_, model_config(options, t.dataset_.vocab_size()));
   if (options.epochs > 0) {
@@ -82,14 +100,17 @@ Result<std::unique_ptr<Trainer>> Trainer::create(const TrainOptions& options) tr
   t.layout_ = ParameterLayout::make(t.config_, quantization.scale == WeightScale::kLearned);
   EngineOptions engine;
   engine.device = options.device;
+  engine.ranks = t.ranks_;
   BN_ASSIGN_OR_RETURN(engine.precision, parse_precision(options.precision));
   engine.n_threads = int(options.threads);
-  engine.graph = {options.batch, options.n_ctx, options.recompute};
+  engine.graph = {t.share_.n_sequences, options.n_ctx, options.recompute};
   engine.optimizer = optimizer;
   engine.keeps_average = options.ema > 0;
   BN_ASSIGN_OR_RETURN(t.engine_, make_train_engine(t.config_, t.layout_, engine));
   float* const parameters = t.engine_->parameters().data();
-  if (options.init.empty()) {
+  if (!t.leads()) {
+    // The first rank's process has them.
+  } else if (options.init.empty()) {
     ThreadPool pool(options.threads > 0 ? int(options.threads) : available_cpus());
     initialize_parameters(t.config_, t.layout_, uint64_t(options.seed), options.init_deviation, parameters, &pool);
   } else {
@@ -147,7 +168,7 @@ Status Trainer::prepare(bool averaged, bool finished) {
 Result<StepReport> Trainer::train_step() try {
   const Clock::time_point start = Clock::now();
   if (!prepared_ || options_.lambda_warmup > step_) BN_RETURN_IF_ERROR(prepare(false, false));
-  BN_RETURN_IF_ERROR(engine_->begin_step());
+  BN_RETURN_IF_ERROR(engine_->begin_step(share_.n_parts));
   // A step without targets, of marked data, changes nothing: its loss and gradients are 0.
   const int64_t n_sequences = options_.batch * options_.accumulation;
   if (ahead_.ids.empty() || ahead_.first != position_) {
@@ -155,7 +176,7 @@ Result<StepReport> Trainer::train_step() try {
   }
   const int64_t n_counted = ahead_.n_counted;
   const double n_targets = double(std::max<int64_t>(n_counted, 1));
-  const auto n_part = size_t(options_.batch * options_.n_ctx);
+  const auto n_part = size_t(n_sequences_together() * options_.n_ctx);
   for (size_t at = 0; n_counted > 0 && at < ahead_.ids.size(); at += n_part) {
     BN_RETURN_IF_ERROR(engine_->backpropagate(std::span(ahead_.ids).subspan(at, n_part),
                                               std::span(ahead_.targets).subspan(at, n_part), float(1.0 / n_targets)));
@@ -212,10 +233,12 @@ Result<double> Trainer::validate() try {
   prepared_ = own;
   const int64_t n_whole = dataset_.n_sequences(Split::kValid, options_.n_ctx + 1) / options_.batch;
   const int64_t n_batches = std::clamp<int64_t>(n_whole, 1, options_.eval_batches);
+  const int64_t n_sequences = n_batches * options_.batch;
   double loss = 0;
   int64_t n_targets = 0;
-  for (int64_t i = 0; i < n_batches; ++i) {
-    BN_RETURN_IF_ERROR(load_sequences(Split::kValid, uint64_t(i * options_.batch), options_.batch, part_));
+  for (int64_t at = 0; at < n_sequences; at += n_sequences_together()) {
+    const int64_t n = std::min(n_sequences_together(), n_sequences - at);
+    BN_RETURN_IF_ERROR(load_sequences(Split::kValid, uint64_t(at), n, part_));
     BN_ASSIGN_OR_RETURN(const double part, engine_->evaluate(part_.ids, part_.targets));
     loss += part;
     n_targets += part_.n_counted;
@@ -225,10 +248,15 @@ Result<double> Trainer::validate() try {
   return no_memory();
 }
 
-Status Trainer::export_folder(const std::string& folder) try {
+Status Trainer::fetch_served() try {
   prepared_ = false;
   BN_RETURN_IF_ERROR(prepare(has_average(), true));
-  BN_RETURN_IF_ERROR(engine_->fetch());
+  return engine_->fetch();
+} catch (const std::bad_alloc&) {
+  return no_memory();
+}
+
+Status Trainer::write_folder(const std::string& folder) try {
   const PoolVector<float>& served = has_average() ? engine_->average() : engine_->parameters();
   const auto linear = [&](const WeightSpec& spec) { return engine_->linear(spec); };
   return export_trained_folder({config_, layout_, served.data(), vocabulary_, linear}, folder);
@@ -236,9 +264,23 @@ Status Trainer::export_folder(const std::string& folder) try {
   return no_memory();
 }
 
+Status Trainer::export_folder(const std::string& folder) {
+  BN_RETURN_IF_ERROR(fetch_served());
+  return leads() ? write_folder(folder) : ok();
+}
+
+Result<bool> Trainer::any(bool mine) const {
+  if (!ranks_.peers) return mine;
+  BN_ASSIGN_OR_RETURN(const std::string said, ranks_.peers->meet(mine ? "yes" : ""));
+  return !said.empty();
+}
+
+Status Trainer::finish() { return ranks_.peers ? ranks_.peers->leave() : ok(); }
+
 Status Trainer::write_text(const TrainCallbacks& callbacks) {
   const std::string folder = options_.run + "/sampling";
   BN_RETURN_IF_ERROR(export_folder(folder));
+  if (!leads()) return ok();
   LoadOptions load;
   load.n_threads = int(options_.threads);
   BN_ASSIGN_OR_RETURN(const Model model, Model::load(folder, load));
@@ -270,6 +312,7 @@ Status Trainer::log_step(const StepReport& report) {
 
 Status Trainer::save() {
   BN_RETURN_IF_ERROR(engine_->fetch());
+  if (!leads()) return ok();
   PoolVector<float>&parameters = engine_->parameters(), &average = engine_->average();
   for (const float value : parameters) {
     if (!std::isfinite(value)) {
@@ -295,7 +338,8 @@ Status Trainer::save() {
   return store_->save(step_, tensors, state);
 }
 
-Status Trainer::resume(const TrainCallbacks& callbacks) {
+// Weights and moments into the host's image, and the rest to `found`, which stays null where there is no checkpoint.
+Status Trainer::read_checkpoint(const TrainCallbacks& callbacks, Json& found) {
   BN_ASSIGN_OR_RETURN(const NewestCheckpoint newest, store_->load_newest());
   for (const std::string& rejected : newest.rejected) {
     if (callbacks.on_notice) callbacks.on_notice(rejected);
@@ -324,22 +368,49 @@ Status Trainer::resume(const TrainCallbacks& callbacks) {
   for (const Optimizer::State& state : engine_->optimizer_states()) {
     BN_RETURN_IF_ERROR(file.read("optimizer." + state.name, state.dtype, state.shape, state.bytes));
   }
-  BN_ASSIGN_OR_RETURN(n_updates_, json_int(file.state(), "n_updates", file.path(), 0, INT64_MAX));
-  BN_ASSIGN_OR_RETURN(const int64_t position, json_int(file.state(), "position", file.path(), 0, INT64_MAX));
-  BN_ASSIGN_OR_RETURN(usual_norm_, json_number(file.state(), "usual_norm", file.path()));
-  BN_ASSIGN_OR_RETURN(n_bad_, json_int(file.state(), "n_bad", file.path(), 0, kMaxBadSteps));
+  found = file.state();
+  found["step"] = file.step();
+  return ok();
+}
+
+Status Trainer::resume(const TrainCallbacks& callbacks) {
+  Json state;
+  if (leads()) BN_RETURN_IF_ERROR(read_checkpoint(callbacks, state));
+  if (ranks_.peers) {
+    const Json options = lasting_options(options_);
+    const std::string said = leads() ? text_of(Json{{"options", options}, {"state", state}}) : std::string();
+    BN_ASSIGN_OR_RETURN(const std::string heard, ranks_.peers->meet(said));
+    BN_ASSIGN_OR_RETURN(const Json first, parse_json(heard, "what rank 0 says"));
+    const Json its_options = first.value("options", Json::object());
+    for (const auto& [key, value] : options.items()) {
+      if (const Json its = its_options.value(key, Json()); text_of(its) != text_of(value)) {
+        return invalid_argument("rank 0 trains with {} = {}, rank {} with {}", key, text_of(its), ranks_.first,
+                                text_of(value));
+      }
+    }
+    state = first.value("state", Json());
+  }
+  if (state.is_null()) return ok();
+  BN_ASSIGN_OR_RETURN(n_updates_, json_int(state, "n_updates", options_.run, 0, INT64_MAX));
+  BN_ASSIGN_OR_RETURN(const int64_t position, json_int(state, "position", options_.run, 0, INT64_MAX));
+  BN_ASSIGN_OR_RETURN(usual_norm_, json_number(state, "usual_norm", options_.run));
+  BN_ASSIGN_OR_RETURN(n_bad_, json_int(state, "n_bad", options_.run, 0, kMaxBadSteps));
+  BN_ASSIGN_OR_RETURN(step_, json_int(state, "step", options_.run, 0, INT64_MAX));
   BN_RETURN_IF_ERROR(engine_->send());
   position_ = uint64_t(position);
-  step_ = file.step();
   prepared_ = false;
   return ok();
 }
 
 Status Trainer::run(const TrainCallbacks& callbacks) {
   if (options_.run.empty()) return invalid_argument("run names no folder for checkpoints and the finished model");
-  BN_ASSIGN_OR_RETURN(store_, CheckpointStore::open(options_.run + "/checkpoints", {.n_keep = int(options_.keep)}));
+  if (leads()) {
+    BN_ASSIGN_OR_RETURN(store_, CheckpointStore::open(options_.run + "/checkpoints", {.n_keep = int(options_.keep)}));
+  }
   BN_RETURN_IF_ERROR(resume(callbacks));
-  BN_ASSIGN_OR_RETURN(log_, MetricsLog::open(options_.run, step_ > 0 ? step_ : -1));
+  if (leads()) {
+    BN_ASSIGN_OR_RETURN(log_, MetricsLog::open(options_.run, step_ > 0 ? step_ : -1));
+  }
   const auto due = [&](int64_t every) { return (every > 0 && step_ % every == 0) || step_ == options_.steps; };
   // What the pool keeps for the next step goes before the kernel looks for something to end.
   PressureMonitor pressure([&](Pressure level, const MemoryLimits& limits) {
@@ -359,25 +430,29 @@ Status Trainer::run(const TrainCallbacks& callbacks) {
       report.zero_share = shares.zeros;
     }
     if (callbacks.on_step) callbacks.on_step(report);
-    if (logged) BN_RETURN_IF_ERROR(log_step(report));
+    if (logged && leads()) BN_RETURN_IF_ERROR(log_step(report));
     if (due(options_.eval_every)) {
       BN_ASSIGN_OR_RETURN(const double loss, validate());
       const Metric metric{metric::kValidLoss, loss};
-      BN_RETURN_IF_ERROR(log_->log(step_, {&metric, 1}));
+      if (leads()) BN_RETURN_IF_ERROR(log_->log(step_, {&metric, 1}));
       if (callbacks.on_valid) callbacks.on_valid(step_, loss);
     }
     if (options_.sample_every > 0 && due(options_.sample_every)) BN_RETURN_IF_ERROR(write_text(callbacks));
-    const bool stop = callbacks.keep_going && !callbacks.keep_going();
+    BN_ASSIGN_OR_RETURN(const bool stop, any(callbacks.keep_going && !callbacks.keep_going()));
     if (stop || due(options_.checkpoint_every)) BN_RETURN_IF_ERROR(save());
     if (stop && step_ < options_.steps) {
-      BN_RETURN_IF_ERROR(store_->wait());
+      BN_RETURN_IF_ERROR(finish());
+      if (leads()) BN_RETURN_IF_ERROR(store_->wait());
       return make_error(ErrorCode::kInterrupted, "stopped after step {}; the same command goes on from there", step_);
     }
   }
+  if (options_.export_model) BN_RETURN_IF_ERROR(fetch_served());
+  BN_RETURN_IF_ERROR(finish());
+  if (!leads()) return ok();
   BN_RETURN_IF_ERROR(store_->wait());
   if (!options_.export_model) return ok();
   const std::string folder = options_.run + "/model";
-  BN_RETURN_IF_ERROR(export_folder(folder));
+  BN_RETURN_IF_ERROR(write_folder(folder));
   if (!options_.export_gguf) return ok();
   ConvertOptions to_gguf;
   to_gguf.linear_type = config_.ternary ? DType::kI2_S : DType::kF32;

@@ -32,17 +32,21 @@ struct TrainCallbacks {
   std::function<bool()> keep_going;  // false: a checkpoint is written and the run ends with kInterrupted
 };
 
-// One run, on the processor or a GPU. Everything that later steps depend on is in its checkpoints, so that a run that
-// is stopped and resumed, with any number of threads, ends with the same bytes. One thread at a time.
+// One run, on the processor, a GPU or several. Everything that later steps depend on is in its checkpoints, so that a
+// run that is stopped and resumed, with any number of threads, ends with the same bytes. Of several processes each has
+// a trainer, all of which make the same calls; that of the first rank alone has parameters and writes files. One thread
+// at a time.
 class Trainer {
  public:
-  // Opens the data and makes the first weights. The options must have passed check_train_options.
+  // Opens the data and makes the first weights. The options must have passed check_train_options. Where a launcher has
+  // started several processes (ranks/rank_place.h), it waits for them.
   static Result<std::unique_ptr<Trainer>> create(const TrainOptions& options);
 
   const ModelConfig& config() const { return config_; }
   const ParameterLayout& layout() const { return layout_; }
   // As of the last checkpoint or export where the device has memory of its own.
   const PoolVector<float>& parameters() const { return engine_->parameters(); }
+  bool leads() const { return ranks_.leads(); }  // the process of the first rank
   int64_t step() const { return step_; }
   int64_t n_steps() const { return options_.steps; }  // of the whole run
   int64_t n_tokens_per_step() const { return options_.batch * options_.n_ctx * options_.accumulation; }
@@ -59,9 +63,13 @@ class Trainer {
   Result<double> validate();
   // A Hugging Face folder of the weights as they are, of their moving average where there is one.
   Status export_folder(const std::string& folder);
+  // All processes are through and may end, each in its own time. run() has done it where it gives no error.
+  Status finish();
 
  private:
-  Trainer(const TrainOptions& options, Dataset dataset) : options_(options), dataset_(std::move(dataset)) {}
+  Trainer(const TrainOptions& options, TrainRanks ranks, Dataset dataset)
+      : options_(options), ranks_(std::move(ranks)), dataset_(std::move(dataset)) {}
+  Status read_checkpoint(const TrainCallbacks& callbacks, Json& found);
   Status resume(const TrainCallbacks& callbacks);
   Status save();
   Status log_step(const StepReport& report);
@@ -72,12 +80,20 @@ class Trainer {
     int64_t n_counted = 0;  // targets
   };
   Status load_sequences(Split split, uint64_t first, int64_t n_sequences, Sequences& out);
+  int64_t n_sequences_together() const { return ranks_.n * share_.n_sequences; }  // of a part of all ranks
+  // Whether any process says so.
+  Result<bool> any(bool mine) const;
+  // What is exported goes to the host's image, and stays as codes on the device.
+  Status fetch_served();
+  Status write_folder(const std::string& folder);
   Status average_weights();
   // Quantises the weights, `averaged` those of the moving average; `finished` as the exported model computes.
   Status prepare(bool averaged, bool finished);
   bool has_average() const { return options_.ema > 0; }
 
   TrainOptions options_;
+  TrainRanks ranks_;
+  RankShare share_;
   Dataset dataset_;
   std::optional<Vocabulary> vocabulary_;
   ModelConfig config_;

@@ -195,7 +195,7 @@ TEST_F(Training, RefusesADeviceThatIsNotThere) {
   options_.device = "tpu";
   const auto unknown = Trainer::create(options_);
   ASSERT_FALSE(unknown.has_value());
-  EXPECT_EQ(unknown.error().message, "device is \"tpu\": training runs on cpu, cuda or cuda:N");
+  EXPECT_EQ(unknown.error().message, "device is \"tpu\": training runs on cpu, cuda, cuda:N or cuda:N,M");
   options_.device = "cuda:77";
   const auto missing = Trainer::create(options_);
   ASSERT_FALSE(missing.has_value());

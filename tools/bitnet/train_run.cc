@@ -83,6 +83,8 @@ Result<int> dry_run(const Invocation& invocation, Trainer& trainer) {
   for (int i = 0; i < kSteps; ++i) {
     BN_ASSIGN_OR_RETURN(report, trainer.train_step());
   }
+  BN_RETURN_IF_ERROR(trainer.finish());
+  if (!trainer.leads()) return 0;
   const double flops = trainer.flops_per_token(),
                tokens = double(trainer.n_tokens_per_step()) * double(trainer.n_steps());
   const double seconds = tokens / report.tokens_per_s;
@@ -117,19 +119,22 @@ Result<int> run(const Invocation& invocation, TrainFlags& flags) {
     StepLine line(options.log_every);
     line.set_tokens(double(trainer->n_tokens_per_step()));
     TrainCallbacks callbacks;
-    callbacks.on_step = [&](const StepReport& report) { line.show(last = report); };
-    callbacks.on_valid = [&](int64_t step, double loss) {
-      valid_loss = loss;
-      line.say(fmt::format("step {}  validation loss {:.4f}", step, loss));
-    };
-    callbacks.on_text = [&](int64_t step, const std::string& text) {
-      line.say(fmt::format("step {}  {}", step, escaped(text)));
-    };
-    callbacks.on_notice = [&](const std::string& notice) { print_note(invocation, notice); };
+    if (trainer->leads()) {
+      callbacks.on_step = [&](const StepReport& report) { line.show(last = report); };
+      callbacks.on_valid = [&](int64_t step, double loss) {
+        valid_loss = loss;
+        line.say(fmt::format("step {}  validation loss {:.4f}", step, loss));
+      };
+      callbacks.on_text = [&](int64_t step, const std::string& text) {
+        line.say(fmt::format("step {}  {}", step, escaped(text)));
+      };
+      callbacks.on_notice = [&](const std::string& notice) { print_note(invocation, notice); };
+    }
     callbacks.keep_going = [] { return !interrupted(); };
     status = trainer->run(callbacks);
   }
   BN_RETURN_IF_ERROR(std::move(status));
+  if (!trainer->leads()) return 0;
   if (invocation.json) {
     print_json({{"run", options.run},
                 {"steps", trainer->step()},

@@ -6,7 +6,6 @@
 
 #include <algorithm>
 #include <charconv>
-#include <cstdlib>
 
 namespace bitnet {
 namespace {
@@ -70,9 +69,6 @@ Result<std::vector<int>> parse_device(std::string_view device) {
 
 Result<std::unique_ptr<Backend>> make_cuda_backend(std::string_view device) {
   BN_ASSIGN_OR_RETURN(const std::vector<int> indices, parse_device(device));
-  // Loading a kernel at its first launch may wait for all that the GPU does, and so for a GPU that waits for this one.
-  // Read when CUDA begins; a process that has used a GPU already keeps what it chose.
-  if (indices.size() > 1) (void)setenv("CUDA_MODULE_LOADING", "EAGER", 0);
   BN_ASSIGN_OR_RETURN(const int n, count_devices());
   std::vector<std::unique_ptr<CudaBackend>> backends;
   for (const int index : indices) {

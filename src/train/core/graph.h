@@ -7,7 +7,9 @@
 #include "train/core/stages.h"
 
 #include <cstdint>
+#include <functional>
 #include <span>
+#include <utility>
 #include <vector>
 
 namespace bitnet {
@@ -94,6 +96,12 @@ class Graph {
     });
   }
 
+  // The same for linears that were quantised elsewhere: `parameters` have all that is no linear.
+  void serve(const Real* parameters) { p_ = parameters; }
+  // fn(layer) when backpropagate() is through a layer: the gradients of its linears, and of all layers above, are
+  // complete.
+  void on_layer(std::function<void(int64_t)> fn) { on_layer_ = std::move(fn); }
+
   // The sum of the losses of `targets` (negative: not counted) given `ids`, both [n_sequences, n_positions].
   Loss evaluate(std::span<const int32_t> ids, std::span<const int32_t> targets) {
     const R x = stages_.view(x_, c_.d_model);
@@ -117,6 +125,7 @@ class Graph {
       if (options_.recompute) run_layer(layer, input(layer), state(layer), x);
       feed_forward_backward(layer, state(layer), dx);
       attention_backward(layer, input(layer), state(layer), dx);
+      if (on_layer_) on_layer_(layer);
     }
     stages_.embed_backward(ids, dx, gradient(WeightRole::kTokenEmbedding, -1));
     return loss;
@@ -221,6 +230,7 @@ class Graph {
   S stages_;
   const Real* p_ = nullptr;
   Real* g_ = nullptr;
+  std::function<void(int64_t)> on_layer_;
   std::vector<LayerWeights> weights_;
   std::vector<LayerState> layers_;
   std::vector<typename S::Residual> inputs_;  // of the layers

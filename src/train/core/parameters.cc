@@ -8,21 +8,26 @@
 
 namespace bitnet {
 
+ParameterLayout::ParameterLayout(int64_t n_layers) {
+  const size_t n_places = index(WeightRole(0), n_layers);
+  offsets_.assign(n_places, -1);
+  step_offsets_.assign(n_places, -1);
+}
+
+void ParameterLayout::add(const WeightSpec& spec, bool is_step) {
+  const int64_t n = is_step ? 1 : spec.n_values();
+  (is_step ? step_offsets_ : offsets_)[index(spec.role, spec.layer)] = n_values_;
+  slices_.push_back({is_step ? spec.hf_name + ".step" : spec.hf_name, spec, is_step, n_values_, n});
+  n_values_ += round_up(n, kParameterAlignment);
+}
+
+void ParameterLayout::align(int64_t n) { n_values_ = round_up(n_values_, n); }
+
 ParameterLayout ParameterLayout::make(const ModelConfig& config, bool learned_steps) {
-  ParameterLayout layout;
-  const size_t n_places = index(WeightRole(0), config.n_layers);
-  layout.offsets_.assign(n_places, -1);
-  layout.step_offsets_.assign(n_places, -1);
-  const auto add = [&](ParameterSlice slice) {
-    slice.offset = layout.n_values_;
-    layout.n_values_ += round_up(slice.n_values, kParameterAlignment);
-    auto& offsets = slice.is_step ? layout.step_offsets_ : layout.offsets_;
-    offsets[index(slice.spec.role, slice.spec.layer)] = slice.offset;
-    layout.slices_.push_back(std::move(slice));
-  };
+  ParameterLayout layout(config.n_layers);
   for (const WeightSpec& spec : list_weights(config)) {
-    add({spec.hf_name, spec, false, 0, spec.n_values()});
-    if (learned_steps && spec.kind == WeightKind::kLinear) add({spec.hf_name + ".step", spec, true, 0, 1});
+    layout.add(spec);
+    if (learned_steps && spec.kind == WeightKind::kLinear) layout.add(spec, true);
   }
   return layout;
 }

@@ -23,11 +23,18 @@ struct ParameterSlice {
 constexpr int64_t kParameterAlignment = 16;
 
 // Where each weight of list_weights() lies in one buffer; gradients and an optimiser's moments share the places.
-// Values between two weights are zero and stay zero. Immutable.
+// Values between two weights are zero and stay zero. Built once, then immutable.
 class ParameterLayout {
  public:
+  ParameterLayout() = default;
   // `learned_steps`: each linear has a step of its own behind its weight.
   static ParameterLayout make(const ModelConfig& config, bool learned_steps = false);
+
+  // One of no weights yet, and a weight behind those that it has.
+  explicit ParameterLayout(int64_t n_layers);
+  void add(const WeightSpec& spec, bool is_step = false);
+  // The next weight's place is a multiple of n, which is one of kParameterAlignment.
+  void align(int64_t n);
 
   int64_t n_values() const { return n_values_; }  // of the buffer
   int64_t n_parameters() const;                   // without what aligns them

@@ -37,7 +37,7 @@ Result<double> CpuEngine::evaluate(std::span<const int32_t> ids, std::span<const
   return graph_.evaluate(ids, targets);
 }
 
-Status CpuEngine::begin_step() {
+Status CpuEngine::begin_step(int64_t) {
   std::fill(gradients_.begin(), gradients_.end(), 0.0f);
   loss_ = 0;
   return ok();

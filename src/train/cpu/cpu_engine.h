@@ -15,7 +15,7 @@ class CpuEngine final : public TrainEngine {
   std::vector<Optimizer::State> optimizer_states() override { return optimizer_.states(); }
   Status prepare(const QuantizationOptions& quantization, bool averaged) override;
   Result<double> evaluate(std::span<const int32_t> ids, std::span<const int32_t> targets) override;
-  Status begin_step() override;
+  Status begin_step(int64_t n_parts) override;
   Status backpropagate(std::span<const int32_t> ids, std::span<const int32_t> targets, float factor) override;
   Result<StepSums> step_sums() override;
   Status update(const UpdateRates& rates) override;

@@ -62,7 +62,7 @@ Result<std::unique_ptr<CudaContext>> CudaContext::create(std::string_view device
                                                          const ModelConfig& config, const AttentionShape& shape,
                                                          const RopeTable& rope) {
   if (device.find(',') != std::string_view::npos) {
-    return unsupported("device is \"{}\": training runs on one GPU", device);
+    return unsupported("device is \"{}\", expected one GPU", device);
   }
   BN_RETURN_IF_ERROR(make_cuda_backend(device));  // which leaves the device the current one
   std::unique_ptr<CudaContext> made(new CudaContext);

@@ -79,6 +79,7 @@ class CudaContext {
   // Gives memory to all that was planned and fills the tables.
   Status take_memory(const RopeTable& rope);
 
+  int device() const { return device_; }
   cudaStream_t stream() const { return stream_; }
   cuda::Precision precision() const { return precision_; }
   const cuda::HeadsShape& heads() const { return heads_; }

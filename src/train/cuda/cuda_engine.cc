@@ -2,7 +2,8 @@
 
 #include "kernels/cuda/cuda_error.h"
 #include "model/forward.h"
-#include "train/cuda/cuda_stages.h"
+#include "train/cuda/cuda_codes.h"
+#include "train/cuda/cuda_update.h"
 
 #include <algorithm>
 #include <cmath>
@@ -18,7 +19,8 @@ class CudaEngine final : public TrainEngine {
         options_(options),
         rope_(std::move(rope)),
         context_(std::move(context)),
-        graph_(config, layout, rope_.view, *context_, options.graph) {}
+        graph_(config, layout, rope_.view, *context_, options.graph),
+        codes_(*context_) {}
 
   Status start();
   std::vector<Optimizer::State> optimizer_states() override;
@@ -26,7 +28,7 @@ class CudaEngine final : public TrainEngine {
   Status send() override;
   Status prepare(const QuantizationOptions& quantization, bool averaged) override;
   Result<double> evaluate(std::span<const int32_t> ids, std::span<const int32_t> targets) override;
-  Status begin_step() override;
+  Status begin_step(int64_t n_parts) override;
   Status backpropagate(std::span<const int32_t> ids, std::span<const int32_t> targets, float factor) override;
   Result<StepSums> step_sums() override;
   Status update(const UpdateRates& rates) override;
@@ -53,14 +55,12 @@ class CudaEngine final : public TrainEngine {
   RopeTables rope_;
   std::unique_ptr<CudaContext> context_;
   Graph<CudaContext> graph_;
+  CudaCodes codes_;
   uint64_t activation_bytes_ = 0;
   PoolVector<float> first_, second_, gradients_;  // the host's images of the moments; gradients where asked for
-  PoolVector<uint8_t> codes_;                     // of the linear that was asked for
   float *device_parameters_ = nullptr, *device_gradients_ = nullptr, *device_average_ = nullptr;
   float *device_first_ = nullptr, *device_second_ = nullptr;
-  uint8_t *decays_ = nullptr, *last_codes_ = nullptr, *linear_codes_ = nullptr;
-  unsigned long long* counts_ = nullptr;
-  bool counted_ = false;
+  uint8_t* decays_ = nullptr;
 };
 
 Status CudaEngine::start() {
@@ -74,11 +74,9 @@ Status CudaEngine::start() {
   if (adamw()) memory.plan(&device_second_, n_bytes);
   if (options_.keeps_average) memory.plan(&device_average_, n_bytes);
   memory.plan(&decays_, n / cuda::kDecayGroup);
-  memory.plan(&counts_, 2 * int64_t{sizeof(unsigned long long)});
-  memory.plan(&last_codes_, context_->n_codes());
   int64_t largest = 0;
   for (const ParameterSlice& slice : layout_.slices()) largest = std::max(largest, slice.n_values);
-  memory.plan(&linear_codes_, largest);
+  codes_.plan(largest);
   BN_RETURN_IF_ERROR(context_->take_memory(rope_.view));
 
   parameters_.resize(size_t(n));
@@ -141,7 +139,7 @@ Result<double> CudaEngine::evaluate(std::span<const int32_t> ids, std::span<cons
   return loss;
 }
 
-Status CudaEngine::begin_step() {
+Status CudaEngine::begin_step(int64_t) {
   BN_RETURN_IF_ERROR(context_->enter());
   const size_t n_bytes = size_t(layout_.n_values()) * sizeof(float);
   BN_CUDA_RETURN_IF_ERROR(cudaMemsetAsync(context_->totals, 0, sizeof(double), context_->stream()),
@@ -167,23 +165,8 @@ Result<StepSums> CudaEngine::step_sums() {
 
 Status CudaEngine::update(const UpdateRates& rates) {
   BN_RETURN_IF_ERROR(context_->enter());
-  const OptimizerOptions& o = options_.optimizer;
-  const int64_t n = layout_.n_values();
-  if (adamw()) {
-    cuda::AdamwStep step;
-    step.factor = float(rates.gradient_factor);
-    step.beta1 = o.beta1;
-    step.beta2 = o.beta2;
-    step.eps = o.eps;
-    step.lr_decay = float(1.0 - rates.lr * rates.weight_decay);
-    step.rate = float(rates.lr / (1.0 - std::pow(double(o.beta1), double(rates.step))));
-    step.root = float(1.0 / std::sqrt(1.0 - std::pow(double(o.beta2), double(rates.step))));
-    cuda::adamw(context_->stream(), step, n, decays_, device_gradients_, device_first_, device_second_,
-                device_parameters_);
-  } else {
-    cuda::sgd(context_->stream(), float(rates.gradient_factor), o.momentum, float(rates.weight_decay), float(rates.lr),
-              n, decays_, device_gradients_, device_first_, device_parameters_);
-  }
+  update_values(context_->stream(), options_.optimizer, rates,
+                {layout_.n_values(), decays_, device_gradients_, device_first_, device_second_, device_parameters_});
   return context_->take_status();
 }
 
@@ -202,50 +185,19 @@ Result<std::span<const float>> CudaEngine::gradients() {
 
 Result<CodeShares> CudaEngine::count_codes() {
   BN_RETURN_IF_ERROR(context_->enter());
-  BN_CUDA_RETURN_IF_ERROR(cudaMemsetAsync(counts_, 0, 2 * sizeof *counts_, context_->stream()), "counting codes");
-  cuda::count_codes(context_->stream(), context_->precision(), context_->codes_at(0), context_->n_codes(), last_codes_,
-                    counts_);
-  BN_RETURN_IF_ERROR(context_->take_status());
-  unsigned long long counts[2] = {};
-  BN_RETURN_IF_ERROR(context_->to_host(counts_, counts, sizeof counts));
-  const double n = double(std::max<int64_t>(context_->n_codes(), 1));
-  const CodeShares shares{counted_ ? double(counts[0]) / n : 0.0, double(counts[1]) / n};
-  counted_ = true;
-  return shares;
+  return codes_.count();
 }
 
 Result<TernaryLinear> CudaEngine::linear(const WeightSpec& spec) {
   BN_RETURN_IF_ERROR(context_->enter());
-  const auto& weight = graph_.linear(spec.role, spec.layer);
-  const int64_t n = weight.n_out * weight.n_in;
-  cuda::count_codes(context_->stream(), context_->precision(), context_->codes_at(weight.place), n, linear_codes_,
-                    counts_);
-  BN_RETURN_IF_ERROR(context_->take_status());
-  codes_.resize(size_t(n));
-  BN_RETURN_IF_ERROR(context_->to_host(linear_codes_, codes_.data(), codes_.size()));
-  TernaryLinear linear;
-  linear.codes = codes_;
-  BN_RETURN_IF_ERROR(context_->to_host(weight.alpha, &linear.alpha, sizeof linear.alpha));
-  return linear;
-}
-
-Status check_options(const ParameterLayout& layout, const EngineOptions& options) {
-  const OptimizerKind kind = options.optimizer.kind;
-  if (kind != OptimizerKind::kAdamW && kind != OptimizerKind::kSgd) {
-    return unsupported("optimizer is {}: on a GPU there are adamw and sgd",
-                       kind == OptimizerKind::kMuon ? "muon" : "adamw8");
-  }
-  for (const ParameterSlice& slice : layout.slices()) {
-    if (slice.is_step) return unsupported("weight_scale is learned: on a GPU it is absmean");
-  }
-  return ok();
+  return codes_.linear(graph_.linear(spec.role, spec.layer));
 }
 
 }  // namespace
 
 Result<std::unique_ptr<TrainEngine>> make_cuda_engine(const ModelConfig& config, const ParameterLayout& layout,
                                                       const EngineOptions& options) {
-  BN_RETURN_IF_ERROR(check_options(layout, options));
+  BN_RETURN_IF_ERROR(check_cuda_options(layout, options));
   BN_ASSIGN_OR_RETURN(const std::unique_ptr<Backend> host, make_backend("cpu"));
   BN_ASSIGN_OR_RETURN(RopeTables rope, make_rope_tables(*host, config, options.graph.n_positions));
   const cuda::Precision precision =

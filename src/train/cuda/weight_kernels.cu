@@ -1,3 +1,4 @@
+#include "train/cuda/ternary_code.cuh"
 #include "train/cuda/train_kernels.h"
 #include "train/cuda/values.cuh"
 
@@ -5,7 +6,6 @@ namespace bitnet::cuda {
 namespace {
 
 constexpr int kThreads = 256;
-constexpr float kScaleFloor = 1e-5f;
 
 int value_blocks(int64_t n) { return int(min((n + 4 * kThreads - 1) / (4 * kThreads), int64_t{4096})); }
 
@@ -27,11 +27,6 @@ __global__ void mean_parts_kernel(const float* w, int64_t n, double* parts) {
   if (threadIdx.x == 0) parts[blockIdx.x] = sum;
 }
 
-__device__ inline float ternary(float w, float scale) {
-  const float v = w * scale;
-  return v > 0.5f ? 1.0f : v < -0.5f ? -1.0f : 0.0f;
-}
-
 template <class T>
 __global__ void quantize_weight_kernel(const float* w, int64_t n, QuantizeRule rule, const double* parts, T* codes,
                                        float* alphas) {
@@ -39,8 +34,7 @@ __global__ void quantize_weight_kernel(const float* w, int64_t n, QuantizeRule r
   double sum = 0;
   for (int i = int(threadIdx.x); i < kMeanParts; i += kThreads) sum += parts[i];
   sum = block_join<SumOf>(sum, shared);
-  // The two roundings of quant/ternary.h: the scale is a reciprocal, alpha the scale's.
-  const float scale = 1.0f / fmaxf(float(sum / double(n)), kScaleFloor), alpha = 1.0f / scale;
+  const auto [scale, alpha] = ternary_scale(sum, n);
   const bool mixed = rule.lambda != 1.0f;
   if (blockIdx.x == 0 && threadIdx.x == 0) {
     const bool whole = rule.enabled && !mixed;
