@@ -11,14 +11,14 @@ namespace bitnet {
 
 // What computes losses, gradients and updates.
 enum class ReplayArithmetic : uint8_t {
+  kFloat,    // PlainOps in float32, the precision of the record
   kDouble,   // the definition, PlainOps<double>, and AdamW in double: what differs from the record is the record's own
              // rounding
-  kFloat,    // the same loops in float32
   kKernels,  // what training runs on
 };
 struct ReplayOptions {
   int n_threads = 0;  // 0: all processors of this process
-  ReplayArithmetic arithmetic = ReplayArithmetic::kDouble;
+  ReplayArithmetic arithmetic = ReplayArithmetic::kFloat;
   std::string device = "cpu";                           // another one computes with its own kernels
   TrainPrecision precision = TrainPrecision::kFloat32;  // of those
 };

@@ -41,10 +41,12 @@ void add_train_replay(CLI::App& train, Invocation& invocation) {
   CLI::App* command =
       train.add_subcommand("replay", "Repeat a recorded training run and compare with what it recorded");
   command->add_option("fixture", flags->file, "safetensors file: init.*, tokens, grad0.*, losses, final.*")->required();
-  const std::map<std::string, ReplayArithmetic> kinds = {{"double", ReplayArithmetic::kDouble},
-                                                         {"float", ReplayArithmetic::kFloat},
+  const std::map<std::string, ReplayArithmetic> kinds = {{"float", ReplayArithmetic::kFloat},
+                                                         {"double", ReplayArithmetic::kDouble},
                                                          {"kernels", ReplayArithmetic::kKernels}};
-  command->add_option("--arithmetic", flags->options.arithmetic, "double, float, or kernels: what training runs on")
+  command
+      ->add_option("--arithmetic", flags->options.arithmetic,
+                   "float as the record, double, or kernels: what training runs on")
       ->transform(CLI::CheckedTransformer(kinds, CLI::ignore_case));
   command->add_option("--device", flags->options.device, "cpu, cuda or cuda:N; a GPU computes with its own kernels");
   const std::map<std::string, TrainPrecision> precisions = {{"bf16", TrainPrecision::kBf16},

@@ -114,17 +114,19 @@ class PlainOps {
     }
   }
 
+  // A division, as the formula has it: in float32 a product with the reciprocal is another rounding, which int8 codes
+  // near a half show (docs/training.md).
   void rms_norm(R x, const Real* weight, Real eps, R out) {
     for (int64_t t = 0; t < x.n_rows; ++t) {
-      const Real r = inverse_rms(x.row(t), x.n_cols, eps);
-      for (int64_t i = 0; i < x.n_cols; ++i) out.row(t)[i] = x.row(t)[i] * r * weight[i];
+      const Real rms = root_mean_square(x.row(t), x.n_cols, eps);
+      for (int64_t i = 0; i < x.n_cols; ++i) out.row(t)[i] = x.row(t)[i] / rms * weight[i];
     }
   }
   // dx may be dy; where `add`, it is added to dx, which then must not be dy.
   void rms_norm_backward(R x, const Real* weight, Real eps, R dy, R dx, bool add, Real* dweight) {
     for (int64_t t = 0; t < x.n_rows; ++t) {
       const Real *v = x.row(t), *g = dy.row(t);
-      const Real r = inverse_rms(v, x.n_cols, eps);
+      const Real r = 1 / root_mean_square(v, x.n_cols, eps);
       Real sum = 0;
       for (int64_t i = 0; i < x.n_cols; ++i) sum += g[i] * weight[i] * v[i];
       const Real c = sum * r * r * r / Real(x.n_cols);
@@ -288,10 +290,10 @@ class PlainOps {
     *dstep += Real(sum * quantization_.lambda / std::sqrt(double(gradient.size())));
   }
 
-  static Real inverse_rms(const Real* x, int64_t n, Real eps) {
+  static Real root_mean_square(const Real* x, int64_t n, Real eps) {
     Real sum = 0;
     for (int64_t i = 0; i < n; ++i) sum += x[i] * x[i];
-    return 1 / std::sqrt(sum / Real(n) + eps);
+    return std::sqrt(sum / Real(n) + eps);
   }
 
   // fn(token, first token of its sequence, column of its head in q, column of that head's keys in k).
