@@ -2,27 +2,55 @@
 
 #include "base/checked.h"
 #include "base/rng.h"
+#include "model/lora_adapter.h"
 
 #include <algorithm>
 #include <cmath>
 
 namespace bitnet {
 
+ParameterLayout::ParameterLayout(const ModelConfig& config) {
+  for (auto* offsets : {&offsets_, &step_offsets_, &lora_a_offsets_, &lora_b_offsets_}) {
+    offsets->assign(index(WeightRole(0), config.n_layers), -1);
+  }
+}
+
+void ParameterLayout::add(ParameterSlice slice, std::vector<int64_t>& offsets) {
+  slice.offset = n_values_;
+  n_values_ += round_up(slice.n_values, kParameterAlignment);
+  offsets[index(slice.spec.role, slice.spec.layer)] = slice.offset;
+  slices_.push_back(std::move(slice));
+}
+
 ParameterLayout ParameterLayout::make(const ModelConfig& config, bool learned_steps) {
-  ParameterLayout layout;
-  const size_t n_places = index(WeightRole(0), config.n_layers);
-  layout.offsets_.assign(n_places, -1);
-  layout.step_offsets_.assign(n_places, -1);
-  const auto add = [&](ParameterSlice slice) {
-    slice.offset = layout.n_values_;
-    layout.n_values_ += round_up(slice.n_values, kParameterAlignment);
-    auto& offsets = slice.is_step ? layout.step_offsets_ : layout.offsets_;
-    offsets[index(slice.spec.role, slice.spec.layer)] = slice.offset;
-    layout.slices_.push_back(std::move(slice));
-  };
+  ParameterLayout layout(config);
   for (const WeightSpec& spec : list_weights(config)) {
-    add({spec.hf_name, spec, false, 0, spec.n_values()});
-    if (learned_steps && spec.kind == WeightKind::kLinear) add({spec.hf_name + ".step", spec, true, 0, 1});
+    layout.add({spec.hf_name, spec, false, 0, spec.n_values()}, layout.offsets_);
+    if (!learned_steps || spec.kind != WeightKind::kLinear) continue;
+    layout.add({spec.hf_name + ".step", spec, true, 0, 1}, layout.step_offsets_);
+  }
+  return layout;
+}
+
+ParameterLayout ParameterLayout::make_tables_and_norms(const ModelConfig& config) {
+  ParameterLayout layout(config);
+  for (const WeightSpec& spec : list_weights(config)) {
+    if (spec.kind != WeightKind::kLinear) layout.add({spec.hf_name, spec, false, 0, spec.n_values()}, layout.offsets_);
+  }
+  return layout;
+}
+
+ParameterLayout ParameterLayout::make_adapters(const ModelConfig& config, int64_t rank,
+                                               std::span<const WeightRole> targets) {
+  ParameterLayout layout(config);
+  layout.lora_rank_ = rank;
+  for (const WeightSpec& spec : list_weights(config)) {
+    if (std::find(targets.begin(), targets.end(), spec.role) == targets.end()) continue;
+    WeightSpec a = spec, b = spec;
+    a.shape = {rank, spec.shape[1]};
+    b.shape = {spec.shape[0], rank};
+    layout.add({lora_a_name(spec), a, false, 0, a.n_values()}, layout.lora_a_offsets_);
+    layout.add({lora_b_name(spec), b, false, 0, b.n_values()}, layout.lora_b_offsets_);
   }
   return layout;
 }
@@ -63,6 +91,18 @@ void initialize_parameters(const ModelConfig& config, const ParameterLayout& lay
     } else {
       fill(0, slice.n_values, 0);
     }
+  }
+}
+
+void initialize_adapters(const ParameterLayout& layout, uint64_t seed, float* parameters) {
+  std::fill_n(parameters, layout.n_values(), 0.0f);
+  for (size_t i = 0; i < layout.slices().size(); ++i) {
+    const ParameterSlice& slice = layout.slices()[i];
+    if (slice.offset != layout.lora_a_offset(slice.spec.role, slice.spec.layer)) continue;
+    const double bound = 1.0 / std::sqrt(double(slice.spec.shape[1]));
+    const CounterRng rng(seed, i);
+    float* const values = parameters + slice.offset;
+    for (int64_t j = 0; j < slice.n_values; ++j) values[j] = float((2 * rng.uniform(uint64_t(j)) - 1) * bound);
   }
 }
 

@@ -3,6 +3,7 @@
 #include "kernels/backend.h"
 #include "memory/pool_vector.h"
 #include "model/config.h"
+#include "train/core/linear.h"
 #include "train/core/rows.h"
 
 #include <algorithm>
@@ -11,13 +12,6 @@
 #include <span>
 
 namespace bitnet {
-
-// What the gradient of a linear's weight, or of a norm's, is added to; the step only where it is learned.
-template <class Real>
-struct WeightGradient {
-  Real* weight = nullptr;
-  Real* step = nullptr;
-};
 
 // The steps that the graph is made of, each as large as a device can do in one go. This one composes them from the
 // operations of PlainOps or CpuOps; a device that fuses them has a specialisation with the same names
@@ -40,6 +34,7 @@ class Stages {
   using Gradient = WeightGradient<Real>;
   using Loss = double;  // the sum over the tokens that count
   struct AttentionState {};
+  static constexpr bool kAdapters = true;  // freeze() and adapt() are there
 
   Stages(const ModelConfig& config, const AttentionShape& shape, const RopeTable& rope, Ops& ops)
       : c_(config), shape_(shape), rope_(rope), ops_(ops) {}
@@ -54,9 +49,17 @@ class Stages {
   void prepare(const Real* latent, const Real* step, int64_t n_out, int64_t n_in, Weight& weight) {
     ops_.prepare(latent, step, n_out, n_in, weight);
   }
+  // Instead: codes w + 1 that stay, which are not wanted afterwards, and the adapter beside them.
+  void freeze(std::span<const uint8_t> codes, float alpha, int64_t n_out, int64_t n_in, Weight& weight) {
+    ops_.freeze(codes, alpha, n_out, n_in, weight);
+  }
+  void adapt(const Adapter<Real>& adapter, Weight& weight) { ops_.adapt(adapter, weight); }
 
   void embed(const Real* table, std::span<const int32_t> ids, R x) { ops_.embed(table, ids, x); }
-  void embed_backward(std::span<const int32_t> ids, R dx, Real* dtable) { ops_.embed_backward(ids, dx, dtable); }
+  // A null gradient here and below: of a weight that is frozen.
+  void embed_backward(std::span<const int32_t> ids, R dx, Real* dtable) {
+    if (dtable != nullptr) ops_.embed_backward(ids, dx, dtable);
+  }
 
   // input = quantise(norm(x)); the sub-norm may be null: input = quantise(x).
   void norm_quantize(R x, const Real* norm, Input& input) {
@@ -94,9 +97,9 @@ class Stages {
     const auto [dq, dk, dv] = heads(d);
     ops_.rope(dq, shape_, rope_, -1);
     ops_.rope(dk, shape_, rope_, -1);
-    ops_.linear_backward(input, q, dq, d_input, false, dw[0].weight, dw[0].step);
-    ops_.linear_backward(input, k, dk, d_input, true, dw[1].weight, dw[1].step);
-    ops_.linear_backward(input, v, dv, d_input, true, dw[2].weight, dw[2].step);
+    ops_.linear_backward(input, q, dq, d_input, false, dw[0]);
+    ops_.linear_backward(input, k, dk, d_input, true, dw[1]);
+    ops_.linear_backward(input, v, dv, d_input, true, dw[2]);
   }
 
   void attention(A qkv, A out, AttentionState&) {
@@ -117,7 +120,7 @@ class Stages {
     ops_.add(h, out);
   }
   void linear_add_backward(const Input& input, const Weight& weight, R dout, A d_input, const Gradient& dw) {
-    ops_.linear_backward(input, weight, dout, d_input, false, dw.weight, dw.step);
+    ops_.linear_backward(input, weight, dout, d_input, false, dw);
   }
 
   // gate_up = linear(input) of both; out = quantise(norm(activation(gate) up)), without a norm where it is null.
@@ -146,8 +149,8 @@ class Stages {
   void gate_backward(const Input& input, const Weight& gate, const Weight& up, A d_gate_up, A d_input,
                      const std::array<Gradient, 2>& dw) {
     const auto [d_gate, d_up] = halves(d_gate_up);
-    ops_.linear_backward(input, gate, d_gate, d_input, false, dw[0].weight, dw[0].step);
-    ops_.linear_backward(input, up, d_up, d_input, true, dw[1].weight, dw[1].step);
+    ops_.linear_backward(input, gate, d_gate, d_input, false, dw[0]);
+    ops_.linear_backward(input, up, d_up, d_input, true, dw[1]);
   }
 
   // The last norm, the head and its loss.

@@ -10,7 +10,14 @@ Result<std::unique_ptr<TrainEngine>> CpuEngine::create(const ModelConfig& config
   BN_ASSIGN_OR_RETURN(std::unique_ptr<CpuOps> ops,
                       CpuOps::create(config, attention_shape(config, options.graph), options.n_threads));
   BN_ASSIGN_OR_RETURN(RopeTables rope, make_rope_tables(ops->backend(), config, options.graph.n_positions));
-  return std::unique_ptr<TrainEngine>(new CpuEngine(config, layout, options, std::move(ops), std::move(rope)));
+  std::unique_ptr<CpuEngine> engine(new CpuEngine(config, layout, options, std::move(ops), std::move(rope)));
+  if (const FrozenBase* const base = options.base) {
+    BN_RETURN_IF_ERROR(
+        engine->graph_.freeze(base->layout(), base->values().data(), options.lora_scale,
+                              [base](WeightRole role, int64_t layer) { return base->linear(role, layer); }));
+    BN_RETURN_IF_ERROR(engine->ops_->take_status());
+  }
+  return std::unique_ptr<TrainEngine>(std::move(engine));
 }
 
 CpuEngine::CpuEngine(const ModelConfig& config, const ParameterLayout& layout, const EngineOptions& options,
@@ -21,6 +28,7 @@ CpuEngine::CpuEngine(const ModelConfig& config, const ParameterLayout& layout, c
       ops_(std::move(ops)),
       rope_(std::move(rope)),
       graph_(config, layout, rope_.view, *ops_, options.graph),
+      base_(options.base),
       optimizer_(options.optimizer, layout, ops_->kernels()),
       gradients_(size_t(layout.n_values())) {
   parameters_.resize(gradients_.size());
@@ -99,10 +107,28 @@ Result<TernaryLinear> CpuEngine::linear(const WeightSpec& spec) {
   return TernaryLinear{weight.codes, weight.alpha};
 }
 
+uint64_t CpuEngine::frozen_bytes() const {
+  if (base_ == nullptr) return 0;
+  uint64_t bytes = base_->values().size() * sizeof(float);
+  for (const WeightSpec& spec : list_weights(config_)) {
+    if (spec.kind != WeightKind::kLinear) continue;
+    const CpuOps::Weight& weight = graph_.linear(spec.role, spec.layer);
+    bytes += weight.matrix->size_bytes() + weight.panels.size() * sizeof(int16_t);
+  }
+  return bytes;
+}
+
 uint64_t CpuEngine::activation_bytes() const {
   const ModelConfig& c = config_;
   const int64_t q_cols = c.n_heads * c.head_dim, kv_cols = c.n_kv_heads * c.head_dim;
-  const int64_t floats = c.d_model + 2 * q_cols + 2 * kv_cols + 2 * c.d_ff;
+  int64_t floats = c.d_model + 2 * q_cols + 2 * kv_cols + 2 * c.d_ff;
+  const auto adapts = [&](std::initializer_list<WeightRole> roles) {
+    return std::any_of(roles.begin(), roles.end(), [&](WeightRole role) { return graph_.adapts(role); });
+  };
+  // Inputs before their quantisation, for the adapters.
+  floats += adapts({WeightRole::kQ, WeightRole::kK, WeightRole::kV}) ? c.d_model : 0;
+  floats += adapts({WeightRole::kGate, WeightRole::kUp}) ? c.d_model : 0;
+  floats += (adapts({WeightRole::kO}) ? q_cols : 0) + (adapts({WeightRole::kDown}) ? c.d_ff : 0);
   const int64_t codes = quantized_stride(c.d_model) * 2 + quantized_stride(q_cols) + quantized_stride(c.d_ff);
   const int64_t a_layer = floats * int64_t{sizeof(float)} + codes;
   const int64_t n_states = recompute_ ? 1 : c.n_layers;

@@ -1,0 +1,46 @@
+#include "model/lora_adapter.h"
+#include "model/model.h"
+
+#include <cmath>
+#include <cstring>
+#include <utility>
+#include <vector>
+
+namespace bitnet {
+namespace {
+
+Result<std::unique_ptr<Matrix>> prepare(const Backend& backend, const std::vector<float>& values, int64_t n_rows,
+                                        int64_t n_cols, ThreadPool& pool) {
+  FloatSource source;
+  source.n_rows = n_rows;
+  source.n_cols = n_cols;
+  source.read_rows = [&values, n_cols](int64_t row_begin, int64_t n, std::byte* out) -> Status {
+    std::memcpy(out, values.data() + row_begin * n_cols, size_t(n * n_cols) * sizeof(float));
+    return ok();
+  };
+  return backend.prepare(source, pool);
+}
+
+}  // namespace
+
+Status attach_lora(const LoraAdapter& adapter, double scale, ThreadPool& pool, ModelImpl& model) {
+  const float factor = float(adapter.scale * scale);
+  if (!std::isfinite(factor)) return invalid_argument("{}: a scale of {} is no finite number", adapter.path, scale);
+  for (const LoraPair& pair : adapter.pairs) {
+    std::vector<float> b = pair.b;
+    for (float& value : b) value *= factor;
+    const Shape& shape = pair.linear.shape;
+    LoraLayer& lora = linear_of(model.layers[size_t(pair.linear.layer)], pair.linear.role).lora;
+    BN_ASSIGN_OR_RETURN(lora.a, prepare(*model.backend, pair.a, adapter.rank, shape[1], pool));
+    BN_ASSIGN_OR_RETURN(lora.b, prepare(*model.backend, b, shape[0], adapter.rank, pool));
+    for (const Matrix* const matrix : {lora.a.get(), lora.b.get()}) {
+      model.info.memory_bytes += matrix->size_bytes();
+      model.info.bytes_per_token += matrix->bytes_per_product();
+      model.info.ops_per_token += 2 * uint64_t(matrix->n_rows() * matrix->n_cols());
+    }
+  }
+  model.lora_rank = adapter.rank;
+  return ok();
+}
+
+}  // namespace bitnet
