@@ -246,9 +246,6 @@ void describe(const Checkpoint& checkpoint, ModelImpl& model) {
 
 Status load_lora(const Checkpoint& checkpoint, const LoadOptions& options, ModelImpl& model) {
   if (options.lora.empty()) return ok();
-  if (options.device.find(',') != std::string::npos) {
-    return unsupported("{} share whole steps of a model, which have no adapters; name one device", options.device);
-  }
   ThreadPool pool(options.n_threads > 0 ? options.n_threads : available_cpus());
   BN_ASSIGN_OR_RETURN(const LoraAdapter adapter, read_lora_adapter(options.lora, checkpoint, pool));
   if (adapter.base.checksum.empty()) {
@@ -281,6 +278,9 @@ LinearLayer& linear_of(LayerWeights& layer, WeightRole role) {
 Result<Model> Model::load(const std::string& path, const LoadOptions& options) { return load_model(path, options, {}); }
 
 Result<Model> load_model(const std::string& path, const LoadOptions& options, MeasuringOptions measuring) {
+  if (!options.lora.empty() && options.device.find(',') != std::string::npos) {
+    return unsupported("{} share whole steps of a model, which have no adapters; name one device", options.device);
+  }
   BN_ASSIGN_OR_RETURN(const std::string resolved, find_model(path));
   auto model = std::make_shared<ModelImpl>();
   model->act_quant = options.act_quant;
