@@ -47,7 +47,7 @@ class FrozenOps : public PlainOps<double> {
       return;
     }
     const std::vector<double>& added = inputs_[n_inputs_++];
-    if (input.keeps_values) input.values.assign(x.data, x.data + x.n_values());
+    input.values = x;
     input.n_rows = x.n_rows;
     input.n_cols = x.n_cols;
     input.effective.resize(added.size());

@@ -104,12 +104,6 @@ class Graph {
       }
       stages_.freeze(linear->codes, linear->alpha, n_out, n_in, weight);
     });
-    for (LayerState& s : layers_) {
-      s.attn_input.keeps_values = adapts(WeightRole::kQ) || adapts(WeightRole::kK) || adapts(WeightRole::kV);
-      s.o_input.keeps_values = adapts(WeightRole::kO);
-      s.ffn_input.keeps_values = adapts(WeightRole::kGate) || adapts(WeightRole::kUp);
-      s.down_input.keeps_values = adapts(WeightRole::kDown);
-    }
     return status;
   }
   // Whether this linear has an adapter.
@@ -201,6 +195,13 @@ class Graph {
     const LayerWeights& w = weights_[size_t(layer)];
     const A d_h = stages_.view(d_h_, c_.d_model), d_wide = stages_.view(d_wide_, c_.d_ff);
     const A gate_up = stages_.view(s.gate_up, 2 * c_.d_ff), d_gate_up = stages_.view(d_wider_, 2 * c_.d_ff);
+    if constexpr (S::kAdapters) {
+      const bool shared = adapts(WeightRole::kGate) || adapts(WeightRole::kUp);
+      if (adapts(WeightRole::kDown))
+        stages_.recall_gated(gate_up, sub_norm(WeightRole::kFfnSubNorm, layer), s.down_input);
+      if (shared)
+        stages_.recall_norm(stages_.view(s.middle, c_.d_model), weight(WeightRole::kFfnNorm, layer), s.ffn_input);
+    }
     stages_.linear_add_backward(s.down_input, w.down, dx, d_wide, linear_gradient(WeightRole::kDown, layer));
     stages_.gate_quantize_backward(s.ffn_input, w.gate, w.up, gate_up, sub_norm(WeightRole::kFfnSubNorm, layer),
                                    s.down_input, d_wide, d_gate_up, sub_norm_gradient(WeightRole::kFfnSubNorm, layer));
@@ -216,6 +217,11 @@ class Graph {
     const A d_h = stages_.view(d_h_, c_.d_model), d_attn = stages_.view(d_wide_, q_cols());
     const A qkv = stages_.view(s.qkv, qkv_cols()), d_qkv = stages_.view(d_wider_, qkv_cols());
     const A attn = stages_.view(s.attn, q_cols());
+    if constexpr (S::kAdapters) {
+      const bool shared = adapts(WeightRole::kQ) || adapts(WeightRole::kK) || adapts(WeightRole::kV);
+      if (adapts(WeightRole::kO)) stages_.recall_sub_norm(attn, sub_norm(WeightRole::kAttnSubNorm, layer), s.o_input);
+      if (shared) stages_.recall_norm(x, weight(WeightRole::kAttnNorm, layer), s.attn_input);
+    }
     stages_.linear_add_backward(s.o_input, w.o, dx, d_attn, linear_gradient(WeightRole::kO, layer));
     stages_.sub_norm_quantize_backward(attn, sub_norm(WeightRole::kAttnSubNorm, layer), s.o_input, d_attn,
                                        sub_norm_gradient(WeightRole::kAttnSubNorm, layer));

@@ -34,8 +34,7 @@ class PlainOps {
   // A linear's quantised input, which its gradients want again.
   struct Input {
     std::vector<Real> effective;  // [n_rows, n_cols]
-    std::vector<Real> values;     // before quantisation, where keeps_values
-    bool keeps_values = false;    // adapters want them
+    R values;                     // what was quantised, which adapters see, as long as its memory holds it
     int64_t n_rows = 0, n_cols = 0;
   };
 
@@ -67,7 +66,7 @@ class PlainOps {
   void quantize(R x, Input& input) {
     input.n_rows = x.n_rows;
     input.n_cols = x.n_cols;
-    if (input.keeps_values) input.values.assign(x.data, x.data + x.n_values());
+    input.values = x;
     input.effective.assign(x.data, x.data + x.n_values());
     if (!quantization_.enabled) return;
     for (int64_t t = 0; t < x.n_rows; ++t) {
@@ -295,7 +294,7 @@ class PlainOps {
     for (int64_t t = 0; t < x.n_rows; ++t) {
       for (int64_t r = 0; r < adapter.rank; ++r) {
         Real sum = 0;
-        for (int64_t i = 0; i < x.n_cols; ++i) sum += adapter.a[r * x.n_cols + i] * x.values[size_t(t * x.n_cols + i)];
+        for (int64_t i = 0; i < x.n_cols; ++i) sum += adapter.a[r * x.n_cols + i] * x.values.row(t)[i];
         low[size_t(t * adapter.rank + r)] = sum;
       }
     }
@@ -313,7 +312,7 @@ class PlainOps {
           db[o * adapter.rank + r] += g * low[size_t(t * adapter.rank + r)];
         }
         for (int64_t i = 0; i < x.n_cols; ++i) {
-          da[r * x.n_cols + i] += dlow * x.values[size_t(t * x.n_cols + i)];
+          da[r * x.n_cols + i] += dlow * x.values.row(t)[i];
           dx.row(t)[i] += dlow * adapter.a[r * x.n_cols + i];
         }
       }

@@ -62,17 +62,12 @@ class Stages {
   }
 
   // input = quantise(norm(x)); the sub-norm may be null: input = quantise(x).
-  void norm_quantize(R x, const Real* norm, Input& input) {
-    const R h = view(h_, x.n_cols);
-    ops_.rms_norm(x, norm, eps(), h);
-    ops_.quantize(h, input);
-  }
-  void sub_norm_quantize(A x, const Real* norm, Input& input) {
-    if (norm == nullptr) return ops_.quantize(x, input);
-    const R h = view(wide_, x.n_cols);
-    ops_.rms_norm(x, norm, eps(), h);
-    ops_.quantize(h, input);
-  }
+  void norm_quantize(R x, const Real* norm, Input& input) { ops_.quantize(normed(x, norm), input); }
+  void sub_norm_quantize(A x, const Real* norm, Input& input) { ops_.quantize(sub_normed(x, norm), input); }
+  // What was quantised, computed again for the gradients of adapters; until the next norm of its kind.
+  void recall_norm(R x, const Real* norm, Input& input) { input.values = normed(x, norm); }
+  void recall_sub_norm(A x, const Real* norm, Input& input) { input.values = sub_normed(x, norm); }
+  void recall_gated(A gate_up, const Real* norm, Input& input) { input.values = sub_normed(gated(gate_up), norm); }
   // d: the gradient of `input`. dx is added to.
   void norm_quantize_backward(R x, const Real* norm, const Input&, A d, R dx, Real* dnorm) {
     ops_.rms_norm_backward(x, norm, eps(), d, dx, true, dnorm);
@@ -130,10 +125,7 @@ class Stages {
     ops_.linear(input, up, to_up);
   }
   void gate_quantize(const Input&, const Weight&, const Weight&, A gate_up, const Real* norm, Input& out) {
-    const auto [gate, up] = halves(gate_up);
-    const R gated = view(gated_, gate.n_cols);
-    ops_.gate(c_.gate_activation, gate, up, gated);
-    sub_norm_quantize(gated, norm, out);
+    sub_norm_quantize(gated(gate_up), norm, out);
   }
   // d: the gradient of `out`, which is overwritten; d_gate_up that of gate_up, in the form that gate_backward() wants.
   void gate_quantize_backward(const Input&, const Weight&, const Weight&, A gate_up, const Real* norm, const Input&,
@@ -170,6 +162,23 @@ class Stages {
   }
 
  private:
+  R normed(R x, const Real* norm) {
+    const R h = view(h_, x.n_cols);
+    ops_.rms_norm(x, norm, eps(), h);
+    return h;
+  }
+  R sub_normed(A x, const Real* norm) {
+    if (norm == nullptr) return x;
+    const R h = view(wide_, x.n_cols);
+    ops_.rms_norm(x, norm, eps(), h);
+    return h;
+  }
+  R gated(A gate_up) {
+    const auto [gate, up] = halves(gate_up);
+    const R out = view(gated_, gate.n_cols);
+    ops_.gate(c_.gate_activation, gate, up, out);
+    return out;
+  }
   Real eps() const { return Real(c_.rms_eps); }
   // One after the other here, so that each is contiguous.
   std::array<R, 3> heads(A qkv) const {

@@ -121,14 +121,7 @@ uint64_t CpuEngine::frozen_bytes() const {
 uint64_t CpuEngine::activation_bytes() const {
   const ModelConfig& c = config_;
   const int64_t q_cols = c.n_heads * c.head_dim, kv_cols = c.n_kv_heads * c.head_dim;
-  int64_t floats = c.d_model + 2 * q_cols + 2 * kv_cols + 2 * c.d_ff;
-  const auto adapts = [&](std::initializer_list<WeightRole> roles) {
-    return std::any_of(roles.begin(), roles.end(), [&](WeightRole role) { return graph_.adapts(role); });
-  };
-  // Inputs before their quantisation, for the adapters.
-  floats += adapts({WeightRole::kQ, WeightRole::kK, WeightRole::kV}) ? c.d_model : 0;
-  floats += adapts({WeightRole::kGate, WeightRole::kUp}) ? c.d_model : 0;
-  floats += (adapts({WeightRole::kO}) ? q_cols : 0) + (adapts({WeightRole::kDown}) ? c.d_ff : 0);
+  const int64_t floats = c.d_model + 2 * q_cols + 2 * kv_cols + 2 * c.d_ff;
   const int64_t codes = quantized_stride(c.d_model) * 2 + quantized_stride(q_cols) + quantized_stride(c.d_ff);
   const int64_t a_layer = floats * int64_t{sizeof(float)} + codes;
   const int64_t n_states = recompute_ ? 1 : c.n_layers;

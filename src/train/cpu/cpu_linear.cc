@@ -131,7 +131,7 @@ void CpuOps::make_effective(Weight& weight) {
 void CpuOps::quantize(R x, Input& input) {
   input.n_rows = x.n_rows;
   input.n_cols = x.n_cols;
-  if (input.keeps_values) input.values.assign(x.data, x.data + x.n_values());
+  input.values = x;
   if (quantization_.is_exact()) {
     const int64_t stride = quantized_stride(x.n_cols);
     input.codes.resize(size_t(x.n_rows * stride));
@@ -170,7 +170,7 @@ void CpuOps::linear(const Input& x, const Weight& weight, R y) {
 CpuOps::R CpuOps::low_rank(const Input& x, const Weight& weight) {
   const int64_t rank = weight.adapter.rank;
   low_.resize(size_t(x.n_rows * rank));
-  multiply_rows(weight.adapter.a, rank, {const_cast<float*>(x.values.data()), x.n_rows, x.n_cols}, low_.data());
+  multiply_rows(weight.adapter.a, rank, x.values, low_.data());
   return {low_.data(), x.n_rows, rank};
 }
 
@@ -182,7 +182,7 @@ void CpuOps::adapter_backward(const Input& x, const Weight& weight, R dy, R dx, 
   const R low = low_rank(x, weight);
   for (int64_t i = 0; i < low.n_values(); ++i) low.data[i] *= weight.adapter.scale;
   dense_.multiply({dy.data, n_out, 1, n_out}, {low.data, rank, 1, rank}, n, true, dw.lora_b, rank);
-  dense_.multiply({dlow_.data(), rank, 1, rank}, {x.values.data(), n_in, 1, n_in}, n, true, dw.lora_a, n_in);
+  dense_.multiply({dlow_.data(), rank, 1, rank}, {x.values.data, n_in, 1, n_in}, n, true, dw.lora_a, n_in);
   dense_.multiply({dlow_.data(), n, rank, 1}, {weight.adapter.a, n_in, 1, n_in}, rank, true, dx.data, n_in);
 }
 

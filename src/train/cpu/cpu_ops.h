@@ -47,8 +47,7 @@ class CpuOps {
     PoolVector<int32_t> sums;
     QuantizedView view;
     PoolVector<float> effective;  // where the products are not integers
-    PoolVector<float> values;     // before quantisation, where keeps_values
-    bool keeps_values = false;    // adapters want them
+    R values;                     // what was quantised, which adapters see, as long as its memory holds it
     int64_t n_rows = 0, n_cols = 0;
   };
 
