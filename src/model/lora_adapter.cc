@@ -182,6 +182,7 @@ const LoraPair* LoraAdapter::find(WeightRole role, int64_t layer) const {
 Result<LoraAdapter> read_lora_adapter(const std::string& path, const Checkpoint& base, ThreadPool& pool) {
   std::error_code ignored;
   const fs::path folder = fs::is_directory(path, ignored) ? fs::path(path) : fs::path(path).parent_path();
+  if (!fs::exists(path, ignored)) return invalid_input("{}: there is no such adapter, file or folder", path);
   LoraAdapter adapter;
   adapter.path = fs::is_directory(path, ignored) ? (folder / kLoraWeightsName).string() : path;
   if (base.config().input_norms) {
