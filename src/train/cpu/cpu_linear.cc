@@ -1,5 +1,7 @@
 #include "train/cpu/cpu_ops.h"
 
+#include "base/checked.h"
+
 #include <algorithm>
 #include <cmath>
 #include <cstring>
@@ -8,6 +10,7 @@ namespace bitnet {
 namespace {
 
 constexpr int64_t kValuesAtOnce = 1 << 14;
+constexpr int64_t kLanes = 16;  // of a sum (docs/numerics.md, 4)
 
 // clamp(round half even(w * scale), -1, 1), as quant/ternary.h rounds.
 inline float ternary(float w, float scale) {
@@ -99,9 +102,13 @@ void CpuOps::freeze(std::span<const uint8_t> codes, float alpha, int64_t n_out, 
 }
 
 void CpuOps::adapt(const Adapter<float>& adapter, Weight& weight) {
+  const int64_t rank = adapter.rank, stride = round_up(rank, kLanes);
   weight.adapter = adapter;
-  weight.scaled_b.assign(adapter.b, adapter.b + weight.n_out * adapter.rank);
-  for (float& value : weight.scaled_b) value *= adapter.scale;
+  weight.scaled_b.assign(size_t(weight.n_out * stride), 0.0f);
+  for (int64_t o = 0; o < weight.n_out; ++o) {
+    for (int64_t r = 0; r < rank; ++r)
+      weight.scaled_b[size_t(o * stride + r)] = adapter.b[o * rank + r] * adapter.scale;
+  }
 }
 
 void CpuOps::make_effective(Weight& weight) {
@@ -158,7 +165,7 @@ void CpuOps::linear(const Input& x, const Weight& weight, R y) {
     backend_->linear(*stream_, {&call, 1}, x.view);
     if (weight.adapter.a == nullptr) return;
     high_.resize(size_t(y.n_values()));
-    multiply_rows(weight.scaled_b.data(), weight.n_out, low_rank(x, weight), high_.data());
+    multiply_rows(weight.scaled_b.data(), weight.n_out, low_rank(x, weight), high_.data(), y.n_cols);
     backend_->add(*stream_, {high_.data(), y.n_rows, y.n_cols}, call.out);
     return;
   }
@@ -166,22 +173,23 @@ void CpuOps::linear(const Input& x, const Weight& weight, R y) {
                   x.n_cols, false, y.data, y.n_cols);
 }
 
-// a x of all tokens.
+// a x of all tokens, rows filled up with zeros to whole lanes.
 CpuOps::R CpuOps::low_rank(const Input& x, const Weight& weight) {
-  const int64_t rank = weight.adapter.rank;
-  low_.resize(size_t(x.n_rows * rank));
-  multiply_rows(weight.adapter.a, rank, x.values, low_.data());
-  return {low_.data(), x.n_rows, rank};
+  const int64_t rank = weight.adapter.rank, stride = round_up(rank, kLanes);
+  low_.assign(size_t(x.n_rows * stride), 0.0f);
+  multiply_rows(weight.adapter.a, rank, x.values, low_.data(), stride);
+  return {low_.data(), x.n_rows, stride};
 }
 
 // PlainOps::adapter_backward with float32 products. dx is added to.
 void CpuOps::adapter_backward(const Input& x, const Weight& weight, R dy, R dx, const WeightGradient<float>& dw) {
   const int64_t n = dy.n_rows, n_out = weight.n_out, n_in = weight.n_in, rank = weight.adapter.rank;
-  dlow_.resize(size_t(n * rank));
-  dense_.multiply({dy.data, n, n_out, 1}, {weight.scaled_b.data(), rank, 1, rank}, n_out, false, dlow_.data(), rank);
   const R low = low_rank(x, weight);
   for (int64_t i = 0; i < low.n_values(); ++i) low.data[i] *= weight.adapter.scale;
-  dense_.multiply({dy.data, n_out, 1, n_out}, {low.data, rank, 1, rank}, n, true, dw.lora_b, rank);
+  const int64_t stride = low.n_cols;
+  dlow_.resize(size_t(n * rank));
+  dense_.multiply({dy.data, n, n_out, 1}, {weight.scaled_b.data(), rank, 1, stride}, n_out, false, dlow_.data(), rank);
+  dense_.multiply({dy.data, n_out, 1, n_out}, {low.data, rank, 1, stride}, n, true, dw.lora_b, rank);
   dense_.multiply({dlow_.data(), rank, 1, rank}, {x.values.data, n_in, 1, n_in}, n, true, dw.lora_a, n_in);
   dense_.multiply({dlow_.data(), n, rank, 1}, {weight.adapter.a, n_in, 1, n_in}, rank, true, dx.data, n_in);
 }

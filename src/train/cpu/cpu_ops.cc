@@ -133,7 +133,7 @@ double CpuOps::row_loss(float* logits, int64_t vocab_size, int32_t target, float
   return -std::log(double(inverse)) - double(label - top);
 }
 
-void CpuOps::multiply_rows(const float* w, int64_t n_out, R x, float* out) {
+void CpuOps::multiply_rows(const float* w, int64_t n_out, R x, float* out, int64_t out_stride) {
   constexpr int64_t kRows = 16;
   pool().parallel_for((n_out + kRows - 1) / kRows, [&](int64_t begin, int64_t end, int) {
     for (int64_t row = begin * kRows; row < std::min(end * kRows, n_out); row += kRows) {
@@ -145,7 +145,7 @@ void CpuOps::multiply_rows(const float* w, int64_t n_out, R x, float* out) {
                                               .n_x = x.n_rows,
                                               .n_cols = x.n_cols,
                                               .out = out + row,
-                                              .out_stride = n_out});
+                                              .out_stride = out_stride});
     }
   });
 }
@@ -157,7 +157,7 @@ double CpuOps::cross_entropy(R x, const float* table, int64_t vocab_size, std::s
   sums_.assign(size_t(x.n_rows), 0.0);
   for (int64_t first = 0; first < x.n_rows; first += chunk) {
     const int64_t n = std::min(chunk, x.n_rows - first);
-    multiply_rows(table, vocab_size, {x.row(first), n, d}, logits_.data());
+    multiply_rows(table, vocab_size, {x.row(first), n, d}, logits_.data(), vocab_size);
     for_rows(n, [&](int64_t i) {
       sums_[size_t(first + i)] =
           row_loss(logits_.data() + i * vocab_size, vocab_size, targets[size_t(first + i)], factor, dx.data != nullptr);

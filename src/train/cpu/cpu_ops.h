@@ -39,7 +39,7 @@ class CpuOps {
     PoolVector<int16_t> panels;      // of TernaryGradient
     PoolVector<float> effective;     // where they are not
     Adapter<float> adapter;
-    PoolVector<float> scaled_b;  // the adapter's
+    PoolVector<float> scaled_b;  // the adapter's, rows filled up with zeros to whole lanes
   };
   struct Input {
     PoolVector<int8_t> codes;  // [n_rows, stride]
@@ -92,8 +92,8 @@ class CpuOps {
   void lay_out_codes(Weight& weight);
   void make_effective(Weight& weight);
   void learned_step_backward(const Weight& weight, PoolVector<float>& gradient, float* dstep);
-  // out = x w^T for w [n_out, x.n_cols], the sums of docs/numerics.md 6.
-  void multiply_rows(const float* w, int64_t n_out, R x, float* out);
+  // out = x w^T for w [n_out, x.n_cols], the sums of docs/numerics.md 6; rows of out are out_stride apart.
+  void multiply_rows(const float* w, int64_t n_out, R x, float* out, int64_t out_stride);
   R low_rank(const Input& x, const Weight& weight);
   void adapter_backward(const Input& x, const Weight& weight, R dy, R dx, const WeightGradient<float>& dw);
   double row_loss(float* logits, int64_t vocab_size, int32_t target, float factor, bool backward) const;
