@@ -33,6 +33,12 @@ else
   plain=$(hash_of -m "$storyteller" -p "Who came?") && tuned=$(hash_of -m "$storyteller" -p "Who came?" --lora lora/run/adapter)
   check "logits --lora: others" [ -n "$plain" -a -n "$tuned" -a "$plain" != "$tuned" ]
   check "logits --lora: the reference back end's bits" [ "$tuned" = "$(hash_of -m "$storyteller" -p 'Who came?' --lora lora/run/adapter --device reference)" ]
+  cp "$storyteller" lora/copy.gguf
+  check "logits --lora beside a cache of the weights: the same bits" [ "$tuned" = "$(hash_of -m lora/copy.gguf -p 'Who came?' --lora lora/run/adapter --cache write)" ]
+  check "logits --lora: the cache is the base's" [ "$plain" = "$(hash_of -m lora/copy.gguf -p 'Who came?')" -a "$(find lora -name '*.cache' | wc -l)" = 1 ]
+  printf '[model]\ninit = "%s"\n[lora]\nlora_rank = 2\nlora_targets = "q,v"\n[data]\nconversations = "lora/replies.jsonl"\nn_ctx = 20\nbatch = 2\nvalid_share = 0.2\n' "$storyteller" >lora/run.toml
+  check "train with [lora] in the file" call 0 train --run lora/toml --steps 2 --warmup 1 --eval-every 0 --sample-every 2 --sample-tokens 4 --threads 2 lora/run.toml
+  check "train with [lora] in the file: a sample of base and adapter" bash -c "[ -s lora/toml/adapter/adapter_config.json ] && ! [ -e lora/toml/sampling ]"
   check "bench --lora" call 0 bench -m "$storyteller" --lora lora/run/adapter -p 16 -n 4 -r 1 -t 1 --json
 
   check "lora merge: a 16-bit folder" call 0 lora merge -m "$storyteller" --lora lora/run/adapter -o lora/merged --json
