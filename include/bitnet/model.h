@@ -44,6 +44,8 @@ struct LoadOptions {
   bool sparse_ffn = true;      // generating, leave out what squared ReLU makes zero; no result depends on it
   std::string tokenizer_path;  // instead of the model's own vocabulary
   std::string pre_tokenizer;   // see TokenizerOptions::pre
+  std::string lora;            // a low-rank adapter: PEFT's folder or its safetensors file; empty: none
+  double lora_scale = 1;       // times what the adapter adds
   // Called with the share done, rising to 1, after each weight: by one thread at a time, not always the caller's own.
   // May be empty.
   std::function<void(double done)> on_progress;

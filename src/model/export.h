@@ -28,10 +28,14 @@ struct ExportWeight {
   RowOrder rows;              // of the output, from a folder's order
 };
 
+// A linear to be written.
+using LinearOf = std::function<Result<LinearSource>(const WeightSpec&)>;
+
 struct ExportPlan {
   ModelConfig config;  // of the output
   std::vector<ExportWeight> weights;
   std::vector<std::string> notices;
+  LinearOf linear_of;                            // instead of the checkpoint's linears, unless null
   bool by_scheme = false;                        // each weight has a scheme, which the file tells
   std::vector<WeightReport>* reports = nullptr;  // filled while weights are written, unless null
 };
@@ -56,12 +60,16 @@ using SchemeOf = std::function<QuantScheme(const WeightSpec&)>;
 
 // Reads every linear once, so that whatever cannot be written is refused before anything is.
 Result<ExportPlan> plan_export(const Checkpoint& checkpoint, const ConvertOptions& options, Progress& progress,
-                               const SchemeOf& scheme_of = {});
+                               const SchemeOf& scheme_of = {}, const LinearOf& linear_of = {});
 
 // One weight's bytes in its output type, in pieces.
 using ByteSink = std::function<Status(std::span<const std::byte>)>;
 Status export_weight(const Checkpoint& checkpoint, const ExportPlan& plan, const ExportWeight& weight, ThreadPool& pool,
                      Progress& progress, const ByteSink& sink);
+
+// Rows of a linear, which outlives the reader, as floats.
+using RowReader = std::function<Status(int64_t begin, int64_t n_rows, float* out)>;
+RowReader float_rows(const LinearSource& source);
 
 // A ternary source as a packed matrix.
 Result<std::vector<std::byte>> pack_source(const TernarySource& source, ThreadPool& pool);

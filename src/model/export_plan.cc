@@ -13,8 +13,10 @@ bool is_plain_float(DType type) { return type == DType::kF32 || type == DType::k
 
 class Planner {
  public:
-  Planner(const Checkpoint& checkpoint, const ConvertOptions& options, const SchemeOf& scheme_of)
+  Planner(const Checkpoint& checkpoint, const ConvertOptions& options, const SchemeOf& scheme_of,
+          const LinearOf& linear_of)
       : checkpoint_(checkpoint), options_(options), scheme_of_(scheme_of) {
+    plan_.linear_of = linear_of;
     plan_.by_scheme = bool(scheme_of);
     plan_.config = checkpoint.config();
     ModelConfig& config = plan_.config;
@@ -106,7 +108,7 @@ class Planner {
   }
 
   Status add_linear(const WeightSpec& spec, ExportWeight& weight) {
-    BN_ASSIGN_OR_RETURN(LinearSource source, checkpoint_.linear(spec));
+    BN_ASSIGN_OR_RETURN(LinearSource source, plan_.linear_of ? plan_.linear_of(spec) : checkpoint_.linear(spec));
     n_repaired_ += source.n_repaired;
     if (spec.role == WeightRole::kQ || spec.role == WeightRole::kK) weight.rows = row_order_;
     weight.ternary = source.ternary();
@@ -216,8 +218,8 @@ int64_t count_export_steps(const std::vector<WeightSpec>& weights) {
 }
 
 Result<ExportPlan> plan_export(const Checkpoint& checkpoint, const ConvertOptions& options, Progress& progress,
-                               const SchemeOf& scheme_of) {
-  Planner planner(checkpoint, options, scheme_of);
+                               const SchemeOf& scheme_of, const LinearOf& linear_of) {
+  Planner planner(checkpoint, options, scheme_of, linear_of);
   for (const WeightSpec& spec : checkpoint.weights()) {
     BN_RETURN_IF_ERROR(planner.add(spec));
     if (spec.kind == WeightKind::kLinear) BN_RETURN_IF_ERROR(progress.advance(spec.n_values()));

@@ -127,23 +127,6 @@ bool by_rows(const QuantScheme& scheme) {
   }
 }
 
-// Rows of a weight as floats.
-using RowReader = std::function<Status(int64_t begin, int64_t n_rows, float* out)>;
-
-RowReader float_rows(const LinearSource& source) {
-  if (source.ternary()) {
-    return [&ternary = std::get<TernarySource>(source.weight)](int64_t begin, int64_t n_rows, float* out) {
-      return values_of_codes(ternary, begin, n_rows, out);
-    };
-  }
-  return [floats = widened(std::get<FloatSource>(source.weight))](int64_t begin, int64_t n_rows, float* out) -> Status {
-    BN_ASSIGN_OR_RETURN(const uint64_t row_bytes, tensor_bytes(floats.dtype, {floats.n_cols}));
-    std::vector<std::byte> stored(size_t(n_rows) * row_bytes);
-    BN_RETURN_IF_ERROR(floats.read_rows(begin, n_rows, stored.data()));
-    return dequantize(floats.dtype, stored, n_rows * floats.n_cols, out);
-  };
-}
-
 Status export_by_scheme(const RowReader& read, const ExportWeight& weight, ThreadPool& pool, WeightReport* report,
                         const ByteSink& sink) {
   const int64_t n_all = weight.spec->shape[0], n_cols = weight.spec->shape[1];
@@ -178,8 +161,8 @@ Status export_by_scheme(const RowReader& read, const ExportWeight& weight, Threa
   return ok();
 }
 
-Status export_values(const Checkpoint& checkpoint, const ExportWeight& weight, ThreadPool& pool, WeightReport* report,
-                     const ByteSink& sink) {
+Status export_values(const Checkpoint& checkpoint, const LinearOf& linear_of, const ExportWeight& weight,
+                     ThreadPool& pool, WeightReport* report, const ByteSink& sink) {
   const WeightSpec& spec = *weight.spec;
   const bool kept = weight.scheme.kind == SchemeKind::kKeep;
   switch (spec.kind) {
@@ -195,7 +178,7 @@ Status export_values(const Checkpoint& checkpoint, const ExportWeight& weight, T
       return export_by_scheme(float_rows(rows), weight, pool, report, sink);
     }
     case WeightKind::kLinear: {
-      BN_ASSIGN_OR_RETURN(LinearSource source, checkpoint.linear(spec));
+      BN_ASSIGN_OR_RETURN(LinearSource source, linear_of ? linear_of(spec) : checkpoint.linear(spec));
       source = reorder_rows(std::move(source), weight.rows);
       if (kept) return export_linear(source, weight, pool, sink);
       return export_by_scheme(float_rows(source), weight, pool, report, sink);
@@ -205,6 +188,20 @@ Status export_values(const Checkpoint& checkpoint, const ExportWeight& weight, T
 }
 
 }  // namespace
+
+RowReader float_rows(const LinearSource& source) {
+  if (source.ternary()) {
+    return [&ternary = std::get<TernarySource>(source.weight)](int64_t begin, int64_t n_rows, float* out) {
+      return values_of_codes(ternary, begin, n_rows, out);
+    };
+  }
+  return [floats = widened(std::get<FloatSource>(source.weight))](int64_t begin, int64_t n_rows, float* out) -> Status {
+    BN_ASSIGN_OR_RETURN(const uint64_t row_bytes, tensor_bytes(floats.dtype, {floats.n_cols}));
+    std::vector<std::byte> stored(size_t(n_rows) * row_bytes);
+    BN_RETURN_IF_ERROR(floats.read_rows(begin, n_rows, stored.data()));
+    return dequantize(floats.dtype, stored, n_rows * floats.n_cols, out);
+  };
+}
 
 Result<std::vector<std::byte>> pack_source(const TernarySource& source, ThreadPool& pool) {
   BN_ASSIGN_OR_RETURN(const std::vector<uint8_t> codes, read_codes(source, pool));
@@ -221,7 +218,7 @@ Status export_weight(const Checkpoint& checkpoint, const ExportPlan& plan, const
   report.type = std::string(dtype_info(weight.dtype).name);
   report.shape = weight.spec->shape;
   uint64_t n_bytes = 0;
-  auto status = export_values(checkpoint, weight, pool, &report, [&](std::span<const std::byte> bytes) {
+  auto status = export_values(checkpoint, plan.linear_of, weight, pool, &report, [&](std::span<const std::byte> bytes) {
     n_bytes += bytes.size();
     return sink(bytes);
   });

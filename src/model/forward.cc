@@ -28,7 +28,6 @@ struct Projection {
   MatrixView out;
   MatrixView wanted = {};  // LinearCall::wanted
 };
-constexpr size_t kMaxProjections = 3;
 
 }  // namespace
 
@@ -137,6 +136,28 @@ class ForwardPass {
         if (input_kind(model_, *p.linear) == InputKind(kind)) calls[n++] = {p.linear->weight.get(), p.out, p.wanted};
       }
       if (n > 0) multiply({calls, n}, InputKind(kind), x, imposed);
+    }
+    if (model_.lora_rank > 0) add_lora(projections, x);
+  }
+
+  // out += b (a x) of the linears that the adapter changes; x as it is before any rounding.
+  void add_lora(std::initializer_list<Projection> projections, MatrixView x) {
+    LinearCall down[kMaxProjections], up[kMaxProjections];
+    MatrixView outs[kMaxProjections];
+    size_t n = 0;
+    for (const Projection& p : projections) {
+      const LoraLayer& lora = p.linear->lora;
+      if (!lora.a) continue;
+      const int64_t rank = lora.a->n_rows();
+      down[n] = {lora.a.get(), {ws_.lora_ + int64_t(n) * x.n_rows * rank, x.n_rows, rank}};
+      up[n] = {lora.b.get(), {ws_.input_, x.n_rows, p.out.n_cols}};
+      outs[n++] = p.out;
+    }
+    if (n == 0) return;
+    backend_.linear(stream_, {down, n}, x);
+    for (size_t i = 0; i < n; ++i) {
+      backend_.linear(stream_, {&up[i], 1}, down[i].out);
+      backend_.add(stream_, up[i].out, outs[i]);
     }
   }
 

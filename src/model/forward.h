@@ -11,6 +11,9 @@
 
 namespace bitnet {
 
+// Linears that share an input.
+constexpr int64_t kMaxProjections = 3;
+
 // Memory for forward(): activations of up to max_tokens tokens. Taken once, reused for ever.
 class Workspace {
  public:
@@ -27,6 +30,7 @@ class Workspace {
   // gate and up, and a linear's own normalised or rounded input.
   float *x_ = nullptr, *h_ = nullptr, *q_ = nullptr, *k_ = nullptr, *v_ = nullptr, *attn_ = nullptr;
   float *gate_ = nullptr, *up_ = nullptr, *input_ = nullptr;
+  float* lora_ = nullptr;  // [kMaxProjections, max_tokens, rank of the adapter]
   QuantizedView quantized_;
   // [logit_rows_, vocab_size], where logits cannot be computed in the host's memory
   float* logits_ = nullptr;

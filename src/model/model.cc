@@ -2,6 +2,7 @@
 
 #include "model/checkpoint.h"
 #include "model/find_model.h"
+#include "model/lora_adapter.h"
 
 #include <algorithm>
 #include <atomic>
@@ -96,7 +97,7 @@ class Loader {
 
   Status load_linear(const WeightSpec& spec, ThreadPool& alone) {
     BN_ASSIGN_OR_RETURN(LinearSource source, open_linear(spec));
-    LinearLayer& layer = *linear_of(spec);
+    LinearLayer& layer = linear_of(spec);
     layer.quantize_input = source.quantize_input;
     const Backend& backend = *model_.backend;
     if (const auto* ternary = std::get_if<TernarySource>(&source.weight)) {
@@ -172,28 +173,12 @@ class Loader {
       case WeightRole::kAttnSubNorm: return &layer.attn_sub_norm;
       case WeightRole::kFfnNorm: return &layer.ffn_norm;
       case WeightRole::kFfnSubNorm: return &layer.ffn_sub_norm;
-      default: return &linear_of(spec)->input_norm;
+      default: return &linear_of(spec).input_norm;
     }
   }
 
-  // A linear's own layer, for the weight and for the norm in front of it.
-  LinearLayer* linear_of(const WeightSpec& spec) {
-    LayerWeights& layer = model_.layers[size_t(spec.layer)];
-    switch (spec.role) {
-      case WeightRole::kQ:
-      case WeightRole::kQInputNorm: return &layer.q;
-      case WeightRole::kK:
-      case WeightRole::kKInputNorm: return &layer.k;
-      case WeightRole::kV:
-      case WeightRole::kVInputNorm: return &layer.v;
-      case WeightRole::kO:
-      case WeightRole::kOInputNorm: return &layer.o;
-      case WeightRole::kGate:
-      case WeightRole::kGateInputNorm: return &layer.gate;
-      case WeightRole::kUp:
-      case WeightRole::kUpInputNorm: return &layer.up;
-      default: return &layer.down;
-    }
+  LinearLayer& linear_of(const WeightSpec& spec) {
+    return bitnet::linear_of(model_.layers[size_t(spec.layer)], spec.role);
   }
 
   const Checkpoint& checkpoint_;
@@ -206,7 +191,7 @@ class Loader {
 };
 
 bool fits_graph(const LinearLayer& linear) {
-  return linear.weight->ternary() && linear.quantize_input && linear.input_norm.data() == nullptr;
+  return linear.weight->ternary() && linear.quantize_input && linear.input_norm.data() == nullptr && !linear.lora.a;
 }
 
 // Gives the back end the graph as a whole; one with layers of another kind runs by its operations.
@@ -259,11 +244,43 @@ void describe(const Checkpoint& checkpoint, ModelImpl& model) {
   info.notices = checkpoint.notices();
 }
 
+Status load_lora(const Checkpoint& checkpoint, const LoadOptions& options, ModelImpl& model) {
+  if (options.lora.empty()) return ok();
+  ThreadPool pool(options.n_threads > 0 ? options.n_threads : available_cpus());
+  BN_ASSIGN_OR_RETURN(const LoraAdapter adapter, read_lora_adapter(options.lora, checkpoint, pool));
+  if (adapter.base.checksum.empty()) {
+    model.info.notices.push_back(
+        fmt::format("{} does not say which base it belongs to: only its shapes were compared", adapter.path));
+  }
+  return attach_lora(adapter, options.lora_scale, pool, model);
+}
+
 }  // namespace
+
+LinearLayer& linear_of(LayerWeights& layer, WeightRole role) {
+  switch (role) {
+    case WeightRole::kQ:
+    case WeightRole::kQInputNorm: return layer.q;
+    case WeightRole::kK:
+    case WeightRole::kKInputNorm: return layer.k;
+    case WeightRole::kV:
+    case WeightRole::kVInputNorm: return layer.v;
+    case WeightRole::kO:
+    case WeightRole::kOInputNorm: return layer.o;
+    case WeightRole::kGate:
+    case WeightRole::kGateInputNorm: return layer.gate;
+    case WeightRole::kUp:
+    case WeightRole::kUpInputNorm: return layer.up;
+    default: return layer.down;
+  }
+}
 
 Result<Model> Model::load(const std::string& path, const LoadOptions& options) { return load_model(path, options, {}); }
 
 Result<Model> load_model(const std::string& path, const LoadOptions& options, MeasuringOptions measuring) {
+  if (!options.lora.empty() && options.device.find(',') != std::string::npos) {
+    return unsupported("{} share whole steps of a model, which have no adapters; name one device", options.device);
+  }
   BN_ASSIGN_OR_RETURN(const std::string resolved, find_model(path));
   auto model = std::make_shared<ModelImpl>();
   model->act_quant = options.act_quant;
@@ -292,6 +309,7 @@ Result<Model> load_model(const std::string& path, const LoadOptions& options, Me
   BN_RETURN_IF_ERROR(Loader(checkpoint, options, *model).load());
   BN_RETURN_IF_ERROR(model->cache->save());
   if (!model->cache->notice().empty()) model->info.notices.push_back(model->cache->notice());
+  BN_RETURN_IF_ERROR(load_lora(checkpoint, options, *model));
   BN_RETURN_IF_ERROR(fuse(*model));
   if (checkpoint.vocabulary()) {
     BN_ASSIGN_OR_RETURN(model->tokenizer, make_tokenizer(*checkpoint.vocabulary(), resolved));

@@ -6,6 +6,7 @@
 #include "model/config.h"
 #include "model/imposed_density.h"
 #include "model/weight_cache.h"
+#include "model/weights.h"
 
 #include <memory>
 #include <optional>
@@ -22,8 +23,14 @@ struct Vector {
   const float* data() const { return memory.as<float>(); }
 };
 
+// What an adapter adds to a linear's output: b (a x), the adapter's scale being in b. Null: nothing.
+struct LoraLayer {
+  std::unique_ptr<Matrix> a, b;  // [rank, n_cols], [n_rows, rank]
+};
+
 struct LinearLayer {
   std::unique_ptr<Matrix> weight;
+  LoraLayer lora;
   Vector input_norm;           // [n_cols] or empty
   bool quantize_input = true;  // false: a layer that the file keeps in floats, inputs too
 };
@@ -38,6 +45,7 @@ struct ModelImpl {
   ModelConfig config;
   ModelInfo info;
   bool act_quant = true;
+  int64_t lora_rank = 0;   // of an adapter; 0: there is none
   bool sparse_ffn = true;  // up and down are laid out for products that leave out what contributes nothing
   std::optional<ImposedDensities> imposed;
   std::unique_ptr<Backend> backend;
@@ -49,6 +57,14 @@ struct ModelImpl {
   std::unique_ptr<FusedModel> fused;  // runs the layers above as a whole; null: forward() runs their operations
   std::optional<Tokenizer> tokenizer;
 };
+
+struct LoraAdapter;
+
+// A linear's own layer, for its weight and for the norm in front of it.
+LinearLayer& linear_of(LayerWeights& layer, WeightRole role);
+
+// Puts an adapter's matrices, times `scale`, beside the linears that it changes.
+Status attach_lora(const LoraAdapter& adapter, double scale, ThreadPool& pool, ModelImpl& model);
 
 // What measurements change in a model.
 struct MeasuringOptions {

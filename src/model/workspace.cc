@@ -46,6 +46,7 @@ Result<Workspace> Workspace::create(const ModelImpl& model, int64_t max_tokens) 
   want(w.gate_, n * c.d_ff, kFeedForward, kFeedForward);
   want(w.up_, n * c.d_ff, kFeedForward, kFeedForward);
   want(w.input_, n * widest, kAttention, kFeedForward);  // most models never touch it: its pages cost nothing then
+  want(w.lora_, kMaxProjections * n * model.lora_rank, kAttention, kFeedForward);
   want(w.quantized_.codes, n * quantized_stride(widest), kAttention, kHead);
   want(w.quantized_.inv_scales, n, kAttention, kFeedForward);
   want(w.quantized_.sums, n, kAttention, kFeedForward);

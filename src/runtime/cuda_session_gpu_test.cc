@@ -1,5 +1,7 @@
 #include "bitnet/generate.h"
+#include "model/checkpoint.h"
 #include "model/convert.h"
+#include "model/lora_adapter.h"
 #include "runtime/test_gpu.h"
 
 #include <gtest/gtest.h>
@@ -47,6 +49,41 @@ TEST_F(CudaSession, AnyWalkGivesTheLogitsOfTheCpu) {
       }
     }
   }
+}
+
+// With an adapter a model runs by its operations, whose bits are the processor's: tokens one by one and together.
+TEST_F(CudaSession, AnAdapterGivesTheLogitsOfTheCpu) {
+  const std::string adapter = testing::TempDir() + "bitnet_adapter_" + std::to_string(::getpid());
+  for (const char* const name : {"bitnet-packed", "bitnet-odd-shapes", "llama-divide"}) {
+    const auto checkpoint = Checkpoint::open(tiny_path(name));
+    ASSERT_TRUE(checkpoint);
+    ThreadPool pool(1);
+    constexpr int64_t kRank = 5;
+    std::vector<float> noise(size_t(1) << 14);
+    for (size_t i = 0; i < noise.size(); ++i) noise[i] = float(0.1 * CounterRng(4).normal(i));
+    std::vector<LoraValues> values;
+    for (const WeightSpec& spec : checkpoint->weights()) {
+      if (spec.kind != WeightKind::kLinear) continue;
+      ASSERT_LE(kRank * std::max(spec.shape[0], spec.shape[1]), int64_t(noise.size()));
+      values.push_back({&spec, noise.data(), noise.data()});
+    }
+    ASSERT_TRUE(
+        write_lora_adapter({name, *lora_base_of(*checkpoint, pool), kRank, 7, {WeightRole::kQ}}, values, adapter));
+    LoadOptions options;
+    options.lora = adapter;
+    const auto cpu = Model::load(tiny_path(name), options);
+    options.device = "cuda";
+    const auto gpu = Model::load(tiny_path(name), options);
+    ASSERT_TRUE(cpu && gpu) << (cpu ? gpu : cpu).error().message;
+    const std::vector<int32_t> ids = random_ids(40, cpu->info().vocab_size);
+    for (const int64_t chunk : {1, 7}) {
+      Session a = new_session(*cpu, chunk, 1, KvType::kF32), b = new_session(*gpu, chunk, 1, KvType::kF32);
+      ASSERT_TRUE(a.append(ids));
+      ASSERT_TRUE(b.append(ids));
+      EXPECT_EQ(copy(a.logits()), copy(b.logits())) << name << ", " << chunk << " at once";
+    }
+  }
+  std::filesystem::remove_all(adapter);
 }
 
 // BitNet 2B4T's shape, over the position from which on a token's layers are no longer one kernel.

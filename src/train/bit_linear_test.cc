@@ -172,8 +172,8 @@ TEST(BitLinearTraining, GradientsGoStraightThroughTheQuantisers) {
     plain.prepare(w.data(), quantization.scale == WeightScale::kLearned ? &step : nullptr, kOut, kIn, weight);
     plain.quantize({xs.data(), kTokens, kIn}, input);
     plain.linear(input, weight, {ys.data(), kTokens, kOut});
-    plain.linear_backward(input, weight, {dys.data(), kTokens, kOut}, {dxs.data(), kTokens, kIn}, false, dw.data(),
-                          &dstep);
+    plain.linear_backward(input, weight, {dys.data(), kTokens, kOut}, {dxs.data(), kTokens, kIn}, false,
+                          {dw.data(), &dstep});
     EXPECT_LT(relative_error(y, ys), 1e-5);
     EXPECT_LT(relative_error(dx, dxs), 1e-4);
     EXPECT_LT(relative_error(layer->gradients(), dw), 1e-4);

@@ -52,7 +52,7 @@ Status BitLinearTraining::backward(Rows<float> dy, Rows<float> dx) {
     return invalid_argument("gradients of [{}, {}] and [{}, {}] after {} tokens through a layer of [{}, {}]", dy.n_rows,
                             dy.n_cols, dx.n_rows, dx.n_cols, input_.n_rows, d_out_, d_in_);
   }
-  ops_->linear_backward(input_, weight_, dy, dx, false, gradients_.data(), &step_[1]);
+  ops_->linear_backward(input_, weight_, dy, dx, false, {gradients_.data(), &step_[1]});
   return ops_->take_status();
 }
 

@@ -21,6 +21,9 @@ Result<std::unique_ptr<TrainEngine>> make_train_engine(const ModelConfig& config
   if (device != "cuda" && !device.starts_with("cuda:")) {
     return invalid_argument("device is \"{}\": training runs on cpu, cuda, cuda:N or cuda:N,M", device);
   }
+  if (options.base != nullptr) {
+    return unsupported("device is \"{}\": adapters (lora_rank) are trained on the cpu only", device);
+  }
 #if BITNET_CUDA
   if (options.ranks.n > 1) return make_cuda_ranks_engine(config, layout, options);
   return make_cuda_engine(config, layout, options);

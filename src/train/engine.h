@@ -7,6 +7,7 @@
 #include "train/core/optimizer.h"
 #include "train/core/quantization.h"
 #include "train/export_model.h"
+#include "train/frozen_base.h"
 #include "train/ranks/train_ranks.h"
 
 #include <cstdint>
@@ -30,6 +31,9 @@ struct EngineOptions {
   GraphOptions graph;
   OptimizerOptions optimizer;
   bool keeps_average = false;
+  // Where the parameters are adapters (ParameterLayout::make_adapters): of this model, which outlives the engine.
+  const FrozenBase* base = nullptr;
+  float lora_scale = 1;
 };
 
 // Of one step: the sum of the losses, and the norm of the gradients.
@@ -76,6 +80,8 @@ class TrainEngine {
   virtual Result<CodeShares> count_codes() = 0;
   // A linear as the forward pass multiplies with it; valid until the next call.
   virtual Result<TernaryLinear> linear(const WeightSpec& spec) = 0;
+  // What weights that stay as they are take beside the parameters: of a frozen base.
+  virtual uint64_t frozen_bytes() const { return 0; }
   // What activations take.
   virtual uint64_t activation_bytes() const = 0;
 

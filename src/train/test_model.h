@@ -1,5 +1,6 @@
 #pragma once
 
+#include "base/result.h"
 #include "base/rng.h"
 #include "model/config.h"
 #include "train/core/parameters.h"
@@ -60,6 +61,49 @@ std::vector<Real> random_parameters(const ModelConfig& config, const ParameterLa
     if (slice.spec.kind != WeightKind::kVector) continue;
     for (int64_t i = slice.offset; i < slice.offset + slice.n_values; ++i) {
       values[size_t(i)] += float(0.2 * rng.normal(uint64_t(i)));
+    }
+  }
+  return {values.begin(), values.end()};
+}
+
+// A ternary model whose weights stay: codes of every linear, tables and norms in floats.
+struct TestBase {
+  struct Linear {
+    std::vector<uint8_t> codes;
+    float alpha = 1;
+  };
+  TestBase(const ModelConfig& c, uint64_t seed) : config(c), layout(ParameterLayout::make_tables_and_norms(c)) {
+    values = random_parameters<float>(config, layout, seed);
+  }
+  Result<Linear> linear(WeightRole role, int64_t layer) const {
+    for (const WeightSpec& spec : list_weights(config)) {
+      if (spec.role != role || spec.layer != layer) continue;
+      const CounterRng rng{uint64_t(role), uint64_t(layer)};
+      Linear out;
+      for (int64_t i = 0; i < spec.n_values(); ++i) out.codes.push_back(uint8_t(rng.bits(uint64_t(i)) % 3));
+      out.alpha = 0.2f + 0.01f * float(role);
+      return out;
+    }
+    return invalid_argument("no such linear");
+  }
+  ModelConfig config;
+  ParameterLayout layout;
+  std::vector<float> values;
+};
+
+inline std::vector<WeightRole> all_linears() {
+  return {WeightRole::kQ,    WeightRole::kK,  WeightRole::kV,   WeightRole::kO,
+          WeightRole::kGate, WeightRole::kUp, WeightRole::kDown};
+}
+
+// Adapters on their way: B is not 0.
+template <class Real>
+std::vector<Real> random_adapters(const ParameterLayout& layout, uint64_t seed) {
+  std::vector<float> values(size_t(layout.n_values()));
+  const CounterRng rng(seed, 79);
+  for (const ParameterSlice& slice : layout.slices()) {
+    for (int64_t i = slice.offset; i < slice.offset + slice.n_values; ++i) {
+      values[size_t(i)] = float(0.1 * rng.normal(uint64_t(i)));
     }
   }
   return {values.begin(), values.end()};

@@ -1,6 +1,7 @@
 #include "train/train_options.h"
 
 #include "base/file.h"
+#include "model/lora_adapter.h"
 #include "model/presets.h"
 #include "train/engine.h"
 #include "train/initial_weights.h"
@@ -69,6 +70,10 @@ std::vector<OptionKey> option_keys(TrainOptions& o) {
       {"quantization", "weight_scale", "absmean or learned", &o.weight_scale},
       {"quantization", "group_cols", "Columns that share a scale; 0: the whole matrix", &o.group_cols},
       {"quantization", "lambda_warmup", "Steps in which quantisation is mixed in", &o.lambda_warmup},
+      {"lora", "lora_rank", "Rank of an adapter that is trained while the ternary model stays as it is; 0: none",
+       &o.lora_rank},
+      {"lora", "lora_alpha", "The adapter counts alpha / rank times; 0: twice the rank", &o.lora_alpha},
+      {"lora", "lora_targets", "Linears that get an adapter, of q,k,v,o,gate,up,down", &o.lora_targets},
       {"data", "dataset", "Folder that `bitnet train prepare` made", &o.dataset},
       {"data", "text", "Text file to train on: byte by byte, or with the vocabulary of init", &o.text},
       {"data", "conversations", "JSONL file or folder of conversations, of which the replies are learned",
@@ -180,6 +185,22 @@ Result<ModelConfig> model_config(const TrainOptions& o, int64_t vocab_size) {
   return c;
 }
 
+Result<LoraShape> lora_shape(const TrainOptions& o, const ModelConfig& config) {
+  LoraShape shape;
+  shape.rank = o.lora_rank;
+  shape.alpha = o.lora_alpha > 0 ? o.lora_alpha : 2 * double(o.lora_rank);
+  if (shape.rank > config.d_model) {
+    return invalid_argument("lora_rank is {}, expected at most the model's width of {}", shape.rank, config.d_model);
+  }
+  auto targets = parse_lora_targets(o.lora_targets);
+  if (!targets) {
+    targets.error().message = "lora_targets: " + targets.error().message;
+    return std::move(targets.error());
+  }
+  shape.targets = *std::move(targets);
+  return shape;
+}
+
 Result<OptimizerOptions> optimizer_options(const TrainOptions& o) {
   OptimizerOptions options;
   BN_ASSIGN_OR_RETURN(options.kind, parse_optimizer(o.optimizer));
@@ -215,6 +236,25 @@ Result<QuantizationOptions> quantization_options(const TrainOptions& o, int64_t 
   return options;
 }
 
+namespace {
+
+// An adapter is trained on the codes of a model that stay.
+Status check_lora_options(const TrainOptions& o) {
+  if (o.lora_rank == 0) return ok();
+  BN_RETURN_IF_ERROR(refuse_unless(std::isfinite(o.lora_alpha) && o.lora_alpha >= 0, "lora_alpha",
+                                   fmt::format("{}", o.lora_alpha), "0 or a positive number"));
+  if (o.init.empty()) return invalid_argument("lora_rank wants a model to continue from (init), whose weights stay");
+  const char* const other = !o.quantize                   ? "quantize = false"
+                            : o.weight_scale != "absmean" ? "another weight_scale"
+                            : o.group_cols > 0            ? "group_cols"
+                            : o.lambda_warmup > 0         ? "lambda_warmup"
+                                                          : nullptr;
+  if (other == nullptr) return ok();
+  return invalid_argument("lora_rank keeps the model's ternary codes and scales, which {} would change", other);
+}
+
+}  // namespace
+
 Status check_train_options(const TrainOptions& o) {
   const auto at_least = [](const char* key, int64_t value, int64_t least) {
     return refuse_unless(value >= least, key, fmt::format("{}", value), least == 1 ? "1 or more" : "0 or more");
@@ -230,6 +270,7 @@ Status check_train_options(const TrainOptions& o) {
   for (const auto& [key, value] : {std::pair{"warmup", o.warmup},
                                    {"group_cols", o.group_cols},
                                    {"lambda_warmup", o.lambda_warmup},
+                                   {"lora_rank", o.lora_rank},
                                    {"threads", o.threads},
                                    {"eval_every", o.eval_every},
                                    {"checkpoint_every", o.checkpoint_every},
@@ -256,6 +297,7 @@ Status check_train_options(const TrainOptions& o) {
   BN_RETURN_IF_ERROR(refuse_unless(o.valid_share > 0 && o.valid_share < 1, "valid_share",
                                    fmt::format("{}", o.valid_share), "more than 0 and less than 1"));
   BN_RETURN_IF_ERROR(parse_precision(o.precision));
+  BN_RETURN_IF_ERROR(check_lora_options(o));
   if (o.keep < 2) return invalid_argument("keep is {}, expected 2 or more", o.keep);
   BN_RETURN_IF_ERROR(refuse_unless(std::isfinite(o.epochs) && o.epochs >= 0, "epochs", fmt::format("{}", o.epochs),
                                    "0 or a positive number"));

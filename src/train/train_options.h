@@ -2,6 +2,7 @@
 
 #include "base/result.h"
 #include "model/config.h"
+#include "model/weights.h"
 #include "train/core/optimizer.h"
 #include "train/core/quantization.h"
 #include "train/schedule.h"
@@ -28,6 +29,10 @@ struct TrainOptions {
   bool quantize = true;
   std::string weight_scale = "absmean";  // or "learned"
   int64_t group_cols = 0, lambda_warmup = 0;
+  // [lora]: an adapter of a frozen `init` is trained instead of its weights, unless the rank is 0
+  int64_t lora_rank = 0;
+  double lora_alpha = 0;  // 0: twice the rank
+  std::string lora_targets = "q,k,v,o,gate,up,down";
   // [data]
   std::string dataset;  // a folder that `bitnet train prepare` made
   std::string text;  // or a text file, which becomes tokens in the run's folder: of the vocabulary of `init`, or bytes
@@ -65,6 +70,12 @@ Status read_train_config(const std::string& path, TrainOptions& options);
 
 // What the options mean for the rooms below; refuses what does not fit together. `vocab_size` is the data's.
 Result<ModelConfig> model_config(const TrainOptions& options, int64_t vocab_size);
+struct LoraShape {
+  int64_t rank = 0;
+  double alpha = 0;
+  std::vector<WeightRole> targets;
+};
+Result<LoraShape> lora_shape(const TrainOptions& options, const ModelConfig& config);
 Result<OptimizerOptions> optimizer_options(const TrainOptions& options);
 Result<ScheduleOptions> schedule_options(const TrainOptions& options);
 Result<QuantizationOptions> quantization_options(const TrainOptions& options, int64_t step);

@@ -97,8 +97,16 @@ Result<std::unique_ptr<Trainer>> Trainer::create(const TrainOptions& options) tr
     return unsupported("group_cols is {}: no folder or I2_S file holds such scales; train with export_model = false",
                        options.group_cols);
   }
-  t.layout_ = ParameterLayout::make(t.config_, quantization.scale == WeightScale::kLearned);
   EngineOptions engine;
+  if (options.lora_rank > 0) {
+    BN_ASSIGN_OR_RETURN(const LoraShape lora, lora_shape(options, t.config_));
+    BN_ASSIGN_OR_RETURN(t.base_, FrozenBase::open(options.init, int(options.threads)));
+    t.layout_ = ParameterLayout::make_adapters(t.config_, lora.rank, lora.targets);
+    engine.base = &*t.base_;
+    engine.lora_scale = float(lora.alpha / double(lora.rank));
+  } else {
+    t.layout_ = ParameterLayout::make(t.config_, quantization.scale == WeightScale::kLearned);
+  }
   engine.device = options.device;
   engine.ranks = t.ranks_;
   BN_ASSIGN_OR_RETURN(engine.precision, parse_precision(options.precision));
@@ -110,6 +118,8 @@ Result<std::unique_ptr<Trainer>> Trainer::create(const TrainOptions& options) tr
   float* const parameters = t.engine_->parameters().data();
   if (!t.leads()) {
     // The first rank's process has them.
+  } else if (t.trains_adapter()) {
+    initialize_adapters(t.layout_, uint64_t(options.seed), parameters);
   } else if (options.init.empty()) {
     ThreadPool pool(options.threads > 0 ? int(options.threads) : available_cpus());
     initialize_parameters(t.config_, t.layout_, uint64_t(options.seed), options.init_deviation, parameters, &pool);
@@ -123,17 +133,25 @@ Result<std::unique_ptr<Trainer>> Trainer::create(const TrainOptions& options) tr
   return no_memory();
 }
 
+int64_t Trainer::n_parameters() const {
+  return layout_.n_parameters() + (trains_adapter() ? count_parameters(config_) : 0);
+}
+
 double Trainer::flops_per_token() const {
   double weights = double(config_.vocab_size * config_.d_model);  // of the head
-  for (const ParameterSlice& slice : layout_.slices()) {
-    if (slice.spec.kind == WeightKind::kLinear && !slice.is_step) weights += double(slice.n_values);
+  for (const WeightSpec& spec : list_weights(config_)) {
+    if (spec.kind == WeightKind::kLinear) weights += double(spec.n_values());
   }
   const double attention = double(config_.n_layers * config_.n_heads * config_.head_dim) * double(options_.n_ctx);
-  return 6 * weights + 6 * attention;  // forward 2, backward 4; half of the positions are seen, twice
+  // Forward 2, backward 2 for the input and 2 for the weight, unless it is frozen; half of the positions are seen,
+  // twice.
+  if (!trains_adapter()) return 6 * weights + 6 * attention;
+  return 4 * weights + 6 * double(layout_.n_parameters()) + 6 * attention;
 }
 
 uint64_t Trainer::memory_bytes() const {
   uint64_t bytes = (2 * engine_->parameters().size() + engine_->average().size()) * sizeof(float);
+  bytes += engine_->frozen_bytes();
   for (const Optimizer::State& state : engine_->optimizer_states()) bytes += state.bytes.size();
   return bytes;
 }
@@ -257,6 +275,7 @@ Status Trainer::fetch_served() try {
 }
 
 Status Trainer::write_folder(const std::string& folder) try {
+  if (trains_adapter()) return export_adapter(folder);
   const PoolVector<float>& served = has_average() ? engine_->average() : engine_->parameters();
   const auto linear = [&](const WeightSpec& spec) { return engine_->linear(spec); };
   return export_trained_folder({config_, layout_, served.data(), vocabulary_, linear}, folder);
@@ -277,13 +296,26 @@ Result<bool> Trainer::any(bool mine) const {
 
 Status Trainer::finish() { return ranks_.peers ? ranks_.peers->leave() : ok(); }
 
+Status Trainer::export_adapter(const std::string& folder) {
+  const float* const served = (has_average() ? engine_->average() : engine_->parameters()).data();
+  BN_ASSIGN_OR_RETURN(const LoraShape lora, lora_shape(options_, config_));
+  const std::vector<WeightSpec> weights = list_weights(config_);
+  std::vector<LoraValues> values;
+  for (const WeightSpec& spec : weights) {
+    const int64_t a = layout_.lora_a_offset(spec.role, spec.layer), b = layout_.lora_b_offset(spec.role, spec.layer);
+    if (a >= 0) values.push_back({&spec, served + a, served + b});
+  }
+  return write_lora_adapter({options_.init, base_->identity(), lora.rank, lora.alpha, lora.targets}, values, folder);
+}
+
 Status Trainer::write_text(const TrainCallbacks& callbacks) {
   const std::string folder = options_.run + "/sampling";
   BN_RETURN_IF_ERROR(export_folder(folder));
   if (!leads()) return ok();
   LoadOptions load;
   load.n_threads = int(options_.threads);
-  BN_ASSIGN_OR_RETURN(const Model model, Model::load(folder, load));
+  if (trains_adapter()) load.lora = folder;
+  BN_ASSIGN_OR_RETURN(const Model model, Model::load(trains_adapter() ? options_.init : folder, load));
   SessionOptions session_options;
   session_options.n_threads = int(options_.threads);
   BN_ASSIGN_OR_RETURN(Session session, model.new_session(session_options));
@@ -303,7 +335,7 @@ Status Trainer::log_step(const StepReport& report) {
                                  {metric::kLearningRate, report.lr},
                                  {metric::kGradientNorm, report.gradient_norm},
                                  {metric::kTokensPerSecond, report.tokens_per_s}};
-  if (config_.ternary && options_.group_cols == 0) {
+  if (counts_codes() && options_.group_cols == 0) {
     metrics.push_back({metric::kFlippedShare, report.flipped_share});
     metrics.push_back({metric::kZeroShare, report.zero_share});
   }
@@ -330,11 +362,12 @@ Status Trainer::save() {
   for (const Optimizer::State& state : engine_->optimizer_states()) {
     tensors.push_back({"optimizer." + state.name, state.dtype, state.shape, state.bytes});
   }
-  const Json state = {{"options", lasting_options(options_)},
-                      {"n_updates", n_updates_},
-                      {"position", position_},
-                      {"usual_norm", usual_norm_},
-                      {"n_bad", n_bad_}};
+  Json state = {{"options", lasting_options(options_)},
+                {"n_updates", n_updates_},
+                {"position", position_},
+                {"usual_norm", usual_norm_},
+                {"n_bad", n_bad_}};
+  if (trains_adapter()) state["base_checksum"] = base_->identity().checksum;
   return store_->save(step_, tensors, state);
 }
 
@@ -354,6 +387,13 @@ Status Trainer::read_checkpoint(const TrainCallbacks& callbacks, Json& found) {
     if (then[key] == value) continue;
     return invalid_argument("{}: the run began with {} = {}, not {}: begin another one, in a folder of its own",
                             file.path(), key, then[key].dump(), value.dump());
+  }
+  if (trains_adapter()) {
+    BN_ASSIGN_OR_RETURN(const std::string checksum, json_string(file.state(), "base_checksum", file.path()));
+    if (checksum != base_->identity().checksum) {
+      return invalid_input("{}: the run began on a base with the checksum {}, {} has {}: it is another model now",
+                           file.path(), checksum, base_->path(), base_->identity().checksum);
+    }
   }
   PoolVector<float>&parameters = engine_->parameters(), &average = engine_->average();
   for (const ParameterSlice& slice : layout_.slices()) {
@@ -424,7 +464,7 @@ Status Trainer::run(const TrainCallbacks& callbacks) {
     BN_ASSIGN_OR_RETURN(StepReport report, train_step());
     pressure.look();
     const bool logged = due(options_.log_every) || report.skipped;
-    if (logged && config_.ternary) {
+    if (logged && counts_codes()) {
       BN_ASSIGN_OR_RETURN(const CodeShares shares, engine_->count_codes());
       report.flipped_share = shares.flipped;
       report.zero_share = shares.zeros;
@@ -451,6 +491,7 @@ Status Trainer::run(const TrainCallbacks& callbacks) {
   if (!leads()) return ok();
   BN_RETURN_IF_ERROR(store_->wait());
   if (!options_.export_model) return ok();
+  if (trains_adapter()) return write_folder(options_.run + "/adapter");
   const std::string folder = options_.run + "/model";
   BN_RETURN_IF_ERROR(write_folder(folder));
   if (!options_.export_gguf) return ok();

@@ -50,6 +50,7 @@ class Trainer {
   int64_t step() const { return step_; }
   int64_t n_steps() const { return options_.steps; }  // of the whole run
   int64_t n_tokens_per_step() const { return options_.batch * options_.n_ctx * options_.accumulation; }
+  int64_t n_parameters() const;  // of the model, adapters included
   double flops_per_token() const;
   uint64_t memory_bytes() const;      // of weights, gradients and moments
   uint64_t activation_bytes() const;  // of what a backward pass wants of its forward pass
@@ -61,7 +62,8 @@ class Trainer {
   Result<StepReport> train_step();
   // The mean loss of the first sequences of the validation data.
   Result<double> validate();
-  // A Hugging Face folder of the weights as they are, of their moving average where there is one.
+  // A Hugging Face folder of the weights as they are, of their moving average where there is one; of a run that trains
+  // adapters, a folder of the adapter.
   Status export_folder(const std::string& folder);
   // All processes are through and may end, each in its own time. run() has done it where it gives no error.
   Status finish();
@@ -71,6 +73,7 @@ class Trainer {
       : options_(options), ranks_(std::move(ranks)), dataset_(std::move(dataset)) {}
   Status read_checkpoint(const TrainCallbacks& callbacks, Json& found);
   Status resume(const TrainCallbacks& callbacks);
+  Status export_adapter(const std::string& folder);
   Status save();
   Status log_step(const StepReport& report);
   Status write_text(const TrainCallbacks& callbacks);
@@ -90,6 +93,8 @@ class Trainer {
   // Quantises the weights, `averaged` those of the moving average; `finished` as the exported model computes.
   Status prepare(bool averaged, bool finished);
   bool has_average() const { return options_.ema > 0; }
+  bool trains_adapter() const { return base_.has_value(); }
+  bool counts_codes() const { return config_.ternary && !trains_adapter(); }  // those that flip
 
   TrainOptions options_;
   TrainRanks ranks_;
@@ -97,6 +102,7 @@ class Trainer {
   Dataset dataset_;
   std::optional<Vocabulary> vocabulary_;
   ModelConfig config_;
+  std::optional<FrozenBase> base_;  // of adapters
   ParameterLayout layout_;
   ScheduleOptions schedule_;
   std::unique_ptr<TrainEngine> engine_;

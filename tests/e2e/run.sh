@@ -56,7 +56,7 @@ sys.exit(0 if eval(sys.argv[1]) else "not so: " + sys.argv[1])' "$1" 2>>err
 same() { cmp -s "$1" "$2"; }
 hash_of() { "$bitnet" logits "$@" --json 2>err </dev/null | grep -o '"hash": "[0-9a-f]*"'; }
 
-for part in help errors models text chat convert microsoft train training measure isa interrupt; do
+for part in help errors models text chat convert microsoft train training lora measure isa interrupt; do
   echo "== $part"
   # shellcheck source=/dev/null
   . "$here/$part.sh"

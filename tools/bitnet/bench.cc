@@ -306,6 +306,7 @@ void add_bench(CLI::App& app, Invocation& invocation) {
   add_head_flag(*command, flags->model.head);
   add_ffn_flag(*command, flags->model.ffn);
   add_cache_flag(*command, flags->model.cache);
+  add_lora_flag(*command, flags->model.lora);
   command
       ->add_option("--densities", flags->densities,
                    "Impose these shares of positive gates and of non-zero inputs of down, such as a trained model's "

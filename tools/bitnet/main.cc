@@ -101,6 +101,7 @@ int run_program(int argc, char** argv) {
   add_perplexity(app, invocation);
   add_train(app, invocation);
   add_finetune(app, invocation);
+  add_lora(app, invocation);
   add_bench(app, invocation);
   add_devices(app, invocation);
 

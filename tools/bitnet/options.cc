@@ -9,6 +9,7 @@
 
 #include <CLI/CLI.hpp>
 
+#include <cstdlib>
 #include <map>
 #include <random>
 #include <string_view>
@@ -55,6 +56,23 @@ void add_cache_flag(CLI::App& command, std::string& cache) {
       ->capture_default_str();
 }
 
+void add_lora_flag(CLI::App& command, std::string& lora) {
+  command.add_option(
+      "--lora", lora,
+      "Low-rank adapter of the model: PEFT's folder, such as `bitnet finetune --lora-rank` writes, or its "
+      "safetensors file; ADAPTER:0.5 counts it half");
+}
+
+LoraName parse_lora(const std::string& text) {
+  const size_t colon = text.rfind(':');
+  if (colon == std::string::npos || colon + 1 == text.size()) return {text};
+  const char* const number = text.c_str() + colon + 1;
+  char* end = nullptr;
+  const double scale = std::strtod(number, &end);
+  if (*end != '\0') return {text};
+  return {text.substr(0, colon), scale};
+}
+
 void add_device_flags(CLI::App& command, ModelFlags& flags) {
   command
       .add_option("--device", flags.device,
@@ -77,6 +95,7 @@ void add_model_flags(CLI::App& command, ModelFlags& flags) {
   add_device_flags(command, flags);
   command.add_option("--tokenizer", flags.tokenizer, "Vocabulary to use instead of the model's own");
   command.add_option("--pre", flags.pre, "Pre-tokenizer to use instead of the one that the vocabulary names");
+  add_lora_flag(command, flags.lora);
 }
 
 Result<Model> load_model(const Invocation& invocation, const ModelFlags& flags, Logits logits, LoadOptions options) {
@@ -90,6 +109,9 @@ Result<Model> load_model(const Invocation& invocation, const ModelFlags& flags, 
   options.i2s_arm64 = flags.i2s_layout == "arm64";
   options.tokenizer_path = flags.tokenizer;
   options.pre_tokenizer = flags.pre;
+  const LoraName lora = parse_lora(flags.lora);
+  options.lora = lora.path;
+  options.lora_scale = lora.scale;
   options.sparse_ffn = flags.ffn == "sparse";
   options.cache = flags.cache == "write" ? CacheMode::kWrite
                   : flags.cache == "off" ? CacheMode::kOff

@@ -28,6 +28,7 @@ struct ModelFlags {
   std::string head = "auto";
   std::string ffn = "sparse";
   std::string cache = "auto";
+  std::string lora;
 };
 void add_model_flags(CLI::App& command, ModelFlags& flags);
 // Without -m: for commands that name their models in another way.
@@ -37,6 +38,13 @@ void add_i2s_layout_flag(CLI::App& command, std::string& layout);
 void add_head_flag(CLI::App& command, std::string& head);
 void add_ffn_flag(CLI::App& command, std::string& ffn);
 void add_cache_flag(CLI::App& command, std::string& cache);
+void add_lora_flag(CLI::App& command, std::string& lora);
+// "adapter/:0.5" as path and scale; without a number at its end it is all path, and the scale 1.
+struct LoraName {
+  std::string path;
+  double scale = 1;
+};
+LoraName parse_lora(const std::string& text);
 // What a command wants of the output head, unless its flags say otherwise.
 enum class Logits : uint8_t { kAll, kBest };
 // Shows progress and the model's notices on stderr. `options` holds what is not in the flags.

@@ -89,7 +89,8 @@ Result<int> dry_run(const Invocation& invocation, Trainer& trainer) {
                tokens = double(trainer.n_tokens_per_step()) * double(trainer.n_steps());
   const double seconds = tokens / report.tokens_per_s;
   if (invocation.json) {
-    print_json({{"parameters", trainer.layout().n_parameters()},
+    print_json({{"parameters", trainer.n_parameters()},
+                {"trained_parameters", trainer.layout().n_parameters()},
                 {"memory_bytes", trainer.memory_bytes()},
                 {"activation_bytes", trainer.activation_bytes()},
                 {"flops_per_token", flops},
@@ -98,7 +99,10 @@ Result<int> dry_run(const Invocation& invocation, Trainer& trainer) {
                 {"estimated_s", seconds}});
     return 0;
   }
-  print(fmt::format("parameters   {}\n", human_count(uint64_t(trainer.layout().n_parameters()))));
+  const auto n_parameters = uint64_t(trainer.n_parameters()), n_trained = uint64_t(trainer.layout().n_parameters());
+  const std::string trained =
+      n_trained == n_parameters ? "" : fmt::format(", {} of them trained", human_count(n_trained));
+  print(fmt::format("parameters   {}{}\n", human_count(n_parameters), trained));
   print(fmt::format("memory       {} for weights, gradients and moments, {} for activations\n",
                     human_bytes(trainer.memory_bytes()), human_bytes(trainer.activation_bytes())));
   print(fmt::format("work         {:.4g} FLOPs a token, {:.4g} tokens, {:.4g} FLOPs\n", flops, tokens, flops * tokens));

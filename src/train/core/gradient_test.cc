@@ -17,6 +17,7 @@ class FrozenOps : public PlainOps<double> {
  public:
   explicit FrozenOps(ThreadPool& pool) : PlainOps<double>(pool) {}
 
+  using PlainOps<double>::freeze;  // a weight
   void freeze() { frozen_ = true; }
   void rewind() { n_weights_ = n_inputs_ = 0; }
 
@@ -46,6 +47,7 @@ class FrozenOps : public PlainOps<double> {
       return;
     }
     const std::vector<double>& added = inputs_[n_inputs_++];
+    input.values = x;
     input.n_rows = x.n_rows;
     input.n_cols = x.n_cols;
     input.effective.resize(added.size());
@@ -132,6 +134,55 @@ INSTANTIATE_TEST_SUITE_P(Graphs, Gradients,
                                          Case{"SteHalfMixedIn", true, true, true, false, false, false, 0.5},
                                          Case{"LearnedSteps", true, true, false, false, false, true}),
                          [](const auto& graph) { return std::string(graph.param.name); });
+
+// Of an adapter's A and B, and through both paths of every layer of the inputs in front of them: base weights are
+// constants.
+TEST(AdapterGradients, EqualFiniteDifferences) {
+  for (const bool all : {true, false}) {
+    const ModelConfig config = small_config();
+    const TestBase base(config, 5);
+    const std::vector<WeightRole> some = {WeightRole::kQ, WeightRole::kDown};
+    const ParameterLayout layout = ParameterLayout::make_adapters(config, 3, all ? all_linears() : some);
+    std::vector<double> parameters = random_adapters<double>(layout, 6);
+    const TestRope rope(config, kPositions);
+    ThreadPool pool(1);
+    FrozenOps ops(pool);
+    Graph<FrozenOps> graph(config, layout, rope.view, ops, {kSequences, kPositions, false});
+    const std::vector<double> values(base.values.begin(), base.values.end());
+    ASSERT_TRUE(graph.freeze(base.layout, values.data(), 1.5,
+                             [&](WeightRole role, int64_t layer) { return base.linear(role, layer); }));
+    const std::vector<int32_t> ids = random_ids(kSequences * kPositions, config.vocab_size, 1);
+    const std::vector<int32_t> targets = random_ids(kSequences * kPositions, config.vocab_size, 2);
+    std::vector<double> gradients(parameters.size());
+    graph.prepare(parameters.data());
+    const double loss = graph.backpropagate(ids, targets, 1.0, gradients.data());
+    ops.freeze();
+    const auto loss_now = [&] {
+      ops.rewind();
+      graph.prepare(parameters.data());
+      return graph.evaluate(ids, targets);
+    };
+    EXPECT_NEAR(loss_now(), loss, 1e-9);
+    double largest = 0;
+    for (const ParameterSlice& slice : layout.slices()) {
+      const CounterRng rng(9, uint64_t(slice.offset));
+      for (uint64_t i = 0; i < 6; ++i) {
+        const size_t at = size_t(slice.offset) + size_t(rng.bits(i) % uint64_t(slice.n_values));
+        constexpr double kStep = 1e-5;
+        const double value = parameters[at];
+        parameters[at] = value + kStep;
+        const double above = loss_now();
+        parameters[at] = value - kStep;
+        const double below = loss_now();
+        parameters[at] = value;
+        const double expected = (above - below) / (2 * kStep);
+        EXPECT_NEAR(gradients[at], expected, 1e-7 + 1e-5 * std::fabs(expected)) << slice.name << " " << at;
+        largest = std::max(largest, std::fabs(expected));
+      }
+    }
+    EXPECT_GT(largest, 1e-2);
+  }
+}
 
 // Computing a layer again gives the gradients of keeping it, to the last bit.
 TEST(Graph, RecomputationChangesNothing) {

@@ -1,5 +1,6 @@
 #pragma once
 
+#include "base/result.h"
 #include "kernels/backend.h"
 #include "model/config.h"
 #include "train/core/parameters.h"
@@ -87,9 +88,36 @@ class Graph {
     (void)stages_.view(d_wider_, std::max(2 * c_.d_ff, qkv_cols()));
   }
 
-  // Quantises the linears' weights. Before the first pass and after every change of the parameters.
+  // Takes the model's weights for good: tables and norms at `values`, laid out by `layout`, which both outlive the
+  // graph, and each linear's codes from linear_of(role, layer), a Result with `codes` and `alpha`. The graph's own
+  // layout is one of adapters then, which count `scale` times. Before anything else.
+  template <class LinearOf>
+  Status freeze(const ParameterLayout& layout, const Real* values, Real scale, const LinearOf& linear_of) {
+    frozen_layout_ = &layout;
+    frozen_ = values;
+    lora_scale_ = scale;
+    Status status = ok();
+    for_linears([&](WeightRole role, int64_t layer, int64_t n_out, int64_t n_in, typename S::Weight& weight) {
+      if (!status) return;
+      auto linear = linear_of(role, layer);
+      if (!linear) {
+        status = std::move(linear.error());
+        return;
+      }
+      stages_.freeze(linear->codes, linear->alpha, n_out, n_in, weight);
+    });
+    return status;
+  }
+  // Whether this linear has an adapter.
+  bool adapts(WeightRole role) const { return layout_.lora_a_offset(role, 0) >= 0; }
+
+  // Quantises the linears' weights, or takes their adapters. Before the first pass and after every change of the
+  // parameters.
   void prepare(const Real* parameters) {
     p_ = parameters;
+    if constexpr (S::kAdapters) {
+      if (frozen_ != nullptr) return take_adapters();
+    }
     for_linears([&](WeightRole role, int64_t layer, int64_t n_out, int64_t n_in, typename S::Weight& weight) {
       const int64_t step = layout_.step_offset(role, layer);
       stages_.prepare(p_ + layout_.offset(role, layer), step < 0 ? nullptr : p_ + step, n_out, n_in, weight);
@@ -132,6 +160,15 @@ class Graph {
   }
 
  private:
+  void take_adapters() {
+    for_linears([&](WeightRole role, int64_t layer, int64_t, int64_t, typename S::Weight& weight) {
+      if (!adapts(role)) return;
+      stages_.adapt({p_ + layout_.lora_a_offset(role, layer), p_ + layout_.lora_b_offset(role, layer),
+                     layout_.lora_rank(), lora_scale_},
+                    weight);
+    });
+  }
+
   struct LayerWeights {
     typename S::Weight q, k, v, o, gate, up, down;
   };
@@ -167,6 +204,13 @@ class Graph {
     const LayerWeights& w = weights_[size_t(layer)];
     const A d_h = stages_.view(d_h_, c_.d_model), d_wide = stages_.view(d_wide_, c_.d_ff);
     const A gate_up = stages_.view(s.gate_up, 2 * c_.d_ff), d_gate_up = stages_.view(d_wider_, 2 * c_.d_ff);
+    if constexpr (S::kAdapters) {
+      const bool shared = adapts(WeightRole::kGate) || adapts(WeightRole::kUp);
+      if (adapts(WeightRole::kDown))
+        stages_.recall_gated(gate_up, sub_norm(WeightRole::kFfnSubNorm, layer), s.down_input);
+      if (shared)
+        stages_.recall_norm(stages_.view(s.middle, c_.d_model), weight(WeightRole::kFfnNorm, layer), s.ffn_input);
+    }
     stages_.linear_add_backward(s.down_input, w.down, dx, d_wide, linear_gradient(WeightRole::kDown, layer));
     stages_.gate_quantize_backward(s.ffn_input, w.gate, w.up, gate_up, sub_norm(WeightRole::kFfnSubNorm, layer),
                                    s.down_input, d_wide, d_gate_up, sub_norm_gradient(WeightRole::kFfnSubNorm, layer));
@@ -182,6 +226,11 @@ class Graph {
     const A d_h = stages_.view(d_h_, c_.d_model), d_attn = stages_.view(d_wide_, q_cols());
     const A qkv = stages_.view(s.qkv, qkv_cols()), d_qkv = stages_.view(d_wider_, qkv_cols());
     const A attn = stages_.view(s.attn, q_cols());
+    if constexpr (S::kAdapters) {
+      const bool shared = adapts(WeightRole::kQ) || adapts(WeightRole::kK) || adapts(WeightRole::kV);
+      if (adapts(WeightRole::kO)) stages_.recall_sub_norm(attn, sub_norm(WeightRole::kAttnSubNorm, layer), s.o_input);
+      if (shared) stages_.recall_norm(x, weight(WeightRole::kAttnNorm, layer), s.attn_input);
+    }
     stages_.linear_add_backward(s.o_input, w.o, dx, d_attn, linear_gradient(WeightRole::kO, layer));
     stages_.sub_norm_quantize_backward(attn, sub_norm(WeightRole::kAttnSubNorm, layer), s.o_input, d_attn,
                                        sub_norm_gradient(WeightRole::kAttnSubNorm, layer));
@@ -209,15 +258,20 @@ class Graph {
   }
   R input(int64_t layer) { return stages_.view(inputs_[size_t(layer)], c_.d_model); }
   LayerState& state(int64_t layer) { return layers_[options_.recompute ? 0 : size_t(layer)]; }
-  const Real* weight(WeightRole role, int64_t layer) const { return p_ + layout_.offset(role, layer); }
+  const Real* weight(WeightRole role, int64_t layer) const {
+    return frozen_ != nullptr ? frozen_ + frozen_layout_->offset(role, layer) : p_ + layout_.offset(role, layer);
+  }
   const Real* sub_norm(WeightRole role, int64_t layer) const { return c_.sub_norms ? weight(role, layer) : nullptr; }
-  Real* gradient(WeightRole role, int64_t layer) const { return g_ + layout_.offset(role, layer); }
+  Real* gradient(WeightRole role, int64_t layer) const {
+    return frozen_ != nullptr ? nullptr : g_ + layout_.offset(role, layer);
+  }
   Real* sub_norm_gradient(WeightRole role, int64_t layer) const {
     return c_.sub_norms ? gradient(role, layer) : nullptr;
   }
   WeightGradient<Real> linear_gradient(WeightRole role, int64_t layer) const {
-    const int64_t step = layout_.step_offset(role, layer);
-    return {gradient(role, layer), step < 0 ? nullptr : g_ + step};
+    const auto at = [this](int64_t offset) { return offset < 0 ? nullptr : g_ + offset; };
+    return {gradient(role, layer), at(layout_.step_offset(role, layer)), at(layout_.lora_a_offset(role, layer)),
+            at(layout_.lora_b_offset(role, layer))};
   }
   WeightRole head_role() const { return c_.tied_head ? WeightRole::kTokenEmbedding : WeightRole::kOutput; }
   int64_t q_cols() const { return c_.n_heads * c_.head_dim; }
@@ -228,6 +282,9 @@ class Graph {
   const ParameterLayout& layout_;
   GraphOptions options_;
   S stages_;
+  const ParameterLayout* frozen_layout_ = nullptr;
+  const Real* frozen_ = nullptr;  // tables and norms, where they are not among the parameters
+  Real lora_scale_ = 1;
   const Real* p_ = nullptr;
   Real* g_ = nullptr;
   std::function<void(int64_t)> on_layer_;

@@ -2,6 +2,7 @@
 
 #include "base/checked.h"
 #include "base/rng.h"
+#include "model/lora_adapter.h"
 
 #include <algorithm>
 #include <cmath>
@@ -9,17 +10,19 @@
 namespace bitnet {
 
 ParameterLayout::ParameterLayout(int64_t n_layers) {
-  const size_t n_places = index(WeightRole(0), n_layers);
-  offsets_.assign(n_places, -1);
-  step_offsets_.assign(n_places, -1);
+  for (auto* offsets : {&offsets_, &step_offsets_, &lora_a_offsets_, &lora_b_offsets_}) {
+    offsets->assign(index(WeightRole(0), n_layers), -1);
+  }
 }
 
-void ParameterLayout::add(const WeightSpec& spec, bool is_step) {
-  const int64_t n = is_step ? 1 : spec.n_values();
-  (is_step ? step_offsets_ : offsets_)[index(spec.role, spec.layer)] = n_values_;
-  slices_.push_back({is_step ? spec.hf_name + ".step" : spec.hf_name, spec, is_step, n_values_, n});
-  n_values_ += round_up(n, kParameterAlignment);
+void ParameterLayout::add(ParameterSlice slice, std::vector<int64_t>& offsets) {
+  slice.offset = n_values_;
+  n_values_ += round_up(slice.n_values, kParameterAlignment);
+  offsets[index(slice.spec.role, slice.spec.layer)] = slice.offset;
+  slices_.push_back(std::move(slice));
 }
+
+void ParameterLayout::add(const WeightSpec& spec) { add({spec.hf_name, spec, false, 0, spec.n_values()}, offsets_); }
 
 void ParameterLayout::align(int64_t n) { n_values_ = round_up(n_values_, n); }
 
@@ -27,7 +30,31 @@ ParameterLayout ParameterLayout::make(const ModelConfig& config, bool learned_st
   ParameterLayout layout(config.n_layers);
   for (const WeightSpec& spec : list_weights(config)) {
     layout.add(spec);
-    if (learned_steps && spec.kind == WeightKind::kLinear) layout.add(spec, true);
+    if (!learned_steps || spec.kind != WeightKind::kLinear) continue;
+    layout.add({spec.hf_name + ".step", spec, true, 0, 1}, layout.step_offsets_);
+  }
+  return layout;
+}
+
+ParameterLayout ParameterLayout::make_tables_and_norms(const ModelConfig& config) {
+  ParameterLayout layout(config.n_layers);
+  for (const WeightSpec& spec : list_weights(config)) {
+    if (spec.kind != WeightKind::kLinear) layout.add(spec);
+  }
+  return layout;
+}
+
+ParameterLayout ParameterLayout::make_adapters(const ModelConfig& config, int64_t rank,
+                                               std::span<const WeightRole> targets) {
+  ParameterLayout layout(config.n_layers);
+  layout.lora_rank_ = rank;
+  for (const WeightSpec& spec : list_weights(config)) {
+    if (std::find(targets.begin(), targets.end(), spec.role) == targets.end()) continue;
+    WeightSpec a = spec, b = spec;
+    a.shape = {rank, spec.shape[1]};
+    b.shape = {spec.shape[0], rank};
+    layout.add({lora_a_name(spec), a, false, 0, a.n_values()}, layout.lora_a_offsets_);
+    layout.add({lora_b_name(spec), b, false, 0, b.n_values()}, layout.lora_b_offsets_);
   }
   return layout;
 }
@@ -68,6 +95,18 @@ void initialize_parameters(const ModelConfig& config, const ParameterLayout& lay
     } else {
       fill(0, slice.n_values, 0);
     }
+  }
+}
+
+void initialize_adapters(const ParameterLayout& layout, uint64_t seed, float* parameters) {
+  std::fill_n(parameters, layout.n_values(), 0.0f);
+  for (size_t i = 0; i < layout.slices().size(); ++i) {
+    const ParameterSlice& slice = layout.slices()[i];
+    if (slice.offset != layout.lora_a_offset(slice.spec.role, slice.spec.layer)) continue;
+    const double bound = 1.0 / std::sqrt(double(slice.spec.shape[1]));
+    const CounterRng rng(seed, i);
+    float* const values = parameters + slice.offset;
+    for (int64_t j = 0; j < slice.n_values; ++j) values[j] = float((2 * rng.uniform(uint64_t(j)) - 1) * bound);
   }
 }
 

@@ -2,6 +2,7 @@
 
 #include "base/thread_pool.h"
 #include "kernels/backend.h"
+#include "train/core/linear.h"
 #include "train/core/quantization.h"
 #include "train/core/rows.h"
 
@@ -15,7 +16,7 @@ namespace bitnet {
 
 // The operations of a training step and their gradients as plain loops, in float or double: the definition that the
 // gradient checks differentiate and that CpuOps is compared with. Gradients of weights are added to, gradients of
-// activations are written unless a comment says otherwise.
+// activations are written unless a comment says otherwise. A null gradient of a weight is not wanted: it is frozen.
 template <class RealType>
 class PlainOps {
  public:
@@ -28,10 +29,12 @@ class PlainOps {
     const Real* step = nullptr;    // where the scale is learned
     std::vector<Real> effective;   // [n_out, n_in]
     int64_t n_out = 0, n_in = 0;
+    Adapter<Real> adapter;
   };
   // A linear's quantised input, which its gradients want again.
   struct Input {
     std::vector<Real> effective;  // [n_rows, n_cols]
+    R values;                     // what was quantised, which adapters see, as long as its memory holds it
     int64_t n_rows = 0, n_cols = 0;
   };
 
@@ -51,9 +54,19 @@ class PlainOps {
     });
   }
 
+  // A weight that stays, from its codes w + 1.
+  void freeze(std::span<const uint8_t> codes, float alpha, int64_t n_out, int64_t n_in, Weight& weight) {
+    weight.n_out = n_out;
+    weight.n_in = n_in;
+    weight.effective.resize(codes.size());
+    for (size_t i = 0; i < codes.size(); ++i) weight.effective[i] = Real(int(codes[i]) - 1) * Real(alpha);
+  }
+  void adapt(const Adapter<Real>& adapter, Weight& weight) { weight.adapter = adapter; }
+
   void quantize(R x, Input& input) {
     input.n_rows = x.n_rows;
     input.n_cols = x.n_cols;
+    input.values = x;
     input.effective.assign(x.data, x.data + x.n_values());
     if (!quantization_.enabled) return;
     for (int64_t t = 0; t < x.n_rows; ++t) {
@@ -68,7 +81,7 @@ class PlainOps {
     }
   }
 
-  // y = x w^T.
+  // y = x w^T, and what an adapter adds.
   void linear(const Input& x, const Weight& weight, R y) {
     for_rows(y.n_rows, [&](int64_t t) {
       for (int64_t o = 0; o < y.n_cols; ++o) {
@@ -78,11 +91,23 @@ class PlainOps {
         y.row(t)[o] = sum;
       }
     });
+    const Adapter<Real>& adapter = weight.adapter;
+    if (adapter.a == nullptr) return;
+    const std::vector<Real> low = low_rank(x, adapter);
+    for (int64_t t = 0; t < y.n_rows; ++t) {
+      for (int64_t o = 0; o < y.n_cols; ++o) {
+        Real sum = 0;
+        for (int64_t r = 0; r < adapter.rank; ++r) {
+          sum += adapter.scale * adapter.b[o * adapter.rank + r] * low[size_t(t * adapter.rank + r)];
+        }
+        y.row(t)[o] += sum;
+      }
+    }
   }
 
   // Straight through the quantisers: dx = dy w (added to where `add`), dw += dy^T x, both with quantised values. A
   // learned step gets its gradient and masks those of the weights that are clipped.
-  void linear_backward(const Input& x, const Weight& weight, R dy, R dx, bool add, Real* dw, Real* dstep) {
+  void linear_backward(const Input& x, const Weight& weight, R dy, R dx, bool add, const WeightGradient<Real>& dw) {
     const int64_t n_in = x.n_cols, n_out = dy.n_cols;
     for_rows(dy.n_rows, [&](int64_t t) {
       Real* const out = dx.row(t);
@@ -92,6 +117,8 @@ class PlainOps {
         for (int64_t i = 0; i < n_in; ++i) out[i] += g * w[i];
       }
     });
+    if (dw.lora_a != nullptr) adapter_backward(x, weight.adapter, dy, dx, dw.lora_a, dw.lora_b);
+    if (dw.weight == nullptr) return;
     std::vector<Real> gradient(size_t(n_out * n_in));
     for_rows(n_out, [&](int64_t o) {
       Real* const out = gradient.data() + o * n_in;
@@ -100,8 +127,8 @@ class PlainOps {
         for (int64_t i = 0; i < n_in; ++i) out[i] += g * row[i];
       }
     });
-    if (weight.step != nullptr) learned_step_backward(weight, gradient, dstep);
-    for (size_t i = 0; i < gradient.size(); ++i) dw[i] += gradient[i];
+    if (weight.step != nullptr) learned_step_backward(weight, gradient, dw.step);
+    for (size_t i = 0; i < gradient.size(); ++i) dw.weight[i] += gradient[i];
   }
 
   void embed(const Real* table, std::span<const int32_t> ids, R out) {
@@ -132,7 +159,7 @@ class PlainOps {
       const Real c = sum * r * r * r / Real(x.n_cols);
       for (int64_t i = 0; i < x.n_cols; ++i) {
         const Real d = r * weight[i] * g[i] - c * v[i];
-        dweight[i] += g[i] * v[i] * r;
+        if (dweight != nullptr) dweight[i] += g[i] * v[i] * r;
         dx.row(t)[i] = add ? dx.row(t)[i] + d : d;
       }
     }
@@ -245,7 +272,7 @@ class PlainOps {
         const Real d = (logits[size_t(v)] / z - Real(v == target)) * factor;
         for (int64_t i = 0; i < x.n_cols; ++i) {
           dx.row(t)[i] += d * table[v * x.n_cols + i];
-          dtable[v * x.n_cols + i] += d * x.row(t)[i];
+          if (dtable != nullptr) dtable[v * x.n_cols + i] += d * x.row(t)[i];
         }
       }
     }
@@ -261,6 +288,37 @@ class PlainOps {
     pool_.parallel_for(n, [&](int64_t begin, int64_t end, int) {
       for (int64_t i = begin; i < end; ++i) fn(i);
     });
+  }
+
+  // a x of all tokens, [n_rows, rank].
+  static std::vector<Real> low_rank(const Input& x, const Adapter<Real>& adapter) {
+    std::vector<Real> low(size_t(x.n_rows * adapter.rank));
+    for (int64_t t = 0; t < x.n_rows; ++t) {
+      for (int64_t r = 0; r < adapter.rank; ++r) {
+        Real sum = 0;
+        for (int64_t i = 0; i < x.n_cols; ++i) sum += adapter.a[r * x.n_cols + i] * x.values.row(t)[i];
+        low[size_t(t * adapter.rank + r)] = sum;
+      }
+    }
+    return low;
+  }
+  // dx is added to.
+  static void adapter_backward(const Input& x, const Adapter<Real>& adapter, R dy, R dx, Real* da, Real* db) {
+    const std::vector<Real> low = low_rank(x, adapter);
+    for (int64_t t = 0; t < x.n_rows; ++t) {
+      for (int64_t r = 0; r < adapter.rank; ++r) {
+        Real dlow = 0;
+        for (int64_t o = 0; o < dy.n_cols; ++o) {
+          const Real g = adapter.scale * dy.row(t)[o];
+          dlow += g * adapter.b[o * adapter.rank + r];
+          db[o * adapter.rank + r] += g * low[size_t(t * adapter.rank + r)];
+        }
+        for (int64_t i = 0; i < x.n_cols; ++i) {
+          da[r * x.n_cols + i] += dlow * x.values.row(t)[i];
+          dx.row(t)[i] += dlow * adapter.a[r * x.n_cols + i];
+        }
+      }
+    }
   }
 
   void quantize_group(Real* w, int64_t n, const Real* step) const {

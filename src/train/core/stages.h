@@ -3,6 +3,7 @@
 #include "kernels/backend.h"
 #include "memory/pool_vector.h"
 #include "model/config.h"
+#include "train/core/linear.h"
 #include "train/core/rows.h"
 
 #include <algorithm>
@@ -11,13 +12,6 @@
 #include <span>
 
 namespace bitnet {
-
-// What the gradient of a linear's weight, or of a norm's, is added to; the step only where it is learned.
-template <class Real>
-struct WeightGradient {
-  Real* weight = nullptr;
-  Real* step = nullptr;
-};
 
 // The steps that the graph is made of, each as large as a device can do in one go. This one composes them from the
 // operations of PlainOps or CpuOps; a device that fuses them has a specialisation with the same names
@@ -40,6 +34,7 @@ class Stages {
   using Gradient = WeightGradient<Real>;
   using Loss = double;  // the sum over the tokens that count
   struct AttentionState {};
+  static constexpr bool kAdapters = true;  // freeze() and adapt() are there
 
   Stages(const ModelConfig& config, const AttentionShape& shape, const RopeTable& rope, Ops& ops)
       : c_(config), shape_(shape), rope_(rope), ops_(ops) {}
@@ -54,22 +49,25 @@ class Stages {
   void prepare(const Real* latent, const Real* step, int64_t n_out, int64_t n_in, Weight& weight) {
     ops_.prepare(latent, step, n_out, n_in, weight);
   }
+  // Instead: codes w + 1 that stay, which are not wanted afterwards, and the adapter beside them.
+  void freeze(std::span<const uint8_t> codes, float alpha, int64_t n_out, int64_t n_in, Weight& weight) {
+    ops_.freeze(codes, alpha, n_out, n_in, weight);
+  }
+  void adapt(const Adapter<Real>& adapter, Weight& weight) { ops_.adapt(adapter, weight); }
 
   void embed(const Real* table, std::span<const int32_t> ids, R x) { ops_.embed(table, ids, x); }
-  void embed_backward(std::span<const int32_t> ids, R dx, Real* dtable) { ops_.embed_backward(ids, dx, dtable); }
+  // A null gradient here and below: of a weight that is frozen.
+  void embed_backward(std::span<const int32_t> ids, R dx, Real* dtable) {
+    if (dtable != nullptr) ops_.embed_backward(ids, dx, dtable);
+  }
 
   // input = quantise(norm(x)); the sub-norm may be null: input = quantise(x).
-  void norm_quantize(R x, const Real* norm, Input& input) {
-    const R h = view(h_, x.n_cols);
-    ops_.rms_norm(x, norm, eps(), h);
-    ops_.quantize(h, input);
-  }
-  void sub_norm_quantize(A x, const Real* norm, Input& input) {
-    if (norm == nullptr) return ops_.quantize(x, input);
-    const R h = view(wide_, x.n_cols);
-    ops_.rms_norm(x, norm, eps(), h);
-    ops_.quantize(h, input);
-  }
+  void norm_quantize(R x, const Real* norm, Input& input) { ops_.quantize(normed(x, norm), input); }
+  void sub_norm_quantize(A x, const Real* norm, Input& input) { ops_.quantize(sub_normed(x, norm), input); }
+  // What was quantised, computed again for the gradients of adapters; until the next norm of its kind.
+  void recall_norm(R x, const Real* norm, Input& input) { input.values = normed(x, norm); }
+  void recall_sub_norm(A x, const Real* norm, Input& input) { input.values = sub_normed(x, norm); }
+  void recall_gated(A gate_up, const Real* norm, Input& input) { input.values = sub_normed(gated(gate_up), norm); }
   // d: the gradient of `input`. dx is added to.
   void norm_quantize_backward(R x, const Real* norm, const Input&, A d, R dx, Real* dnorm) {
     ops_.rms_norm_backward(x, norm, eps(), d, dx, true, dnorm);
@@ -94,9 +92,9 @@ class Stages {
     const auto [dq, dk, dv] = heads(d);
     ops_.rope(dq, shape_, rope_, -1);
     ops_.rope(dk, shape_, rope_, -1);
-    ops_.linear_backward(input, q, dq, d_input, false, dw[0].weight, dw[0].step);
-    ops_.linear_backward(input, k, dk, d_input, true, dw[1].weight, dw[1].step);
-    ops_.linear_backward(input, v, dv, d_input, true, dw[2].weight, dw[2].step);
+    ops_.linear_backward(input, q, dq, d_input, false, dw[0]);
+    ops_.linear_backward(input, k, dk, d_input, true, dw[1]);
+    ops_.linear_backward(input, v, dv, d_input, true, dw[2]);
   }
 
   void attention(A qkv, A out, AttentionState&) {
@@ -117,7 +115,7 @@ class Stages {
     ops_.add(h, out);
   }
   void linear_add_backward(const Input& input, const Weight& weight, R dout, A d_input, const Gradient& dw) {
-    ops_.linear_backward(input, weight, dout, d_input, false, dw.weight, dw.step);
+    ops_.linear_backward(input, weight, dout, d_input, false, dw);
   }
 
   // gate_up = linear(input) of both; out = quantise(norm(activation(gate) up)), without a norm where it is null.
@@ -127,10 +125,7 @@ class Stages {
     ops_.linear(input, up, to_up);
   }
   void gate_quantize(const Input&, const Weight&, const Weight&, A gate_up, const Real* norm, Input& out) {
-    const auto [gate, up] = halves(gate_up);
-    const R gated = view(gated_, gate.n_cols);
-    ops_.gate(c_.gate_activation, gate, up, gated);
-    sub_norm_quantize(gated, norm, out);
+    sub_norm_quantize(gated(gate_up), norm, out);
   }
   // d: the gradient of `out`, which is overwritten; d_gate_up that of gate_up, in the form that gate_backward() wants.
   void gate_quantize_backward(const Input&, const Weight&, const Weight&, A gate_up, const Real* norm, const Input&,
@@ -146,8 +141,8 @@ class Stages {
   void gate_backward(const Input& input, const Weight& gate, const Weight& up, A d_gate_up, A d_input,
                      const std::array<Gradient, 2>& dw) {
     const auto [d_gate, d_up] = halves(d_gate_up);
-    ops_.linear_backward(input, gate, d_gate, d_input, false, dw[0].weight, dw[0].step);
-    ops_.linear_backward(input, up, d_up, d_input, true, dw[1].weight, dw[1].step);
+    ops_.linear_backward(input, gate, d_gate, d_input, false, dw[0]);
+    ops_.linear_backward(input, up, d_up, d_input, true, dw[1]);
   }
 
   // The last norm, the head and its loss.
@@ -167,6 +162,23 @@ class Stages {
   }
 
  private:
+  R normed(R x, const Real* norm) {
+    const R h = view(h_, x.n_cols);
+    ops_.rms_norm(x, norm, eps(), h);
+    return h;
+  }
+  R sub_normed(A x, const Real* norm) {
+    if (norm == nullptr) return x;
+    const R h = view(wide_, x.n_cols);
+    ops_.rms_norm(x, norm, eps(), h);
+    return h;
+  }
+  R gated(A gate_up) {
+    const auto [gate, up] = halves(gate_up);
+    const R out = view(gated_, gate.n_cols);
+    ops_.gate(c_.gate_activation, gate, up, out);
+    return out;
+  }
   Real eps() const { return Real(c_.rms_eps); }
   // One after the other here, so that each is contiguous.
   std::array<R, 3> heads(A qkv) const {

@@ -10,7 +10,14 @@ Result<std::unique_ptr<TrainEngine>> CpuEngine::create(const ModelConfig& config
   BN_ASSIGN_OR_RETURN(std::unique_ptr<CpuOps> ops,
                       CpuOps::create(config, attention_shape(config, options.graph), options.n_threads));
   BN_ASSIGN_OR_RETURN(RopeTables rope, make_rope_tables(ops->backend(), config, options.graph.n_positions));
-  return std::unique_ptr<TrainEngine>(new CpuEngine(config, layout, options, std::move(ops), std::move(rope)));
+  std::unique_ptr<CpuEngine> engine(new CpuEngine(config, layout, options, std::move(ops), std::move(rope)));
+  if (const FrozenBase* const base = options.base) {
+    BN_RETURN_IF_ERROR(
+        engine->graph_.freeze(base->layout(), base->values().data(), options.lora_scale,
+                              [base](WeightRole role, int64_t layer) { return base->linear(role, layer); }));
+    BN_RETURN_IF_ERROR(engine->ops_->take_status());
+  }
+  return std::unique_ptr<TrainEngine>(std::move(engine));
 }
 
 CpuEngine::CpuEngine(const ModelConfig& config, const ParameterLayout& layout, const EngineOptions& options,
@@ -21,6 +28,7 @@ CpuEngine::CpuEngine(const ModelConfig& config, const ParameterLayout& layout, c
       ops_(std::move(ops)),
       rope_(std::move(rope)),
       graph_(config, layout, rope_.view, *ops_, options.graph),
+      base_(options.base),
       optimizer_(options.optimizer, layout, ops_->kernels()),
       gradients_(size_t(layout.n_values())) {
   parameters_.resize(gradients_.size());
@@ -97,6 +105,17 @@ Result<CodeShares> CpuEngine::count_codes() {
 Result<TernaryLinear> CpuEngine::linear(const WeightSpec& spec) {
   const CpuOps::Weight& weight = graph_.linear(spec.role, spec.layer);
   return TernaryLinear{weight.codes, weight.alpha};
+}
+
+uint64_t CpuEngine::frozen_bytes() const {
+  if (base_ == nullptr) return 0;
+  uint64_t bytes = base_->values().size() * sizeof(float);
+  for (const WeightSpec& spec : list_weights(config_)) {
+    if (spec.kind != WeightKind::kLinear) continue;
+    const CpuOps::Weight& weight = graph_.linear(spec.role, spec.layer);
+    bytes += weight.matrix->size_bytes() + weight.panels.size() * sizeof(int16_t);
+  }
+  return bytes;
 }
 
 uint64_t CpuEngine::activation_bytes() const {

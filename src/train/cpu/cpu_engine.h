@@ -23,6 +23,7 @@ class CpuEngine final : public TrainEngine {
   Result<std::span<const float>> gradients() override { return std::span<const float>(gradients_); }
   Result<CodeShares> count_codes() override;
   Result<TernaryLinear> linear(const WeightSpec& spec) override;
+  uint64_t frozen_bytes() const override;
   uint64_t activation_bytes() const override;
 
  private:
@@ -35,6 +36,7 @@ class CpuEngine final : public TrainEngine {
   std::unique_ptr<CpuOps> ops_;
   RopeTables rope_;
   Graph<CpuOps> graph_;
+  const FrozenBase* base_;
   Optimizer optimizer_;
   PoolVector<float> gradients_;
   double loss_ = 0;

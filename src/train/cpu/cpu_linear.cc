@@ -1,5 +1,7 @@
 #include "train/cpu/cpu_ops.h"
 
+#include "base/checked.h"
+
 #include <algorithm>
 #include <cmath>
 #include <cstring>
@@ -8,6 +10,7 @@ namespace bitnet {
 namespace {
 
 constexpr int64_t kValuesAtOnce = 1 << 14;
+constexpr int64_t kLanes = 16;  // of a sum (docs/numerics.md, 4)
 
 // clamp(round half even(w * scale), -1, 1), as quant/ternary.h rounds.
 inline float ternary(float w, float scale) {
@@ -67,6 +70,11 @@ void CpuOps::make_codes(Weight& weight) {
       codes[i] = uint8_t(1 + int(v > 0.5f) - int(v < -0.5f));
     }
   });
+  lay_out_codes(weight);
+}
+
+void CpuOps::lay_out_codes(Weight& weight) {
+  const int64_t n_in = weight.n_in, n_out = weight.n_out;
   TernarySource source;
   source.n_rows = n_out;
   source.n_cols = n_in;
@@ -82,6 +90,25 @@ void CpuOps::make_codes(Weight& weight) {
   }
   weight.matrix = *std::move(matrix);
   ternary_.pack_weight(weight.codes.data(), n_out, n_in, weight.panels);
+}
+
+void CpuOps::freeze(std::span<const uint8_t> codes, float alpha, int64_t n_out, int64_t n_in, Weight& weight) {
+  weight.n_out = n_out;
+  weight.n_in = n_in;
+  weight.alpha = alpha;
+  weight.codes.assign(codes.begin(), codes.end());
+  lay_out_codes(weight);
+  weight.codes = {};
+}
+
+void CpuOps::adapt(const Adapter<float>& adapter, Weight& weight) {
+  const int64_t rank = adapter.rank, stride = round_up(rank, kLanes);
+  weight.adapter = adapter;
+  weight.scaled_b.assign(size_t(weight.n_out * stride), 0.0f);
+  for (int64_t o = 0; o < weight.n_out; ++o) {
+    for (int64_t r = 0; r < rank; ++r)
+      weight.scaled_b[size_t(o * stride + r)] = adapter.b[o * rank + r] * adapter.scale;
+  }
 }
 
 void CpuOps::make_effective(Weight& weight) {
@@ -111,6 +138,7 @@ void CpuOps::make_effective(Weight& weight) {
 void CpuOps::quantize(R x, Input& input) {
   input.n_rows = x.n_rows;
   input.n_cols = x.n_cols;
+  input.values = x;
   if (quantization_.is_exact()) {
     const int64_t stride = quantized_stride(x.n_cols);
     input.codes.resize(size_t(x.n_rows * stride));
@@ -135,28 +163,55 @@ void CpuOps::linear(const Input& x, const Weight& weight, R y) {
     if (weight.matrix == nullptr) return;
     const LinearCall call{weight.matrix.get(), {y.data, y.n_rows, y.n_cols}};
     backend_->linear(*stream_, {&call, 1}, x.view);
+    if (weight.adapter.a == nullptr) return;
+    high_.resize(size_t(y.n_values()));
+    multiply_rows(weight.scaled_b.data(), weight.n_out, low_rank(x, weight), high_.data(), y.n_cols);
+    backend_->add(*stream_, {high_.data(), y.n_rows, y.n_cols}, call.out);
     return;
   }
   dense_.multiply({x.effective.data(), x.n_rows, x.n_cols, 1}, {weight.effective.data(), weight.n_out, weight.n_in, 1},
                   x.n_cols, false, y.data, y.n_cols);
 }
 
-void CpuOps::linear_backward(const Input& x, const Weight& weight, R dy, R dx, bool add, float* dw, float* dstep) {
+// a x of all tokens, rows filled up with zeros to whole lanes.
+CpuOps::R CpuOps::low_rank(const Input& x, const Weight& weight) {
+  const int64_t rank = weight.adapter.rank, stride = round_up(rank, kLanes);
+  low_.assign(size_t(x.n_rows * stride), 0.0f);
+  multiply_rows(weight.adapter.a, rank, x.values, low_.data(), stride);
+  return {low_.data(), x.n_rows, stride};
+}
+
+// PlainOps::adapter_backward with float32 products. dx is added to.
+void CpuOps::adapter_backward(const Input& x, const Weight& weight, R dy, R dx, const WeightGradient<float>& dw) {
+  const int64_t n = dy.n_rows, n_out = weight.n_out, n_in = weight.n_in, rank = weight.adapter.rank;
+  const R low = low_rank(x, weight);
+  for (int64_t i = 0; i < low.n_values(); ++i) low.data[i] *= weight.adapter.scale;
+  const int64_t stride = low.n_cols;
+  dlow_.resize(size_t(n * rank));
+  dense_.multiply({dy.data, n, n_out, 1}, {weight.scaled_b.data(), rank, 1, stride}, n_out, false, dlow_.data(), rank);
+  dense_.multiply({dy.data, n_out, 1, n_out}, {low.data, rank, 1, stride}, n, true, dw.lora_b, rank);
+  dense_.multiply({dlow_.data(), rank, 1, rank}, {x.values.data, n_in, 1, n_in}, n, true, dw.lora_a, n_in);
+  dense_.multiply({dlow_.data(), n, rank, 1}, {weight.adapter.a, n_in, 1, n_in}, rank, true, dx.data, n_in);
+}
+
+void CpuOps::linear_backward(const Input& x, const Weight& weight, R dy, R dx, bool add,
+                             const WeightGradient<float>& dw) {
   const int64_t n_in = weight.n_in, n_out = weight.n_out;
   const bool learned = weight.step != nullptr && quantization_.enabled;
   if (learned) gradient_.assign(size_t(n_out * n_in), 0.0f);
-  float* const out = learned ? gradient_.data() : dw;
+  float* const out = learned ? gradient_.data() : dw.weight;
   if (quantization_.is_exact()) {
     ternary_.input_gradient(dy, weight.panels, weight.alpha, add, dx);
-    ternary_.weight_gradient(dy, x.view, out);
+    if (out != nullptr) ternary_.weight_gradient(dy, x.view, out);
+    if (dw.lora_a != nullptr) adapter_backward(x, weight, dy, dx, dw);
   } else {
     dense_.multiply({dy.data, dy.n_rows, n_out, 1}, {weight.effective.data(), n_in, 1, n_in}, n_out, add, dx.data,
                     n_in);
     dense_.multiply({dy.data, n_out, 1, n_out}, {x.effective.data(), n_in, 1, n_in}, dy.n_rows, true, out, n_in);
   }
   if (!learned) return;
-  learned_step_backward(weight, gradient_, dstep);
-  for_rows(n_out, [&](int64_t o) { kernels_.add(gradient_.data() + o * n_in, n_in, dw + o * n_in); });
+  learned_step_backward(weight, gradient_, dw.step);
+  for_rows(n_out, [&](int64_t o) { kernels_.add(gradient_.data() + o * n_in, n_in, dw.weight + o * n_in); });
 }
 
 // PlainOps::learned_step_backward, rows first.

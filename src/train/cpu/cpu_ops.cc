@@ -74,7 +74,7 @@ void CpuOps::rms_norm_backward(R x, const float* weight, float eps, R dy, R dx, 
                                           partial_.data() + chunk * x.n_cols);
     }
   });
-  for (int64_t chunk = 0; chunk < n_chunks; ++chunk) {
+  for (int64_t chunk = 0; dweight != nullptr && chunk < n_chunks; ++chunk) {
     kernels_.add(partial_.data() + chunk * x.n_cols, x.n_cols, dweight);
   }
 }
@@ -133,6 +133,23 @@ double CpuOps::row_loss(float* logits, int64_t vocab_size, int32_t target, float
   return -std::log(double(inverse)) - double(label - top);
 }
 
+void CpuOps::multiply_rows(const float* w, int64_t n_out, R x, float* out, int64_t out_stride) {
+  constexpr int64_t kRows = 16;
+  pool().parallel_for((n_out + kRows - 1) / kRows, [&](int64_t begin, int64_t end, int) {
+    for (int64_t row = begin * kRows; row < std::min(end * kRows, n_out); row += kRows) {
+      kernels_.dot[size_t(WeightType::kF32)]({.rows = reinterpret_cast<const uint8_t*>(w + row * x.n_cols),
+                                              .row_bytes = x.n_cols * int64_t{sizeof(float)},
+                                              .n_rows = std::min(kRows, n_out - row),
+                                              .x = x.data,
+                                              .x_stride = x.n_cols,
+                                              .n_x = x.n_rows,
+                                              .n_cols = x.n_cols,
+                                              .out = out + row,
+                                              .out_stride = out_stride});
+    }
+  });
+}
+
 double CpuOps::cross_entropy(R x, const float* table, int64_t vocab_size, std::span<const int32_t> targets,
                              float factor, R dx, float* dtable) {
   const int64_t chunk = std::clamp<int64_t>(kLogitsAtOnce / vocab_size, 1, x.n_rows), d = x.n_cols;
@@ -140,26 +157,14 @@ double CpuOps::cross_entropy(R x, const float* table, int64_t vocab_size, std::s
   sums_.assign(size_t(x.n_rows), 0.0);
   for (int64_t first = 0; first < x.n_rows; first += chunk) {
     const int64_t n = std::min(chunk, x.n_rows - first);
-    constexpr int64_t kRows = 16;  // of the table
-    pool().parallel_for((vocab_size + kRows - 1) / kRows, [&](int64_t begin, int64_t end, int) {
-      for (int64_t row = begin * kRows; row < std::min(end * kRows, vocab_size); row += kRows) {
-        kernels_.dot[size_t(WeightType::kF32)]({.rows = reinterpret_cast<const uint8_t*>(table + row * d),
-                                                .row_bytes = d * int64_t{sizeof(float)},
-                                                .n_rows = std::min(kRows, vocab_size - row),
-                                                .x = x.row(first),
-                                                .x_stride = d,
-                                                .n_x = n,
-                                                .n_cols = d,
-                                                .out = logits_.data() + row,
-                                                .out_stride = vocab_size});
-      }
-    });
+    multiply_rows(table, vocab_size, {x.row(first), n, d}, logits_.data(), vocab_size);
     for_rows(n, [&](int64_t i) {
       sums_[size_t(first + i)] =
           row_loss(logits_.data() + i * vocab_size, vocab_size, targets[size_t(first + i)], factor, dx.data != nullptr);
     });
     if (dx.data == nullptr) continue;
     dense_.multiply({logits_.data(), n, vocab_size, 1}, {table, d, 1, d}, vocab_size, false, dx.row(first), d);
+    if (dtable == nullptr) continue;
     dense_.multiply({logits_.data(), vocab_size, 1, vocab_size}, {x.row(first), d, 1, d}, n, true, dtable, d);
   }
   double loss = 0;

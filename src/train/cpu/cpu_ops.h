@@ -7,6 +7,7 @@
 #include "memory/buffer.h"
 #include "memory/pool_vector.h"
 #include "model/config.h"
+#include "train/core/linear.h"
 #include "train/core/quantization.h"
 #include "train/core/rows.h"
 #include "train/cpu/attention_gradient.h"
@@ -37,6 +38,8 @@ class CpuOps {
     std::unique_ptr<Matrix> matrix;  // the back end's
     PoolVector<int16_t> panels;      // of TernaryGradient
     PoolVector<float> effective;     // where they are not
+    Adapter<float> adapter;
+    PoolVector<float> scaled_b;  // the adapter's, rows filled up with zeros to whole lanes
   };
   struct Input {
     PoolVector<int8_t> codes;  // [n_rows, stride]
@@ -44,6 +47,7 @@ class CpuOps {
     PoolVector<int32_t> sums;
     QuantizedView view;
     PoolVector<float> effective;  // where the products are not integers
+    R values;                     // what was quantised, which adapters see, as long as its memory holds it
     int64_t n_rows = 0, n_cols = 0;
   };
 
@@ -57,9 +61,11 @@ class CpuOps {
   Status take_status();
 
   void prepare(const float* latent, const float* step, int64_t n_out, int64_t n_in, Weight& weight);
+  void freeze(std::span<const uint8_t> codes, float alpha, int64_t n_out, int64_t n_in, Weight& weight);
+  void adapt(const Adapter<float>& adapter, Weight& weight);
   void quantize(R x, Input& input);
   void linear(const Input& x, const Weight& weight, R y);
-  void linear_backward(const Input& x, const Weight& weight, R dy, R dx, bool add, float* dw, float* dstep);
+  void linear_backward(const Input& x, const Weight& weight, R dy, R dx, bool add, const WeightGradient<float>& dw);
   void embed(const float* table, std::span<const int32_t> ids, R out);
   void embed_backward(std::span<const int32_t> ids, R dout, float* dtable);
   void rms_norm(R x, const float* weight, float eps, R out);
@@ -83,8 +89,13 @@ class CpuOps {
   }
   float absmean(const float* w, int64_t n);
   void make_codes(Weight& weight);
+  void lay_out_codes(Weight& weight);
   void make_effective(Weight& weight);
   void learned_step_backward(const Weight& weight, PoolVector<float>& gradient, float* dstep);
+  // out = x w^T for w [n_out, x.n_cols], the sums of docs/numerics.md 6; rows of out are out_stride apart.
+  void multiply_rows(const float* w, int64_t n_out, R x, float* out, int64_t out_stride);
+  R low_rank(const Input& x, const Weight& weight);
+  void adapter_backward(const Input& x, const Weight& weight, R dy, R dx, const WeightGradient<float>& dw);
   double row_loss(float* logits, int64_t vocab_size, int32_t target, float factor, bool backward) const;
 
   std::unique_ptr<Backend> backend_;
@@ -96,7 +107,7 @@ class CpuOps {
   AttentionGradient attention_;
   QuantizationOptions quantization_;
   std::optional<Error> error_;
-  PoolVector<float> partial_, logits_, sines_, gradient_;
+  PoolVector<float> partial_, logits_, sines_, gradient_, low_, dlow_, high_;
   PoolVector<double> sums_;
 };
 

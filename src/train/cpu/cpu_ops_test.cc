@@ -121,6 +121,53 @@ TEST(CpuOps, BitsDoNotDependOnThreads) {
   }
 }
 
+template <class Ops>
+Pass run_adapters(const ModelConfig& config, const ParameterLayout& layout, Ops& ops, uint64_t seed) {
+  using Real = typename Ops::Real;
+  const TestBase base(config, seed);
+  const std::vector<Real> values(base.values.begin(), base.values.end());
+  const std::vector<Real> parameters = random_adapters<Real>(layout, seed);
+  const TestRope rope(config, kPositions);
+  Graph<Ops> graph(config, layout, rope.view, ops, {kSequences, kPositions, false});
+  EXPECT_TRUE(graph.freeze(base.layout, values.data(), Real(1.5),
+                           [&](WeightRole role, int64_t layer) { return base.linear(role, layer); }));
+  const std::vector<int32_t> ids = random_ids(kSequences * kPositions, config.vocab_size, 1);
+  graph.prepare(parameters.data());
+  std::vector<Real> gradients(parameters.size());
+  Pass pass;
+  pass.loss =
+      graph.backpropagate(ids, random_ids(kSequences * kPositions, config.vocab_size, 2), Real(0.01), gradients.data());
+  pass.gradients.assign(gradients.begin(), gradients.end());
+  return pass;
+}
+
+TEST(CpuOps, AdaptersHaveTheGradientsOfPlainLoops) {
+  for (const bool llama : {false, true}) {
+    const ModelConfig config = odd_config(llama);
+    const ParameterLayout layout = ParameterLayout::make_adapters(config, 5, all_linears());
+    const AttentionShape shape{kSequences, kPositions, config.n_heads, config.n_kv_heads, config.head_dim};
+    double least = 1;
+    for (uint64_t seed = 1; seed <= 6; ++seed) {
+      ThreadPool pool(1);
+      PlainOps<double> plain(pool);
+      const Pass expected = run_adapters(config, layout, plain, seed);
+      Pass found[2];
+      for (const int i : {0, 1}) {
+        auto ops = CpuOps::create(config, shape, 1 + 2 * i);
+        ASSERT_TRUE(ops.has_value());
+        found[i] = run_adapters(config, layout, **ops, seed);
+        EXPECT_TRUE((*ops)->take_status().has_value());
+      }
+      EXPECT_EQ(found[0].gradients, found[1].gradients);  // whatever the threads
+      EXPECT_NEAR(found[0].loss, expected.loss, 1e-3 * expected.loss);
+      const double difference = largest_difference(layout, expected, found[0]);
+      EXPECT_LT(difference, 5e-2);
+      least = std::min(least, difference);
+    }
+    EXPECT_LT(least, 3e-4) << "llama " << llama;
+  }
+}
+
 // Every instruction set of this machine, product by product, against plain C++.
 TEST(TrainingKernels, AreEqualOnEveryInstructionSet) {
   constexpr int64_t kN = 83, kPairs = 21;

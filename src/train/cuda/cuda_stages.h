@@ -47,6 +47,7 @@ class Stages<CudaContext> {
     float* lse = nullptr;
   };
   struct Loss {};  // in totals[0]
+  static constexpr bool kAdapters = false;
   using Gradient = WeightGradient<float>;
 
   Stages(const ModelConfig& config, const AttentionShape& shape, const RopeTable&, CudaContext& context)
