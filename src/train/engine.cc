@@ -20,6 +20,9 @@ Result<std::unique_ptr<TrainEngine>> make_train_engine(const ModelConfig& config
   if (device != "cuda" && !device.starts_with("cuda:")) {
     return invalid_argument("device is \"{}\": training runs on cpu, cuda or cuda:N", device);
   }
+  if (options.teacher != nullptr) {
+    return unsupported("device is \"{}\": a student learns from a teacher on the processor only", device);
+  }
 #if BITNET_CUDA
   return make_cuda_engine(config, layout, options);
 #else

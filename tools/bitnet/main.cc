@@ -4,6 +4,7 @@
 #include "memory/profile.h"
 #include "output.h"
 
+
 #include "bitnet/version.h"
 
 #include <CLI/CLI.hpp>
@@ -16,6 +17,7 @@
 #include <vector>
 
 namespace bitnet::cli {
+void add_distill(CLI::App& app, Invocation& invocation);
 
 void define(CLI::App& command, Invocation& invocation, const std::string& example,
             std::function<Result<int>(const Invocation&)> action) {
@@ -101,6 +103,7 @@ int run_program(int argc, char** argv) {
   add_perplexity(app, invocation);
   add_train(app, invocation);
   add_finetune(app, invocation);
+  add_distill(app, invocation);
   add_bench(app, invocation);
   add_devices(app, invocation);
 
@@ -122,9 +125,9 @@ int run_program(int argc, char** argv) {
     return int(ErrorCode::kInvalidArgument);
   }
 
-  configure_host_pool(invocation.command.starts_with("bitnet train") || invocation.command == "bitnet finetune"
-                          ? Profile::kTraining
-                          : Profile::kServer);
+  const bool trains = invocation.command.starts_with("bitnet train") || invocation.command == "bitnet finetune" ||
+                      invocation.command == "bitnet distill";
+  configure_host_pool(trains ? Profile::kTraining : Profile::kServer);
   install_interrupt_handler(invocation.command, invocation.json);
   Result<int> result = invocation.action(invocation);
   if (!result) {

@@ -13,7 +13,7 @@ class CpuEngine final : public TrainEngine {
                                                      const EngineOptions& options);
 
   std::vector<Optimizer::State> optimizer_states() override { return optimizer_.states(); }
-  Status prepare(const QuantizationOptions& quantization, bool averaged) override;
+  Status prepare(const LayerQuantization& quantization, bool averaged) override;
   Result<double> evaluate(std::span<const int32_t> ids, std::span<const int32_t> targets) override;
   Status begin_step() override;
   Status backpropagate(std::span<const int32_t> ids, std::span<const int32_t> targets, float factor) override;
@@ -28,6 +28,7 @@ class CpuEngine final : public TrainEngine {
  private:
   CpuEngine(const ModelConfig& config, const ParameterLayout& layout, const EngineOptions& options,
             std::unique_ptr<CpuOps> ops, RopeTables rope);
+  Status learn_from(const Teacher& teacher, GraphOptions options);
 
   const ModelConfig& config_;
   const ParameterLayout& layout_;
@@ -35,9 +36,16 @@ class CpuEngine final : public TrainEngine {
   std::unique_ptr<CpuOps> ops_;
   RopeTables rope_;
   Graph<CpuOps> graph_;
+  struct TeacherPass {
+    const ModelConfig* config;
+    RopeTables rope;
+    Graph<CpuOps> graph;
+  };
+  std::unique_ptr<TeacherPass> teacher_;
+  DistillationOptions distillation_;
   Optimizer optimizer_;
   PoolVector<float> gradients_;
-  double loss_ = 0;
+  StepSums sums_;
   std::vector<uint8_t> last_codes_;
 };
 

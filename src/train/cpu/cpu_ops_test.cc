@@ -45,8 +45,7 @@ Pass run(const ModelConfig& config, const ParameterLayout& layout, Ops& ops, con
   const std::vector<int32_t> ids = random_ids(kSequences * kPositions, config.vocab_size, 1);
   std::vector<int32_t> targets = random_ids(kSequences * kPositions, config.vocab_size, 2);
   targets[5] = -1;
-  ops.set_quantization(quantization);
-  graph.prepare(parameters.data());
+  graph.prepare(parameters.data(), quantization);
   std::vector<Real> gradients(parameters.size());
   Pass pass;
   pass.loss = graph.backpropagate(ids, targets, Real(0.01), gradients.data());

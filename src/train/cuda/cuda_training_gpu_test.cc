@@ -46,8 +46,7 @@ Pass run_plain(const ModelConfig& config, const ParameterLayout& layout, const G
   const TestRope rope(config, graph_options.n_positions);
   Graph<PlainOps<double>> graph(config, layout, rope.view, ops, graph_options);
   const Batch batch(config, graph.n_tokens());
-  ops.set_quantization(quantization);
-  graph.prepare(parameters.data());
+  graph.prepare(parameters.data(), quantization);
   Pass pass;
   pass.gradients.resize(parameters.size());
   pass.loss = graph.backpropagate(batch.ids, batch.targets, 0.01, pass.gradients.data());
