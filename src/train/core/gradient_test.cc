@@ -89,7 +89,7 @@ INSTANTIATE_TEST_SUITE_P(Graphs, Gradients,
                                          Case{"SteHalfMixedIn", true, true, true, false, false, false, 0.5},
                                          Case{"SteOfFourBits", true, true, true, false, false, false, 1, 7},
                                          Case{"SteOfThreeBitsMixedIn", true, true, true, false, false, false, 0.25, 3},
-                                         Case{"SteOfOneLayer", true, true, true, false, false, false, 1, 1, true},
+                                         Case{"SteOfOneLayer", true, true, true, true, false, false, 1, 1, true},
                                          Case{"LearnedSteps", true, true, false, false, false, true}),
                          [](const auto& graph) { return std::string(graph.param.name); });
 

@@ -251,12 +251,14 @@ class PlainOps {
     return loss;
   }
 
-  // The same with a teacher: dx and dtable get the gradients of factor * (cross-entropy + logits * divergence).
+  // The same with a teacher: dx and dtable get the gradients of factor * (cross-entropy + logits * divergence). A
+  // divergence without weight is not computed.
   DistillationLoss distilled_cross_entropy(R x, const Real* table, int64_t vocab_size, std::span<const int32_t> targets,
                                            const TeacherHead<Real>& teacher, const DistillationOptions& options,
                                            Real factor, R dx, Real* dtable) {
     DistillationLoss loss;
     loss.cross_entropy = cross_entropy(x, table, vocab_size, targets, factor, dx, dtable);
+    if (options.logits == 0) return loss;
     const Real temperature = Real(options.temperature), weight = Real(options.logits) * factor / temperature;
     std::vector<Real> own(static_cast<size_t>(vocab_size)), aim(own.size());
     const auto log_softmax = [&](const Real* row, const Real* head, int64_t n_cols, std::vector<Real>& out) {

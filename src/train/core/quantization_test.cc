@@ -94,10 +94,10 @@ TEST(PlainOps, RoundsToTheNearestLevel) {
       error += (nearest - weights[i]) * (nearest - weights[i]);
     }
     EXPECT_GE(used.size(), size_t(std::min(2 * levels + 1, 40)));
-    // Of the weights' own square: what a width is there for.
-    EXPECT_LT(error / double(weights.size()) / 0.01, levels == 1   ? 0.3
-                                                     : levels == 3 ? 0.08
-                                                     : levels == 7 ? 0.03
+    // Of the weights' own square, that of normal values is 0.26, 0.076, 0.016, 0.0004.
+    EXPECT_LT(error / double(weights.size()) / 0.01, levels == 1   ? 0.4
+                                                     : levels == 3 ? 0.13
+                                                     : levels == 7 ? 0.04
                                                                    : 2e-3);
   }
 }

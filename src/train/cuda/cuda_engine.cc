@@ -14,7 +14,8 @@ class CudaEngine final : public TrainEngine {
  public:
   CudaEngine(const ModelConfig& config, const ParameterLayout& layout, const EngineOptions& options, RopeTables rope,
              std::unique_ptr<CudaContext> context)
-      : layout_(layout),
+      : n_layers_(config.n_layers),
+        layout_(layout),
         options_(options),
         rope_(std::move(rope)),
         context_(std::move(context)),
@@ -48,6 +49,7 @@ class CudaEngine final : public TrainEngine {
     return ok();
   }
 
+  int64_t n_layers_;
   const ParameterLayout& layout_;
   EngineOptions options_;
   RopeTables rope_;
@@ -124,6 +126,10 @@ Status CudaEngine::prepare(const LayerQuantization& quantization, bool averaged)
   BN_RETURN_IF_ERROR(context_->enter());
   if (const int64_t group_cols = quantization.of(0).group_cols; group_cols > 0) {
     return unsupported("group_cols is {}: on a GPU a matrix has one scale", group_cols);
+  }
+  for (int64_t layer = 0; layer < n_layers_; ++layer) {
+    if (quantization.of(layer).levels == 1) continue;
+    return unsupported("bits are given: on a GPU a layer's weights are float or ternary");
   }
   graph_.prepare(averaged ? device_average_ : device_parameters_, quantization);
   return context_->take_status();
