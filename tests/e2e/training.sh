@@ -72,12 +72,11 @@ shape="$small --d-model 32 --d-ff 64 --n-heads 2"
 call 0 train --text story.txt --run teacher --architecture llama --quantize 0 $small --d-model 48 --d-ff 96 --n-heads 4 \
   --steps 80 --warmup 10 --lr 5e-3 --json
 check "a float teacher learns" json 'd["valid_loss"] < 2'
-call 0 distill --teacher teacher -d story.txt --run student $shape --steps 60 --warmup 10 --lr 4e-3 --distill-attention 0.1 \
+call 0 distill --teacher teacher -d story.txt --run student $shape --steps 150 --warmup 10 --lr 4e-3 --distill-attention 0.1 \
   --layer-steps 10 --bits 8:10,4:10 --json
-check "distill: a student of another width learns from it" json 'd["steps"] == 60 and d["valid_loss"] < 2.5'
+check "distill: a student of another width learns from it" json 'd["steps"] == 150 and d["valid_loss"] < 2.4'
 check "distill: how far it is from its teacher is logged" grep -q '"logits_divergence"' student/metrics.jsonl
-call 0 run -m student/model.gguf -p "One day" -n 4 --temp 0
-check "distill: the student is a ternary model like any other" out_has "One day"
+check "distill: the student is a ternary model like any other" call 0 run -m student/model.gguf -p "One day" -n 4 --temp 0
 call 0 distill --teacher teacher -d story.txt --run dry2 $shape --dry-run --json
 check "distill: a dry run counts the teacher" json \
   'd["teacher"]["memory_bytes"] > 4 * d["teacher"]["parameters"] - 1 and d["flops_per_token"] > 2 * d["teacher"]["flops_per_token"] > 0'
