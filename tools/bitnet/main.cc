@@ -4,7 +4,6 @@
 #include "memory/profile.h"
 #include "output.h"
 
-
 #include "bitnet/version.h"
 
 #include <CLI/CLI.hpp>
@@ -17,7 +16,6 @@
 #include <vector>
 
 namespace bitnet::cli {
-void add_distill(CLI::App& app, Invocation& invocation);
 
 void define(CLI::App& command, Invocation& invocation, const std::string& example,
             std::function<Result<int>(const Invocation&)> action) {
