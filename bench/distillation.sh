@@ -15,7 +15,7 @@ run() { # run NAME FLAGS...
   echo "$name $(grep valid_loss "$folder/$name.json")"
 }
 for seed in $seeds; do
-  for lr in 2e-3 4e-3 8e-3 16e-3; do
+  for lr in 1e-3 2e-3 4e-3 8e-3; do
     run "alone-$lr-$seed" --lr "$lr" --seed "$seed"
     run "taught-$lr-$seed" --lr "$lr" --seed "$seed" --teacher "$teacher"
   done
