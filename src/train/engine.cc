@@ -24,6 +24,9 @@ Result<std::unique_ptr<TrainEngine>> make_train_engine(const ModelConfig& config
   if (options.base != nullptr) {
     return unsupported("device is \"{}\": adapters (lora_rank) are trained on the cpu only", device);
   }
+  if (options.teacher != nullptr) {
+    return unsupported("device is \"{}\": a student learns from a teacher on the processor only", device);
+  }
 #if BITNET_CUDA
   if (options.ranks.n > 1) return make_cuda_ranks_engine(config, layout, options);
   return make_cuda_engine(config, layout, options);

@@ -3,6 +3,7 @@
 #include "base/result.h"
 #include "memory/pool_vector.h"
 #include "model/config.h"
+#include "train/core/distillation.h"
 #include "train/core/graph.h"
 #include "train/core/optimizer.h"
 #include "train/core/quantization.h"
@@ -23,6 +24,14 @@ namespace bitnet {
 enum class TrainPrecision : uint8_t { kBf16, kFloat32 };
 Result<TrainPrecision> parse_precision(std::string_view name);  // "bf16" or "float32"
 
+// A model that a student learns from: it runs forwards only.
+struct Teacher {
+  ModelConfig config;
+  ParameterLayout layout;
+  PoolVector<float> parameters;
+  QuantizationOptions quantization;
+};
+
 struct EngineOptions {
   std::string device = "cpu";  // or "cuda", "cuda:N"; of several ranks it is theirs
   TrainRanks ranks;
@@ -34,12 +43,15 @@ struct EngineOptions {
   // Where the parameters are adapters (ParameterLayout::make_adapters): of this model, which outlives the engine.
   const FrozenBase* base = nullptr;
   float lora_scale = 1;
+  const Teacher* teacher = nullptr;  // null: there is none; outlives the engine
+  DistillationOptions distillation;
 };
 
-// Of one step: the sum of the losses, and the norm of the gradients.
+// Of one step: sums over the tokens that count, and the norm of the gradients.
 struct StepSums {
-  double loss = 0;
+  double loss = 0;  // the cross-entropy
   double gradient_norm = 0;
+  double logits_divergence = 0, attention_divergence = 0;  // from the teacher, without their weights
 };
 struct CodeShares {
   double flipped = 0;  // of ternary codes, since they were counted last
@@ -62,7 +74,7 @@ class TrainEngine {
   virtual Status send() { return ok(); }
 
   // Quantises the weights for what follows, those of the moving average where `averaged`.
-  virtual Status prepare(const QuantizationOptions& quantization, bool averaged) = 0;
+  virtual Status prepare(const LayerQuantization& quantization, bool averaged) = 0;
   // The sum of the losses of the targets that count, of one part: [n_sequences, n_positions] ids. Of several ranks it
   // is the sum of all, whose sequences are handed in one rank's after the other's; the last ranks may have none.
   virtual Result<double> evaluate(std::span<const int32_t> ids, std::span<const int32_t> targets) = 0;

@@ -3,10 +3,14 @@
 #include "format/safetensors.h"
 #include "model/checkpoint.h"
 #include "quant/blocks.h"
+#include "train/checkpoint_file.h"
 
 #include <algorithm>
 #include <cmath>
 #include <filesystem>
+#include <optional>
+#include <span>
+#include <system_error>
 #include <variant>
 #include <vector>
 
@@ -73,18 +77,24 @@ Status read_weight(const Checkpoint& checkpoint, const WeightSpec& spec, float* 
   return ok();
 }
 
-}  // namespace
-
-Result<ModelConfig> initial_config(const std::string& path) {
-  BN_ASSIGN_OR_RETURN(const Checkpoint checkpoint, Checkpoint::open(path));
-  if (!checkpoint.config().input_norms) return checkpoint.config();
-  return unsupported("{}: norms in front of single linears cannot be trained", path);
+bool is_run(const std::string& path) {
+  std::error_code ignored;
+  return std::filesystem::is_directory(path + "/checkpoints", ignored);
 }
 
-Status read_initial_weights(const std::string& path, const ParameterLayout& layout, float* parameters) {
-  CheckpointOptions options;
-  options.keep_latent = true;
-  BN_ASSIGN_OR_RETURN(const Checkpoint checkpoint, Checkpoint::open(path, options));
+Result<CheckpointFile> last_checkpoint(const std::string& run) {
+  BN_ASSIGN_OR_RETURN(NewestCheckpoint newest, newest_checkpoint(run + "/checkpoints"));
+  if (!newest.file) return invalid_input("{}: holds no checkpoint yet", run);
+  return *std::move(newest.file);
+}
+
+bool is_sub_norm(const WeightSpec& spec) {
+  return spec.role == WeightRole::kAttnSubNorm || spec.role == WeightRole::kFfnSubNorm;
+}
+
+// read(slice, values) of all but learned steps, which follow from their matrix, and norms that the model does not have.
+template <class Read>
+Status read_slices(const ParameterLayout& layout, bool sub_norms, float* parameters, const Read& read) {
   const float* matrix = nullptr;
   int64_t n_matrix = 0;
   for (const ParameterSlice& slice : layout.slices()) {
@@ -95,11 +105,82 @@ Status read_initial_weights(const std::string& path, const ParameterLayout& layo
       values[0] = float(sum / double(n_matrix));
       continue;
     }
-    BN_RETURN_IF_ERROR(read_weight(checkpoint, slice.spec, values));
+    if (is_sub_norm(slice.spec) && !sub_norms) {
+      std::fill_n(values, slice.n_values, 1.0f);
+      continue;
+    }
+    BN_RETURN_IF_ERROR(read(slice, values));
     matrix = values;
     n_matrix = slice.n_values;
   }
   return ok();
+}
+
+// Whether the linears are ternary; those of one model are all alike.
+Result<bool> has_ternary_linears(const Checkpoint& checkpoint) {
+  std::optional<bool> all;
+  for (const WeightSpec& spec : checkpoint.weights()) {
+    if (spec.kind != WeightKind::kLinear) continue;
+    BN_ASSIGN_OR_RETURN(const LinearSource source, checkpoint.linear(spec));
+    const bool ternary = source.ternary() || source.latent;
+    if (ternary != source.quantize_input || (all && *all != ternary)) {
+      return unsupported("{}: {} has {} weights and {} inputs; a teacher's linears are all float or all ternary",
+                         checkpoint.path(), spec.hf_name, ternary ? "ternary" : "float",
+                         source.quantize_input ? "quantised" : "float");
+    }
+    all = ternary;
+  }
+  return all.value_or(false);
+}
+
+}  // namespace
+
+std::string model_of(const std::string& path) { return is_run(path) ? path + "/model" : path; }
+
+Result<ModelConfig> initial_config(const std::string& path) {
+  BN_ASSIGN_OR_RETURN(const Checkpoint checkpoint, Checkpoint::open(model_of(path)));
+  if (!checkpoint.config().input_norms) return checkpoint.config();
+  return unsupported("{}: norms in front of single linears cannot be trained", path);
+}
+
+Status read_initial_weights(const std::string& path, const ParameterLayout& layout, float* parameters) {
+  CheckpointOptions options;
+  options.keep_latent = true;
+  BN_ASSIGN_OR_RETURN(const Checkpoint checkpoint, Checkpoint::open(model_of(path), options));
+  const bool sub_norms = checkpoint.config().sub_norms;
+  if (!is_run(path)) {
+    return read_slices(layout, sub_norms, parameters, [&](const ParameterSlice& slice, float* values) {
+      return read_weight(checkpoint, slice.spec, values);
+    });
+  }
+  BN_ASSIGN_OR_RETURN(const CheckpointFile file, last_checkpoint(path));
+  return read_slices(layout, sub_norms, parameters, [&](const ParameterSlice& slice, float* values) {
+    return file.read(slice.name, DType::kF32, slice.spec.shape,
+                     std::as_writable_bytes(std::span(values, size_t(slice.n_values))));
+  });
+}
+
+Result<std::unique_ptr<Teacher>> read_teacher(const std::string& path) {
+  auto teacher = std::make_unique<Teacher>();
+  BN_ASSIGN_OR_RETURN(teacher->config, initial_config(path));
+  if (is_run(path)) {
+    BN_ASSIGN_OR_RETURN(const CheckpointFile file, last_checkpoint(path));
+    const Json options = file.state().value("options", Json::object());
+    teacher->quantization.enabled = options.value("quantize", true);
+    if (options.value("ema", 0.0) > 0 || options.value("weight_scale", "absmean") != "absmean") {
+      return unsupported("{}: was trained with ema or learned steps; give its model, {}", path, model_of(path));
+    }
+  } else {
+    CheckpointOptions keep;
+    keep.keep_latent = true;
+    BN_ASSIGN_OR_RETURN(const Checkpoint checkpoint, Checkpoint::open(path, keep));
+    BN_ASSIGN_OR_RETURN(teacher->quantization.enabled, has_ternary_linears(checkpoint));
+  }
+  teacher->config.ternary = teacher->quantization.enabled;
+  teacher->layout = ParameterLayout::make(teacher->config);
+  teacher->parameters.resize(size_t(teacher->layout.n_values()));
+  BN_RETURN_IF_ERROR(read_initial_weights(path, teacher->layout, teacher->parameters.data()));
+  return teacher;
 }
 
 }  // namespace bitnet

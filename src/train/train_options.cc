@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 #include <type_traits>
 
 #define TOML_EXCEPTIONS 0
@@ -49,7 +50,8 @@ Status refuse_unless(bool holds, const char* key, const std::string& found, cons
 
 std::vector<OptionKey> option_keys(TrainOptions& o) {
   return {
-      {"model", "init", "Continue from this model: a folder or a GGUF file, 16-bit or ternary; its shape counts",
+      {"model", "init",
+       "Continue from this model: a folder or a GGUF file, 16-bit or ternary, or a finished run; its shape counts",
        &o.init},
       {"model", "preset", "Shape of a published model, overridden by the keys that are given", &o.preset},
       {"model", "architecture", "bitnet-b1.58, bitnet (SiLU) or llama", &o.architecture},
@@ -65,15 +67,29 @@ std::vector<OptionKey> option_keys(TrainOptions& o) {
       {"model", "rms_eps", "Epsilon of the RMSNorms", &o.rms_eps},
       {"model", "sub_norms", "Norms in front of o and down", &o.sub_norms},
       {"model", "tied_head", "The head is the token embedding", &o.tied_head},
+      {"model", "insert_sub_norms", "Put norms in front of o and down of init, which has none", &o.insert_sub_norms},
       {"model", "init_deviation", "Standard deviation of the first weights", &o.init_deviation},
       {"quantization", "quantize", "Ternary weights and int8 activations", &o.quantize},
       {"quantization", "weight_scale", "absmean or learned", &o.weight_scale},
       {"quantization", "group_cols", "Columns that share a scale; 0: the whole matrix", &o.group_cols},
       {"quantization", "lambda_warmup", "Steps in which quantisation is mixed in", &o.lambda_warmup},
+      {"quantization", "layer_steps", "Steps between the quantisation of one layer and the next one's; 0: all at once",
+       &o.layer_steps},
+      {"quantization", "layer_order", "first or last: the layer that is quantised first", &o.layer_order},
+      {"quantization", "bits", "Widths before the ternary one with their steps, as in 8:500,4:500", &o.bits},
       {"lora", "lora_rank", "Rank of an adapter that is trained while the ternary model stays as it is; 0: none",
        &o.lora_rank},
       {"lora", "lora_alpha", "The adapter counts alpha / rank times; 0: twice the rank", &o.lora_alpha},
       {"lora", "lora_targets", "Linears that get an adapter, of q,k,v,o,gate,up,down", &o.lora_targets},
+      {"distillation", "teacher", "Learn from this model too: a folder, a GGUF file or the folder of a finished run",
+       &o.teacher},
+      {"distillation", "distill_logits", "Weight of the divergence from the teacher's next tokens", &o.distill_logits},
+      {"distillation", "distill_attention", "Weight of the divergence from the teacher's attention relations",
+       &o.distill_attention},
+      {"distillation", "temperature", "That the logits of both are divided by", &o.temperature},
+      {"distillation", "distill_layer", "Layer whose relations are compared; 1: the last one", &o.distill_layer},
+      {"distillation", "relation_heads", "Heads of the relations; 0: the most that both models allow",
+       &o.relation_heads},
       {"data", "dataset", "Folder that `bitnet train prepare` made", &o.dataset},
       {"data", "text", "Text file to train on: byte by byte, or with the vocabulary of init", &o.text},
       {"data", "conversations", "JSONL file or folder of conversations, of which the replies are learned",
@@ -144,6 +160,11 @@ Result<ModelConfig> model_config(const TrainOptions& o, int64_t vocab_size) {
   ModelConfig c;
   if (!o.init.empty()) {
     BN_ASSIGN_OR_RETURN(c, initial_config(o.init));
+    if (o.insert_sub_norms) {
+      if (c.sub_norms) return invalid_argument("insert_sub_norms: {} has sub-norms already", o.init);
+      c.sub_norms = true;
+      c.architecture = c.gate_activation == GateActivation::kSilu ? "bitnet" : "bitnet-b1.58";
+    }
   } else if (!o.preset.empty()) {
     BN_ASSIGN_OR_RETURN(c, preset_config(o.preset));
   } else {
@@ -224,15 +245,56 @@ Result<ScheduleOptions> schedule_options(const TrainOptions& o) {
   return options;
 }
 
-Result<QuantizationOptions> quantization_options(const TrainOptions& o, int64_t step) {
-  QuantizationOptions options;
-  options.enabled = o.quantize;
+Result<QuantizationSchedule> quantization_schedule(const TrainOptions& o) {
+  QuantizationSchedule schedule;
+  schedule.finished.enabled = o.quantize;
   if (o.weight_scale != "absmean" && o.weight_scale != "learned") {
     return invalid_argument("weight_scale is \"{}\", expected absmean or learned", o.weight_scale);
   }
-  options.scale = o.weight_scale == "learned" ? WeightScale::kLearned : WeightScale::kAbsmean;
-  options.group_cols = o.group_cols;
-  options.lambda = o.lambda_warmup > 0 ? std::min(1.0, double(step) / double(o.lambda_warmup)) : 1.0;
+  schedule.finished.scale = o.weight_scale == "learned" ? WeightScale::kLearned : WeightScale::kAbsmean;
+  schedule.finished.group_cols = o.group_cols;
+  schedule.lambda_warmup = o.lambda_warmup;
+  schedule.layer_steps = o.layer_steps;
+  if (o.layer_order != "first" && o.layer_order != "last") {
+    return invalid_argument("layer_order is \"{}\", expected first or last", o.layer_order);
+  }
+  schedule.last_first = o.layer_order == "last";
+  BN_ASSIGN_OR_RETURN(schedule.widths, parse_widths(o.bits));
+  if (!o.quantize && (o.layer_steps > 0 || !schedule.widths.empty())) {
+    return invalid_argument("quantize is false: there is nothing for {} to bring in",
+                            o.layer_steps > 0 ? "layer_steps" : "bits");
+  }
+  if (schedule.finished.scale == WeightScale::kLearned && !schedule.widths.empty()) {
+    return invalid_argument("bits is \"{}\", but weight_scale is learned: a learned step is that of one width", o.bits);
+  }
+  return schedule;
+}
+
+Result<DistillationOptions> distillation_options(const TrainOptions& o, const ModelConfig& student,
+                                                 const ModelConfig& teacher) {
+  DistillationOptions options;
+  options.logits = o.distill_logits;
+  options.attention = o.distill_attention;
+  options.temperature = o.temperature;
+  options.layer = o.distill_layer;
+  options.relation_heads = o.relation_heads;
+  if (options.attention == 0) return options;
+  const int64_t n_layers = std::min(student.n_layers, teacher.n_layers);
+  if (options.layer < 1 || options.layer > n_layers) {
+    return invalid_argument("distill_layer is {}, expected 1 (the last layer) to {}, as many as both models have",
+                            options.layer, n_layers);
+  }
+  if (options.relation_heads == 0) {
+    options.relation_heads =
+        std::gcd(std::gcd(student.n_heads, student.n_kv_heads), std::gcd(teacher.n_heads, teacher.n_kv_heads));
+  }
+  for (const ModelConfig* const c : {&student, &teacher}) {
+    for (const int64_t n_cols : {c->n_heads * c->head_dim, c->n_kv_heads * c->head_dim}) {
+      if (n_cols % options.relation_heads == 0) continue;
+      return invalid_argument("relation_heads is {}, which does not divide the {} columns of the {}",
+                              options.relation_heads, n_cols, c == &student ? "student" : "teacher");
+    }
+  }
   return options;
 }
 
@@ -248,7 +310,11 @@ Status check_lora_options(const TrainOptions& o) {
                             : o.weight_scale != "absmean" ? "another weight_scale"
                             : o.group_cols > 0            ? "group_cols"
                             : o.lambda_warmup > 0         ? "lambda_warmup"
+                            : o.layer_steps > 0           ? "layer_steps"
+                            : !o.bits.empty()             ? "bits"
+                            : o.insert_sub_norms          ? "insert_sub_norms"
                                                           : nullptr;
+  if (!o.teacher.empty()) return invalid_argument("lora_rank and teacher: an adapter learns from its data alone");
   if (other == nullptr) return ok();
   return invalid_argument("lora_rank keeps the model's ternary codes and scales, which {} would change", other);
 }
@@ -271,6 +337,8 @@ Status check_train_options(const TrainOptions& o) {
                                    {"group_cols", o.group_cols},
                                    {"lambda_warmup", o.lambda_warmup},
                                    {"lora_rank", o.lora_rank},
+                                   {"layer_steps", o.layer_steps},
+                                   {"relation_heads", o.relation_heads},
                                    {"threads", o.threads},
                                    {"eval_every", o.eval_every},
                                    {"checkpoint_every", o.checkpoint_every},
@@ -306,7 +374,19 @@ Status check_train_options(const TrainOptions& o) {
     return invalid_argument("the data are one of dataset, text and conversations, {} given",
                             n_given == 0 ? "none is" : "several are");
   }
-  if (!o.conversations.empty() && o.init.empty()) {
+  for (const auto& [key, value] :
+       {std::pair{"distill_logits", o.distill_logits}, {"distill_attention", o.distill_attention}}) {
+    BN_RETURN_IF_ERROR(
+        refuse_unless(std::isfinite(value) && value >= 0, key, fmt::format("{}", value), "0 or a positive number"));
+  }
+  BN_RETURN_IF_ERROR(positive("temperature", o.temperature));
+  if (!o.teacher.empty() && o.distill_logits == 0 && o.distill_attention == 0) {
+    return invalid_argument("distill_logits and distill_attention are 0: nothing is learned from the teacher");
+  }
+  if (o.insert_sub_norms && o.init.empty()) {
+    return invalid_argument("insert_sub_norms is for a model to continue from; sub_norms is that of a new one");
+  }
+  if (!o.conversations.empty() && o.init.empty() && o.teacher.empty()) {
     return invalid_argument(
         "conversations want a model to continue from, whose vocabulary and chat template they take");
   }

@@ -3,6 +3,7 @@
 #include "base/result.h"
 #include "model/config.h"
 #include "model/weights.h"
+#include "train/core/distillation.h"
 #include "train/core/optimizer.h"
 #include "train/core/quantization.h"
 #include "train/schedule.h"
@@ -25,14 +26,22 @@ struct TrainOptions {
   std::string activation;  // "relu2" or "silu"; empty: the architecture's
   double rope_theta = 10000, rms_eps = 1e-5, init_deviation = 0.02;
   bool sub_norms = true, tied_head = true;
+  bool insert_sub_norms = false;  // into `init`, which has none
   // [quantization]
   bool quantize = true;
   std::string weight_scale = "absmean";  // or "learned"
   int64_t group_cols = 0, lambda_warmup = 0;
+  int64_t layer_steps = 0;            // between the quantisation of one layer and the next one's; 0: all at once
+  std::string layer_order = "first";  // or "last": where that begins
+  std::string bits;                   // "8:500,4:500": widths before the ternary one, and their steps
   // [lora]: an adapter of a frozen `init` is trained instead of its weights, unless the rank is 0
   int64_t lora_rank = 0;
   double lora_alpha = 0;  // 0: twice the rank
   std::string lora_targets = "q,k,v,o,gate,up,down";
+  // [distillation]
+  std::string teacher;  // what `init` may be; its vocabulary is the student's
+  double distill_logits = 1, distill_attention = 0, temperature = 1;
+  int64_t distill_layer = 1, relation_heads = 0;
   // [data]
   std::string dataset;  // a folder that `bitnet train prepare` made
   std::string text;  // or a text file, which becomes tokens in the run's folder: of the vocabulary of `init`, or bytes
@@ -78,7 +87,10 @@ struct LoraShape {
 Result<LoraShape> lora_shape(const TrainOptions& options, const ModelConfig& config);
 Result<OptimizerOptions> optimizer_options(const TrainOptions& options);
 Result<ScheduleOptions> schedule_options(const TrainOptions& options);
-Result<QuantizationOptions> quantization_options(const TrainOptions& options, int64_t step);
+Result<QuantizationSchedule> quantization_schedule(const TrainOptions& options);
+// For a student and its teacher; `relation_heads` of 0 becomes the largest that both have.
+Result<DistillationOptions> distillation_options(const TrainOptions& options, const ModelConfig& student,
+                                                 const ModelConfig& teacher);
 Status check_train_options(const TrainOptions& options);
 
 }  // namespace bitnet

@@ -2,6 +2,7 @@
 
 #include "bitnet/generate.h"
 #include "memory/pressure.h"
+#include "model/checkpoint.h"
 #include "model/convert.h"
 #include "train/data/prepare.h"
 #include "train/export_model.h"
@@ -36,7 +37,8 @@ Result<Dataset> open_dataset(const TrainOptions& o, bool makes) {
     PrepareOptions prepare;
     prepare.corpus.conversations = !o.conversations.empty();
     prepare.inputs = {o.text + o.conversations};
-    prepare.tokenizer = o.init.empty() ? "byte" : o.init;
+    const std::string& model = o.init.empty() ? o.teacher : o.init;
+    prepare.tokenizer = model.empty() ? "byte" : model_of(model);
     prepare.folder = folder;
     prepare.corpus.valid_tail = o.valid_share;
     BN_RETURN_IF_ERROR(prepare_dataset(prepare));
@@ -67,6 +69,22 @@ Json lasting_options(TrainOptions options) {
 
 std::string text_of(const Json& json) { return json.dump(-1, ' ', false, Json::error_handler_t::replace); }
 
+// Of queries, keys and values together.
+int64_t heads_cols(const ModelConfig& c) { return (c.n_heads + 2 * c.n_kv_heads) * c.head_dim; }
+
+// That a token is multiplied with.
+double n_multiplied(const ModelConfig& c) {
+  double n = double(c.vocab_size * c.d_model);  // of the head
+  for (const WeightSpec& spec : list_weights(c)) {
+    if (spec.kind == WeightKind::kLinear) n += double(spec.n_values());
+  }
+  return n;
+}
+// Of a forward pass, a token; half of the positions are seen, twice.
+double forward_flops(const ModelConfig& c, int64_t n_ctx) {
+  return 2 * n_multiplied(c) + 2 * double(c.n_layers * c.n_heads * c.head_dim) * double(n_ctx);
+}
+
 Error no_memory() {
   Error error =
       make_error(ErrorCode::kResource, "there is not enough memory for this training run: {} bytes are available",
@@ -92,7 +110,11 @@ Result<std::unique_ptr<Trainer>> Trainer::create(const TrainOptions& options) tr
   }
   BN_ASSIGN_OR_RETURN(t.schedule_, schedule_options(t.options_));
   BN_ASSIGN_OR_RETURN(const OptimizerOptions optimizer, optimizer_options(options));
-  BN_ASSIGN_OR_RETURN(const QuantizationOptions quantization, quantization_options(options, 0));
+  BN_ASSIGN_OR_RETURN(t.quantization_, quantization_schedule(options));
+  if (const int64_t whole = t.quantization_.ends_at(t.config_.n_layers); whole > t.options_.steps) {
+    return invalid_argument("the linears are quantised as they will be served from step {} on, but the run ends at {}",
+                            whole, t.options_.steps);
+  }
   if (options.group_cols > 0 && options.export_model) {
     return unsupported("group_cols is {}: no folder or I2_S file holds such scales; train with export_model = false",
                        options.group_cols);
@@ -105,7 +127,7 @@ Result<std::unique_ptr<Trainer>> Trainer::create(const TrainOptions& options) tr
     engine.base = &*t.base_;
     engine.lora_scale = float(lora.alpha / double(lora.rank));
   } else {
-    t.layout_ = ParameterLayout::make(t.config_, quantization.scale == WeightScale::kLearned);
+    t.layout_ = ParameterLayout::make(t.config_, t.quantization_.finished.scale == WeightScale::kLearned);
   }
   engine.device = options.device;
   engine.ranks = t.ranks_;
@@ -114,6 +136,7 @@ Result<std::unique_ptr<Trainer>> Trainer::create(const TrainOptions& options) tr
   engine.graph = {t.share_.n_sequences, options.n_ctx, options.recompute};
   engine.optimizer = optimizer;
   engine.keeps_average = options.ema > 0;
+  if (!options.teacher.empty()) BN_RETURN_IF_ERROR(t.open_teacher(engine));
   BN_ASSIGN_OR_RETURN(t.engine_, make_train_engine(t.config_, t.layout_, engine));
   float* const parameters = t.engine_->parameters().data();
   if (!t.leads()) {
@@ -137,23 +160,52 @@ int64_t Trainer::n_parameters() const {
   return layout_.n_parameters() + (trains_adapter() ? count_parameters(config_) : 0);
 }
 
-double Trainer::flops_per_token() const {
-  double weights = double(config_.vocab_size * config_.d_model);  // of the head
-  for (const WeightSpec& spec : list_weights(config_)) {
-    if (spec.kind == WeightKind::kLinear) weights += double(spec.n_values());
+Status Trainer::open_teacher(EngineOptions& engine) {
+  BN_ASSIGN_OR_RETURN(teacher_, read_teacher(options_.teacher));
+  if (teacher_->config.vocab_size != config_.vocab_size) {
+    return invalid_argument("{}: the teacher has {} tokens and the student {}: they must share the vocabulary",
+                            options_.teacher, teacher_->config.vocab_size, config_.vocab_size);
   }
-  const double attention = double(config_.n_layers * config_.n_heads * config_.head_dim) * double(options_.n_ctx);
-  // Forward 2, backward 2 for the input and 2 for the weight, unless it is frozen; half of the positions are seen,
-  // twice.
-  if (!trains_adapter()) return 6 * weights + 6 * attention;
-  return 4 * weights + 6 * double(layout_.n_parameters()) + 6 * attention;
+  BN_ASSIGN_OR_RETURN(const Checkpoint checkpoint, Checkpoint::open(model_of(options_.teacher)));
+  const std::optional<Vocabulary>& theirs = checkpoint.vocabulary();
+  for (size_t i = 0; theirs && vocabulary_ && i < std::min(theirs->tokens.size(), vocabulary_->tokens.size()); ++i) {
+    if (theirs->tokens[i] == vocabulary_->tokens[i]) continue;
+    return invalid_argument(
+        "{}: token {} is \"{}\" for the teacher and \"{}\" in the data: they must share the vocabulary",
+        options_.teacher, i, theirs->tokens[i], vocabulary_->tokens[i]);
+  }
+  BN_ASSIGN_OR_RETURN(distillation_, distillation_options(options_, config_, teacher_->config));
+  engine.teacher = teacher_.get();
+  engine.distillation = distillation_;
+  return ok();
+}
+
+double Trainer::flops_per_token() const {
+  const double forward = forward_flops(config_, options_.n_ctx);
+  const std::optional<TeacherCost> teacher = teacher_cost();
+  const double all = 3 * forward + (teacher ? teacher->flops_per_token : 0.0);  // backward twice as much
+  if (!trains_adapter()) return all;
+  return all - 2 * n_multiplied(config_) + 6 * double(layout_.n_parameters());  // frozen weights have no gradients
+}
+
+std::optional<Trainer::TeacherCost> Trainer::teacher_cost() const {
+  if (teacher_ == nullptr) return std::nullopt;
+  TeacherCost cost;
+  cost.n_parameters = teacher_->layout.n_parameters();
+  cost.memory_bytes = teacher_->parameters.size() * sizeof(float);
+  cost.flops_per_token = forward_flops(teacher_->config, options_.n_ctx);
+  if (distillation_.attention > 0) {  // relations of both, and the student's gradients
+    cost.flops_per_token += 2 * double(options_.n_ctx) * double(2 * heads_cols(config_) + heads_cols(teacher_->config));
+  }
+  return cost;
 }
 
 uint64_t Trainer::memory_bytes() const {
   uint64_t bytes = (2 * engine_->parameters().size() + engine_->average().size()) * sizeof(float);
   bytes += engine_->frozen_bytes();
   for (const Optimizer::State& state : engine_->optimizer_states()) bytes += state.bytes.size();
-  return bytes;
+  const std::optional<TeacherCost> teacher = teacher_cost();
+  return bytes + (teacher ? teacher->memory_bytes : 0);
 }
 
 uint64_t Trainer::activation_bytes() const { return engine_->activation_bytes(); }
@@ -178,14 +230,13 @@ Status Trainer::load_sequences(Split split, uint64_t first, int64_t n_sequences,
 }
 
 Status Trainer::prepare(bool averaged, bool finished) {
-  BN_ASSIGN_OR_RETURN(const QuantizationOptions quantization,
-                      quantization_options(options_, finished ? INT64_MAX : step_ + 1));
-  return engine_->prepare(quantization, averaged);
+  if (finished) return engine_->prepare(quantization_.finished, averaged);
+  return engine_->prepare(quantization_.at(step_ + 1, config_.n_layers), averaged);
 }
 
 Result<StepReport> Trainer::train_step() try {
   const Clock::time_point start = Clock::now();
-  if (!prepared_ || options_.lambda_warmup > step_) BN_RETURN_IF_ERROR(prepare(false, false));
+  if (!prepared_ || step_ < quantization_.ends_at(config_.n_layers)) BN_RETURN_IF_ERROR(prepare(false, false));
   BN_RETURN_IF_ERROR(engine_->begin_step(share_.n_parts));
   // A step without targets, of marked data, changes nothing: its loss and gradients are 0.
   const int64_t n_sequences = options_.batch * options_.accumulation;
@@ -231,6 +282,8 @@ Result<StepReport> Trainer::train_step() try {
   report.loss = loss;
   report.lr = rates.lr;
   report.gradient_norm = norm;
+  report.logits_divergence = sums.logits_divergence / n_targets;
+  report.attention_divergence = sums.attention_divergence / n_targets;
   report.tokens_per_s = double(n_tokens_per_step()) / seconds;
   report.skipped = skipped;
   return report;
@@ -339,6 +392,8 @@ Status Trainer::log_step(const StepReport& report) {
     metrics.push_back({metric::kFlippedShare, report.flipped_share});
     metrics.push_back({metric::kZeroShare, report.zero_share});
   }
+  if (distillation_.logits > 0) metrics.push_back({metric::kLogitsDivergence, report.logits_divergence});
+  if (distillation_.attention > 0) metrics.push_back({metric::kAttentionDivergence, report.attention_divergence});
   return log_->log(report.step, metrics);
 }
 

@@ -22,7 +22,9 @@ struct StepReport {
   double loss = 0, lr = 0, gradient_norm = 0, tokens_per_s = 0;
   double flipped_share = 0;  // of ternary codes, since the last step that was logged; of logged steps only
   double zero_share = 0;     // of ternary codes
-  bool skipped = false;      // not finite, or a spike: the weights are as they were
+  // From the teacher, a token.
+  double logits_divergence = 0, attention_divergence = 0;
+  bool skipped = false;  // not finite, or a spike: the weights are as they were
 };
 struct TrainCallbacks {
   std::function<void(const StepReport&)> on_step;           // each step
@@ -54,6 +56,13 @@ class Trainer {
   double flops_per_token() const;
   uint64_t memory_bytes() const;      // of weights, gradients and moments
   uint64_t activation_bytes() const;  // of what a backward pass wants of its forward pass
+  // What of these is the teacher's.
+  struct TeacherCost {
+    int64_t n_parameters = 0;
+    uint64_t memory_bytes = 0;
+    double flops_per_token = 0;
+  };
+  std::optional<TeacherCost> teacher_cost() const;
 
   // The rest of the run: from the newest checkpoint of the run's folder, if there is one, to the exported model.
   Status run(const TrainCallbacks& callbacks);
@@ -90,6 +99,7 @@ class Trainer {
   Status fetch_served();
   Status write_folder(const std::string& folder);
   Status average_weights();
+  Status open_teacher(EngineOptions& engine);
   // Quantises the weights, `averaged` those of the moving average; `finished` as the exported model computes.
   Status prepare(bool averaged, bool finished);
   bool has_average() const { return options_.ema > 0; }
@@ -105,6 +115,9 @@ class Trainer {
   std::optional<FrozenBase> base_;  // of adapters
   ParameterLayout layout_;
   ScheduleOptions schedule_;
+  QuantizationSchedule quantization_;
+  DistillationOptions distillation_;
+  std::unique_ptr<Teacher> teacher_;  // null: none
   std::unique_ptr<TrainEngine> engine_;
   std::optional<CheckpointStore> store_;
   std::optional<MetricsLog> log_;

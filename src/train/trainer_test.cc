@@ -10,7 +10,10 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
+#include <filesystem>
+#include <span>
 #include <string>
 
 namespace bitnet {
@@ -75,6 +78,27 @@ class Training : public ::testing::Test {
     }
     return last;
   }
+  // A float model, wider than the student, in the folder "teacher".
+  std::string teach() {
+    TrainOptions student = options_;
+    options_.architecture = "llama";
+    options_.quantize = false;
+    options_.n_layers = 3;
+    options_.d_model = 96;
+    options_.d_ff = 128;
+    options_.n_heads = 6;
+    options_.steps = 40;
+    EXPECT_NE(train("teacher"), nullptr);
+    options_ = student;
+    losses_.clear();
+    return folder_.path() + "/teacher";
+  }
+  void expect_refused(const std::string& message) {
+    options_.run = folder_.path() + "/refused";
+    const auto trainer = Trainer::create(options_);
+    ASSERT_FALSE(trainer.has_value()) << message;
+    EXPECT_NE(trainer.error().message.find(message), std::string::npos) << trainer.error().message;
+  }
   std::string exported(const std::string& name) {
     auto bytes = read_file(folder_.path() + "/" + name + "/model/model.safetensors");
     return bytes ? *bytes : std::string();
@@ -99,6 +123,9 @@ TEST_F(Training, LossFalls) {
 TEST_F(Training, ResumesToTheSameBytes) {
   for (const char* const optimizer : {"adamw", "adamw8", "muon", "sgd"}) {
     options_.optimizer = optimizer;
+    // In the middle of a layer's warm-up, and of a width.
+    options_.layer_steps = std::string(optimizer) == "adamw8" ? 2 : 0;
+    options_.bits = std::string(optimizer) == "muon" ? "8:4,3:4" : "";
     options_.ema = std::string(optimizer) == "adamw" ? 0.9 : 0;
     options_.lambda_warmup = std::string(optimizer) == "adamw8" ? 8 : 0;
     options_.spike_factor = 3;
@@ -115,6 +142,117 @@ TEST_F(Training, ResumesToTheSameBytes) {
     EXPECT_GT(bytes.size(), 10000u);
     EXPECT_TRUE(bytes == exported(std::string("parts-") + optimizer)) << optimizer;
   }
+}
+
+// The teacher is read again, so that a run that is stopped goes on as if nothing had been.
+TEST_F(Training, AStudentResumesToTheSameBytes) {
+  options_.teacher = teach();
+  options_.distill_attention = 0.5;
+  options_.temperature = 2;
+  options_.distill_layer = 2;
+  options_.accumulation = 2;
+  options_.recompute = true;
+  options_.layer_steps = 5;
+  options_.layer_order = "last";
+  const auto whole = train("whole");
+  const std::vector<double> losses = losses_;
+  losses_.clear();
+  const auto parts = train("parts", {1, 4, 7});
+  ASSERT_NE(whole, nullptr);
+  ASSERT_NE(parts, nullptr);
+  EXPECT_EQ(losses, losses_);
+  EXPECT_EQ(whole->parameters(), parts->parameters());
+  EXPECT_TRUE(exported("whole") == exported("parts"));
+  const auto cost = whole->teacher_cost();
+  ASSERT_TRUE(cost.has_value());
+  EXPECT_GT(cost->n_parameters, 3 * (4 * 96 * 96 + 3 * 96 * 128) / 2);
+  EXPECT_EQ(cost->memory_bytes / sizeof(float), uint64_t(cost->n_parameters));
+  EXPECT_GT(whole->flops_per_token(), 2 * double(cost->n_parameters));
+
+  // What it learned is not what it learns by itself.
+  options_.teacher.clear();
+  losses_.clear();
+  ASSERT_NE(train("alone"), nullptr);
+  EXPECT_EQ(losses_.front(), losses.front());
+  EXPECT_NE(losses_.back(), losses.back());
+}
+
+TEST_F(Training, RefusesATeacherThatDoesNotFit) {
+  const std::string teacher = teach();
+  options_.teacher = teacher;
+  options_.vocab_size = 300;
+  expect_refused("the teacher has 256 tokens and the student 300: they must share the vocabulary");
+  options_.vocab_size = 0;
+  options_.distill_attention = 1;
+  options_.distill_layer = 3;
+  expect_refused("distill_layer is 3, expected 1 (the last layer) to 2");
+  options_.distill_layer = 1;
+  options_.relation_heads = 5;
+  expect_refused("relation_heads is 5, which does not divide the 64 columns of the student");
+  options_.relation_heads = 0;
+  options_.device = "cuda";
+  expect_refused("a student learns from a teacher on the processor only");
+  options_.device = "cpu";
+  options_.teacher = folder_.path() + "/nothing";
+  expect_refused("/nothing");
+  // Half of a vocabulary changed behind the same number of tokens.
+  options_.teacher = folder_.path() + "/other";
+  std::filesystem::copy(teacher + "/model", options_.teacher);
+  auto vocabulary = read_file(options_.teacher + "/tokenizer.json");
+  ASSERT_TRUE(vocabulary.has_value());
+  const size_t a = vocabulary->find("\"a\":"), b = vocabulary->find("\"b\":");
+  ASSERT_TRUE(a != std::string::npos && b != std::string::npos);
+  std::swap((*vocabulary)[a + 1], (*vocabulary)[b + 1]);
+  ASSERT_TRUE(write_file_atomically(options_.teacher + "/tokenizer.json", *vocabulary).has_value());
+  expect_refused("in the data: they must share the vocabulary");
+}
+
+// A teacher without sub-norms that becomes the student: norms of 1 in front of o and down, everything else as it is.
+TEST_F(Training, SubNormsAreInsertedIntoAModelWithoutThem) {
+  options_.init = options_.teacher = teach();
+  options_.insert_sub_norms = true;
+  options_.run = folder_.path() + "/student";
+  auto student = Trainer::create(options_);
+  ASSERT_TRUE(student.has_value()) << student.error().message;
+  EXPECT_TRUE((*student)->config().sub_norms && (*student)->config().ternary);
+  EXPECT_EQ((*student)->config().architecture, "bitnet");
+  const auto newest = newest_checkpoint(folder_.path() + "/teacher/checkpoints");
+  ASSERT_TRUE(newest.has_value() && newest->file.has_value());
+  int n_new = 0;
+  for (const ParameterSlice& slice : (*student)->layout().slices()) {
+    const float* const values = (*student)->parameters().data() + slice.offset;
+    std::vector<float> expected(size_t(slice.n_values), 1.0f);
+    const bool is_new = slice.name.find("sub_norm") != std::string::npos;
+    n_new += int(is_new);
+    if (!is_new) {
+      ASSERT_TRUE(
+          newest->file->read(slice.name, DType::kF32, slice.spec.shape, std::as_writable_bytes(std::span(expected)))
+              .has_value());
+    }
+    EXPECT_TRUE(std::equal(expected.begin(), expected.end(), values)) << slice.name;
+  }
+  EXPECT_EQ(n_new, 6);
+  ASSERT_TRUE((*student)->run({}).has_value());
+  EXPECT_TRUE(Model::load(folder_.path() + "/student/model").has_value());
+  options_.init = folder_.path() + "/student";
+  expect_refused("has sub-norms already");
+}
+
+TEST_F(Training, RefusesAScheduleThatDoesNotEndInTime) {
+  options_.layer_steps = 12;
+  expect_refused("quantised as they will be served from step 13 on, but the run ends at 12");
+  options_.layer_steps = 0;
+  options_.bits = "8:6,4:6";
+  expect_refused("from step 13 on");
+  options_.bits = "8:6,4:5";
+  options_.weight_scale = "learned";
+  expect_refused("a learned step is that of one width");
+  options_.weight_scale = "absmean";
+  options_.quantize = false;
+  expect_refused("quantize is false: there is nothing for bits to bring in");
+  options_.quantize = true;
+  options_.layer_order = "middle";
+  expect_refused("layer_order is \"middle\", expected first or last");
 }
 
 TEST_F(Training, RefusesToResumeWithOtherMathematics) {
@@ -134,6 +272,9 @@ TEST_F(Training, TheExportedModelComputesWhatTheTrainerDoes) {
   for (const bool llama : {false, true}) {
     options_.architecture = llama ? "llama" : "bitnet-b1.58";
     options_.tied_head = !llama;
+    options_.layer_steps = 3;
+    options_.bits = llama ? "4:4" : "";
+    options_.lambda_warmup = llama ? 0 : 5;
     const std::string name = llama ? "llama" : "bitnet";
     const auto trainer = train(name);
     ASSERT_NE(trainer, nullptr);

@@ -67,6 +67,28 @@ check "data that is not there" err_has "story.txt.missing"
 call 2 train --conversations replies.jsonl --run tuned4
 check "conversations want a model" err_has "a model to continue from"
 
+small="--n-layers 2 --n-ctx 32 --batch 4 --eval-every 0 --threads 1"
+shape="$small --d-model 32 --d-ff 64 --n-heads 2"
+call 0 train --text story.txt --run teacher --architecture llama --quantize 0 $small --d-model 48 --d-ff 96 --n-heads 4 \
+  --steps 80 --warmup 10 --lr 5e-3 --json
+check "a float teacher learns" json 'd["valid_loss"] < 2'
+call 0 distill --teacher teacher -d story.txt --run student $shape --steps 150 --warmup 10 --lr 4e-3 --distill-attention 0.1 \
+  --layer-steps 10 --bits 8:10,4:10 --json
+check "distill: a student of another width learns from it" json 'd["steps"] == 150 and d["valid_loss"] < 2.4'
+check "distill: how far it is from its teacher is logged" grep -q '"logits_divergence"' student/metrics.jsonl
+check "distill: the student is a ternary model like any other" call 0 run -m student/model.gguf -p "One day" -n 4 --temp 0
+call 0 distill --teacher teacher -d story.txt --run dry2 $shape --dry-run --json
+check "distill: a dry run counts the teacher" json \
+  'd["teacher"]["memory_bytes"] > 4 * d["teacher"]["parameters"] - 1 and d["flops_per_token"] > 2 * d["teacher"]["flops_per_token"] > 0'
+call 2 distill -d story.txt --run none
+check "distill wants a teacher" err_has "distill wants a teacher"
+call 2 distill --teacher teacher -d story.txt --run none2 $shape --vocab-size 300
+check "another vocabulary is refused" err_has "they must share the vocabulary"
+call 4 distill --teacher teacher -d story.txt --run none3 $shape --device cuda
+check "distill on a GPU is refused" err_has "on the processor only"
+call 2 train --text story.txt --run none4 $shape --steps 20 --warmup 2 --layer-steps 20
+check "a schedule that does not end in time is refused" err_has "from step 21 on, but the run ends at 20"
+
 call 2 train --run whole --lr 1e-3 run.toml
 check "another learning rate cannot go on" err_has "the run began with lr = 0.004"
 echo "d_modle = 3" >>run.toml

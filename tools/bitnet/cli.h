@@ -40,6 +40,7 @@ void add_perplexity(CLI::App& app, Invocation& invocation);
 void add_train(CLI::App& app, Invocation& invocation);
 void add_finetune(CLI::App& app, Invocation& invocation);
 void add_lora(CLI::App& app, Invocation& invocation);
+void add_distill(CLI::App& app, Invocation& invocation);
 void add_bench(CLI::App& app, Invocation& invocation);
 void add_devices(CLI::App& app, Invocation& invocation);
 

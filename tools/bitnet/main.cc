@@ -102,6 +102,7 @@ int run_program(int argc, char** argv) {
   add_train(app, invocation);
   add_finetune(app, invocation);
   add_lora(app, invocation);
+  add_distill(app, invocation);
   add_bench(app, invocation);
   add_devices(app, invocation);
 
@@ -123,9 +124,9 @@ int run_program(int argc, char** argv) {
     return int(ErrorCode::kInvalidArgument);
   }
 
-  configure_host_pool(invocation.command.starts_with("bitnet train") || invocation.command == "bitnet finetune"
-                          ? Profile::kTraining
-                          : Profile::kServer);
+  const bool trains = invocation.command.starts_with("bitnet train") || invocation.command == "bitnet finetune" ||
+                      invocation.command == "bitnet distill";
+  configure_host_pool(trains ? Profile::kTraining : Profile::kServer);
   install_interrupt_handler(invocation.command, invocation.json);
   Result<int> result = invocation.action(invocation);
   if (!result) {

@@ -1,4 +1,4 @@
-// bitnet train CONFIG and bitnet finetune: a training run, or what it would take.
+// bitnet train CONFIG, bitnet finetune and bitnet distill: a training run, or what it would take.
 #include "interrupt.h"
 #include "output.h"
 #include "train.h"
@@ -11,6 +11,7 @@
 #include <algorithm>
 #include <cstdio>
 #include <memory>
+#include <optional>
 
 namespace bitnet::cli {
 namespace {
@@ -54,10 +55,11 @@ class StepLine {
     if (r.zero_share > 0) {
       codes_ = fmt::format("  flipped {:.2f}%  zeros {:.1f}%", 100 * r.flipped_share, 100 * r.zero_share);
     }
+    if (r.logits_divergence > 0) teacher_ = fmt::format("  teacher {:.4f}", r.logits_divergence);
     const double left = double(r.n_steps - r.step) * tokens_ / r.tokens_per_s;
     std::fputs(
-        fmt::format("{}step {}/{}  loss {:.4f}  lr {:.3g}  grad norm {:.3g}{}  {:.0f} tokens/s  {:.0f} s left{}{}",
-                    terminal_ ? "\r\x1b[K" : "", r.step, r.n_steps, r.loss, r.lr, r.gradient_norm, codes_,
+        fmt::format("{}step {}/{}  loss {:.4f}{}  lr {:.3g}  grad norm {:.3g}{}  {:.0f} tokens/s  {:.0f} s left{}{}",
+                    terminal_ ? "\r\x1b[K" : "", r.step, r.n_steps, r.loss, teacher_, r.lr, r.gradient_norm, codes_,
                     r.tokens_per_s, left, r.skipped ? "  skipped" : "", terminal_ ? "" : "\n")
             .c_str(),
         stderr);
@@ -73,7 +75,7 @@ class StepLine {
  private:
   int64_t every_;
   bool terminal_, open_ = false;
-  std::string codes_;
+  std::string codes_, teacher_;
   double tokens_ = 0;  // of a step
 };
 
@@ -88,15 +90,22 @@ Result<int> dry_run(const Invocation& invocation, Trainer& trainer) {
   const double flops = trainer.flops_per_token(),
                tokens = double(trainer.n_tokens_per_step()) * double(trainer.n_steps());
   const double seconds = tokens / report.tokens_per_s;
+  const std::optional<Trainer::TeacherCost> teacher = trainer.teacher_cost();
   if (invocation.json) {
-    print_json({{"parameters", trainer.n_parameters()},
-                {"trained_parameters", trainer.layout().n_parameters()},
-                {"memory_bytes", trainer.memory_bytes()},
-                {"activation_bytes", trainer.activation_bytes()},
-                {"flops_per_token", flops},
-                {"tokens", tokens},
-                {"tokens_per_s", report.tokens_per_s},
-                {"estimated_s", seconds}});
+    Json report_json = {{"parameters", trainer.n_parameters()},
+                        {"trained_parameters", trainer.layout().n_parameters()},
+                        {"memory_bytes", trainer.memory_bytes()},
+                        {"activation_bytes", trainer.activation_bytes()},
+                        {"flops_per_token", flops},
+                        {"tokens", tokens},
+                        {"tokens_per_s", report.tokens_per_s},
+                        {"estimated_s", seconds}};
+    if (teacher) {
+      report_json["teacher"] = {{"parameters", teacher->n_parameters},
+                                {"memory_bytes", teacher->memory_bytes},
+                                {"flops_per_token", teacher->flops_per_token}};
+    }
+    print_json(report_json);
     return 0;
   }
   const auto n_parameters = uint64_t(trainer.n_parameters()), n_trained = uint64_t(trainer.layout().n_parameters());
@@ -105,14 +114,20 @@ Result<int> dry_run(const Invocation& invocation, Trainer& trainer) {
   print(fmt::format("parameters   {}{}\n", human_count(n_parameters), trained));
   print(fmt::format("memory       {} for weights, gradients and moments, {} for activations\n",
                     human_bytes(trainer.memory_bytes()), human_bytes(trainer.activation_bytes())));
+  if (teacher) {
+    print(fmt::format("teacher      {} parameters: {} and {:.4g} FLOPs a token of these\n",
+                      human_count(uint64_t(teacher->n_parameters)), human_bytes(teacher->memory_bytes),
+                      teacher->flops_per_token));
+  }
   print(fmt::format("work         {:.4g} FLOPs a token, {:.4g} tokens, {:.4g} FLOPs\n", flops, tokens, flops * tokens));
   print(
       fmt::format("time         {:.0f} s at {:.0f} tokens/s, measured over one step\n", seconds, report.tokens_per_s));
   return 0;
 }
 
-Result<int> run(const Invocation& invocation, TrainFlags& flags) {
+Result<int> run(const Invocation& invocation, TrainFlags& flags, bool wants_teacher = false) {
   BN_ASSIGN_OR_RETURN(const TrainOptions options, read_options(flags));
+  if (wants_teacher && options.teacher.empty()) return invalid_argument("distill wants a teacher: --teacher MODEL");
   BN_ASSIGN_OR_RETURN(const std::unique_ptr<Trainer> trainer, Trainer::create(options));
   if (flags.dry_run) return dry_run(invocation, *trainer);
   StepReport last;
@@ -182,6 +197,11 @@ TrainOptions finetune_defaults() {
   return options;
 }
 
+// What -d names: text, or conversations.
+std::string& data_option(TrainOptions& options, const std::string& path) {
+  return path.ends_with(".txt") || path.ends_with(".md") ? options.text : options.conversations;
+}
+
 }  // namespace
 
 void add_train_run(CLI::App& train, Invocation& invocation) {
@@ -211,10 +231,30 @@ void add_finetune(CLI::App& app, Invocation& invocation) {
   add_option_flags(command, *flags);
   define(command, invocation, "bitnet finetune -m models/storyteller-29m.gguf -d replies.jsonl --run runs/tuned",
          [flags](const Invocation& self) {
-           const bool is_text = flags->data.ends_with(".txt") || flags->data.ends_with(".md");
            flags->defaults.init = flags->model;
-           (is_text ? flags->defaults.text : flags->defaults.conversations) = flags->data;
+           data_option(flags->defaults, flags->data) = flags->data;
            return run(self, *flags);
+         });
+}
+
+void add_distill(CLI::App& app, Invocation& invocation) {
+  CLI::App& command =
+      *app.add_subcommand("distill", "Train a ternary student on text and on what a teacher says of it");
+  struct DistillFlags : TrainFlags {
+    std::string model, data;
+  };
+  auto flags = std::make_shared<DistillFlags>();
+  command.add_option("-m,--model", flags->model, "Student to begin with; without it a new one of the shape given");
+  command.add_option("-d,--data", flags->data,
+                     "Conversations (.jsonl, or a folder of such files; docs/training.md) or a text file");
+  add_option_flags(command, *flags);
+  define(command, invocation,
+         "bitnet distill --teacher runs/teacher -d book.txt --run runs/student\n"
+         "  bitnet distill --teacher models/big -m runs/first -d replies.jsonl --run runs/student",
+         [flags](const Invocation& self) -> Result<int> {
+           flags->defaults.init = flags->model;
+           if (!flags->data.empty()) data_option(flags->defaults, flags->data) = flags->data;
+           return run(self, *flags, true);
          });
 }
 

@@ -1,5 +1,6 @@
 #include "train/core/graph.h"
 #include "train/core/plain_ops.h"
+#include "train/test_frozen_ops.h"
 #include "train/test_model.h"
 
 #include <gtest/gtest.h>
@@ -11,60 +12,12 @@ namespace {
 
 constexpr int64_t kSequences = 2, kPositions = 7;
 
-// The straight-through estimator's own function: what the quantisers add is recorded once and then constant, so that
-// its derivatives exist and are those that the backward pass claims to give.
-class FrozenOps : public PlainOps<double> {
- public:
-  explicit FrozenOps(ThreadPool& pool) : PlainOps<double>(pool) {}
-
-  using PlainOps<double>::freeze;  // a weight
-  void freeze() { frozen_ = true; }
-  void rewind() { n_weights_ = n_inputs_ = 0; }
-
-  void prepare(const double* latent, const double* step, int64_t n_out, int64_t n_in, Weight& weight) {
-    if (!frozen_) {
-      PlainOps<double>::prepare(latent, step, n_out, n_in, weight);
-      std::vector<double> added(weight.effective.size());
-      for (size_t i = 0; i < added.size(); ++i) {
-        added[i] =
-            step == nullptr ? weight.effective[i] - latent[i] : weight.effective[i] / *step - clip(latent[i] / *step);
-      }
-      weights_.push_back(std::move(added));
-      return;
-    }
-    const std::vector<double>& added = weights_[n_weights_++];
-    weight.effective.resize(added.size());
-    for (size_t i = 0; i < added.size(); ++i) {
-      weight.effective[i] = step == nullptr ? latent[i] + added[i] : *step * (clip(latent[i] / *step) + added[i]);
-    }
-  }
-  void quantize(R x, Input& input) {
-    if (!frozen_) {
-      PlainOps<double>::quantize(x, input);
-      std::vector<double> added(input.effective.size());
-      for (size_t i = 0; i < added.size(); ++i) added[i] = input.effective[i] - x.data[i];
-      inputs_.push_back(std::move(added));
-      return;
-    }
-    const std::vector<double>& added = inputs_[n_inputs_++];
-    input.values = x;
-    input.n_rows = x.n_rows;
-    input.n_cols = x.n_cols;
-    input.effective.resize(added.size());
-    for (size_t i = 0; i < added.size(); ++i) input.effective[i] = x.data[i] + added[i];
-  }
-
- private:
-  static double clip(double v) { return std::min(std::max(v, -1.0), 1.0); }
-  std::vector<std::vector<double>> weights_, inputs_;
-  size_t n_weights_ = 0, n_inputs_ = 0;
-  bool frozen_ = false;
-};
-
 struct Case {
   const char* name;
   bool quantize, sub_norms, tied, silu, recompute, learned;
   double lambda = 1;
+  int levels = 1;
+  bool first_is_float = false;  // only the second layer is quantised
 };
 
 class Gradients : public testing::TestWithParam<Case> {};
@@ -84,8 +37,10 @@ TEST_P(Gradients, EqualFiniteDifferences) {
   QuantizationOptions quantization;
   quantization.enabled = param.quantize;
   quantization.lambda = param.lambda;
+  quantization.levels = param.levels;
   if (param.learned) quantization.scale = WeightScale::kLearned;
-  ops.set_quantization(quantization);
+  std::vector<QuantizationOptions> layers(2, quantization);
+  layers[0].enabled = param.quantize && !param.first_is_float;
   Graph<FrozenOps> graph(config, layout, rope.view, ops, {kSequences, kPositions, false});
   const std::vector<int32_t> ids = random_ids(kSequences * kPositions, config.vocab_size, 1);
   std::vector<int32_t> targets = random_ids(kSequences * kPositions, config.vocab_size, 2);
@@ -93,12 +48,12 @@ TEST_P(Gradients, EqualFiniteDifferences) {
 
   // Quantisers speak once: with recomputation they would again.
   std::vector<double> gradients(parameters.size());
-  graph.prepare(parameters.data());
+  graph.prepare(parameters.data(), LayerQuantization(layers));
   const double loss = graph.backpropagate(ids, targets, 1.0, gradients.data());
   ops.freeze();
   const auto loss_now = [&] {
     ops.rewind();
-    graph.prepare(parameters.data());
+    graph.prepare(parameters.data(), LayerQuantization(layers));
     return graph.evaluate(ids, targets);
   };
   EXPECT_NEAR(loss_now(), loss, 1e-9);
@@ -132,6 +87,9 @@ INSTANTIATE_TEST_SUITE_P(Graphs, Gradients,
                                          Case{"SteOfTheBitNetGraph", true, true, true, false, false, false},
                                          Case{"SteOfLlama", true, false, false, true, false, false},
                                          Case{"SteHalfMixedIn", true, true, true, false, false, false, 0.5},
+                                         Case{"SteOfFourBits", true, true, true, false, false, false, 1, 7},
+                                         Case{"SteOfThreeBitsMixedIn", true, true, true, false, false, false, 0.25, 3},
+                                         Case{"SteOfOneLayer", true, true, true, true, false, false, 1, 1, true},
                                          Case{"LearnedSteps", true, true, false, false, false, true}),
                          [](const auto& graph) { return std::string(graph.param.name); });
 

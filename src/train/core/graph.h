@@ -3,10 +3,13 @@
 #include "base/result.h"
 #include "kernels/backend.h"
 #include "model/config.h"
+#include "train/core/distillation.h"
 #include "train/core/parameters.h"
+#include "train/core/quantization.h"
 #include "train/core/rows.h"
 #include "train/core/stages.h"
 
+#include <array>
 #include <cstdint>
 #include <functional>
 #include <span>
@@ -111,21 +114,26 @@ class Graph {
   // Whether this linear has an adapter.
   bool adapts(WeightRole role) const { return layout_.lora_a_offset(role, 0) >= 0; }
 
-  // Quantises the linears' weights, or takes their adapters. Before the first pass and after every change of the
-  // parameters.
-  void prepare(const Real* parameters) {
+  // Quantises the linears' weights, each layer's as `quantization` says for it, which also holds for the passes that
+  // follow; or takes their adapters. Before the first pass and after every change of the parameters.
+  void prepare(const Real* parameters, LayerQuantization quantization = {}) {
     p_ = parameters;
+    quantization_ = std::move(quantization);
     if constexpr (S::kAdapters) {
       if (frozen_ != nullptr) return take_adapters();
     }
     for_linears([&](WeightRole role, int64_t layer, int64_t n_out, int64_t n_in, typename S::Weight& weight) {
+      stages_.set_quantization(quantization_.of(layer));
       const int64_t step = layout_.step_offset(role, layer);
       stages_.prepare(p_ + layout_.offset(role, layer), step < 0 ? nullptr : p_ + step, n_out, n_in, weight);
     });
   }
 
   // The same for linears that were quantised elsewhere: `parameters` have all that is no linear.
-  void serve(const Real* parameters) { p_ = parameters; }
+  void serve(const Real* parameters, LayerQuantization quantization) {
+    p_ = parameters;
+    quantization_ = std::move(quantization);
+  }
   // fn(layer) when backpropagate() is through a layer: the gradients of its linears, and of all layers above, are
   // complete.
   void on_layer(std::function<void(int64_t)> fn) { on_layer_ = std::move(fn); }
@@ -140,22 +148,40 @@ class Graph {
 
   // The same loss; adds the gradients of factor * loss to `gradients`, laid out as the parameters.
   Loss backpropagate(std::span<const int32_t> ids, std::span<const int32_t> targets, Real factor, Real* gradients) {
-    g_ = gradients;
-    const R x = stages_.view(x_, c_.d_model), dx = stages_.view(dx_, c_.d_model);
-    stages_.embed(weight(WeightRole::kTokenEmbedding, -1), ids, input(0));
-    for (int64_t layer = 0; layer < c_.n_layers; ++layer) {
-      run_layer(layer, input(layer), state(layer), layer + 1 < c_.n_layers ? input(layer + 1) : x);
-    }
-    const Loss loss =
-        stages_.head_loss_backward(x, weight(WeightRole::kOutputNorm, -1), weight(head_role(), -1), targets, factor, dx,
-                                   gradient(WeightRole::kOutputNorm, -1), gradient(head_role(), -1));
-    for (int64_t layer = c_.n_layers - 1; layer >= 0; --layer) {
-      if (options_.recompute) run_layer(layer, input(layer), state(layer), x);
-      feed_forward_backward(layer, state(layer), dx);
-      attention_backward(layer, input(layer), state(layer), dx);
-      if (on_layer_) on_layer_(layer);
-    }
-    stages_.embed_backward(ids, dx, gradient(WeightRole::kTokenEmbedding, -1));
+    run_all(ids, gradients);
+    const Loss loss = stages_.head_loss_backward(
+        stages_.view(x_, c_.d_model), weight(WeightRole::kOutputNorm, -1), weight(head_role(), -1), targets, factor,
+        stages_.view(dx_, c_.d_model), gradient(WeightRole::kOutputNorm, -1), gradient(head_role(), -1));
+    all_backward(ids, [](int64_t, A, A) {});
+    return loss;
+  }
+
+  // What a student learns from this graph's model; valid until the next call.
+  struct Lesson {
+    TeacherHead<Real> head;
+    std::array<R, 3> heads;  // queries, keys and values of one layer, rotated
+  };
+  // `layer`: counted from the last one, which is 1.
+  Lesson teach(std::span<const int32_t> ids, int64_t layer) {
+    const R x = stages_.view(x_, c_.d_model), last = stages_.view(dx_, c_.d_model);
+    stages_.embed(weight(WeightRole::kTokenEmbedding, -1), ids, x);
+    for (int64_t i = 0; i < c_.n_layers; ++i) run_layer(i, x, i == c_.n_layers - layer ? shown_ : layers_[0], x);
+    stages_.norm(x, weight(WeightRole::kOutputNorm, -1), last);
+    return {{last, weight(head_role(), -1)}, stages_.heads(stages_.view(shown_.qkv, qkv_cols()))};
+  }
+  // As backpropagate() with the loss of a student; factor * total() of it has the gradients.
+  DistillationLoss distill(std::span<const int32_t> ids, std::span<const int32_t> targets, const Lesson& lesson,
+                           const DistillationOptions& options, Real factor, Real* gradients) {
+    run_all(ids, gradients);
+    DistillationLoss loss = stages_.distilled_loss_backward(
+        stages_.view(x_, c_.d_model), weight(WeightRole::kOutputNorm, -1), weight(head_role(), -1), targets,
+        lesson.head, options, factor, stages_.view(dx_, c_.d_model), gradient(WeightRole::kOutputNorm, -1),
+        gradient(head_role(), -1));
+    all_backward(ids, [&](int64_t layer, A qkv, A d_qkv) {
+      if (options.attention == 0 || layer != c_.n_layers - options.layer) return;
+      loss.attention = stages_.relations_backward(qkv, lesson.heads, targets, options.relation_heads,
+                                                  Real(options.attention) * factor, d_qkv);
+    });
     return loss;
   }
 
@@ -181,8 +207,32 @@ class Graph {
     typename S::Activations gate_up;
   };
 
+  // A forward pass that keeps what the backward pass wants.
+  void run_all(std::span<const int32_t> ids, Real* gradients) {
+    g_ = gradients;
+    const R x = stages_.view(x_, c_.d_model);
+    stages_.embed(weight(WeightRole::kTokenEmbedding, -1), ids, input(0));
+    for (int64_t layer = 0; layer < c_.n_layers; ++layer) {
+      run_layer(layer, input(layer), state(layer), layer + 1 < c_.n_layers ? input(layer + 1) : x);
+    }
+  }
+  // From the gradient of the last layer's output in dx_. at_heads(layer, qkv, d_qkv) may add to d_qkv.
+  template <class Fn>
+  void all_backward(std::span<const int32_t> ids, const Fn& at_heads) {
+    const R x = stages_.view(x_, c_.d_model), dx = stages_.view(dx_, c_.d_model);
+    for (int64_t layer = c_.n_layers - 1; layer >= 0; --layer) {
+      if (options_.recompute) run_layer(layer, input(layer), state(layer), x);
+      stages_.set_quantization(quantization_.of(layer));
+      feed_forward_backward(layer, state(layer), dx);
+      attention_backward(layer, input(layer), state(layer), dx, at_heads);
+      if (on_layer_) on_layer_(layer);
+    }
+    stages_.embed_backward(ids, dx, gradient(WeightRole::kTokenEmbedding, -1));
+  }
+
   // out may be x.
   void run_layer(int64_t layer, R x, LayerState& s, R out) {
+    stages_.set_quantization(quantization_.of(layer));
     const LayerWeights& w = weights_[size_t(layer)];
     const A qkv = stages_.view(s.qkv, qkv_cols()), attn = stages_.view(s.attn, q_cols());
     const R middle = stages_.view(s.middle, c_.d_model);
@@ -221,7 +271,8 @@ class Graph {
   }
 
   // dx: the gradient of `middle`, which becomes that of the layer's input.
-  void attention_backward(int64_t layer, R x, LayerState& s, R dx) {
+  template <class Fn>
+  void attention_backward(int64_t layer, R x, LayerState& s, R dx, const Fn& at_heads) {
     const LayerWeights& w = weights_[size_t(layer)];
     const A d_h = stages_.view(d_h_, c_.d_model), d_attn = stages_.view(d_wide_, q_cols());
     const A qkv = stages_.view(s.qkv, qkv_cols()), d_qkv = stages_.view(d_wider_, qkv_cols());
@@ -235,6 +286,7 @@ class Graph {
     stages_.sub_norm_quantize_backward(attn, sub_norm(WeightRole::kAttnSubNorm, layer), s.o_input, d_attn,
                                        sub_norm_gradient(WeightRole::kAttnSubNorm, layer));
     stages_.attention_backward(qkv, attn, s.attention, d_attn, d_qkv);
+    at_heads(layer, qkv, d_qkv);
     stages_.project_heads_backward(s.attn_input, w.q, w.k, w.v, d_qkv, d_h,
                                    {linear_gradient(WeightRole::kQ, layer), linear_gradient(WeightRole::kK, layer),
                                     linear_gradient(WeightRole::kV, layer)});
@@ -288,8 +340,10 @@ class Graph {
   const Real* p_ = nullptr;
   Real* g_ = nullptr;
   std::function<void(int64_t)> on_layer_;
+  LayerQuantization quantization_;
   std::vector<LayerWeights> weights_;
   std::vector<LayerState> layers_;
+  LayerState shown_;                          // of the layer that teach() shows
   std::vector<typename S::Residual> inputs_;  // of the layers
   typename S::Residual x_, dx_;
   typename S::Activations d_h_, d_wide_, d_wider_;

@@ -2,6 +2,7 @@
 
 #include "base/thread_pool.h"
 #include "kernels/backend.h"
+#include "train/core/distillation.h"
 #include "train/core/linear.h"
 #include "train/core/quantization.h"
 #include "train/core/rows.h"
@@ -127,7 +128,7 @@ class PlainOps {
         for (int64_t i = 0; i < n_in; ++i) out[i] += g * row[i];
       }
     });
-    if (weight.step != nullptr) learned_step_backward(weight, gradient, dw.step);
+    if (weight.step != nullptr && quantization_.enabled) learned_step_backward(weight, gradient, dw.step);
     for (size_t i = 0; i < gradient.size(); ++i) dw.weight[i] += gradient[i];
   }
 
@@ -279,6 +280,70 @@ class PlainOps {
     return loss;
   }
 
+  // The same with a teacher: dx and dtable get the gradients of factor * (cross-entropy + logits * divergence). A
+  // divergence without weight is not computed.
+  DistillationLoss distilled_cross_entropy(R x, const Real* table, int64_t vocab_size, std::span<const int32_t> targets,
+                                           const TeacherHead<Real>& teacher, const DistillationOptions& options,
+                                           Real factor, R dx, Real* dtable) {
+    DistillationLoss loss;
+    loss.cross_entropy = cross_entropy(x, table, vocab_size, targets, factor, dx, dtable);
+    if (options.logits == 0) return loss;
+    const Real temperature = Real(options.temperature), weight = Real(options.logits) * factor / temperature;
+    std::vector<Real> own(static_cast<size_t>(vocab_size)), aim(own.size());
+    const auto log_softmax = [&](const Real* row, const Real* head, int64_t n_cols, std::vector<Real>& out) {
+      for (int64_t v = 0; v < vocab_size; ++v) {
+        Real sum = 0;
+        for (int64_t i = 0; i < n_cols; ++i) sum += row[i] * head[v * n_cols + i];
+        out[size_t(v)] = sum / temperature;
+      }
+      to_log_softmax(out.data(), vocab_size);
+    };
+    for (int64_t t = 0; t < x.n_rows; ++t) {
+      if (targets[size_t(t)] < 0) continue;
+      log_softmax(x.row(t), table, x.n_cols, own);
+      log_softmax(teacher.x.row(t), teacher.table, teacher.x.n_cols, aim);
+      for (int64_t v = 0; v < vocab_size; ++v) {
+        const Real p = std::exp(aim[size_t(v)]), d = (std::exp(own[size_t(v)]) - p) * weight;
+        loss.logits += double(p * (aim[size_t(v)] - own[size_t(v)]));
+        for (int64_t i = 0; i < x.n_cols; ++i) {
+          dx.row(t)[i] += d * table[v * x.n_cols + i];
+          dtable[v * x.n_cols + i] += d * x.row(t)[i];
+        }
+      }
+    }
+    return loss;
+  }
+
+  // Queries, keys or values of student and teacher, cut into `n_heads` each: the sum over the tokens t that count of
+  // the mean over heads of KL(r(teacher) || r(student)), where r = softmax(a_t a_j^T / sqrt(cols of a head)) over j <=
+  // t of its sequence. dx += the gradients of factor times that.
+  double relations(const AttentionShape& shape, R x, R teacher, std::span<const int32_t> targets, int64_t n_heads,
+                   Real factor, R dx) {
+    const int64_t n_cols = x.n_cols / n_heads, teacher_cols = teacher.n_cols / n_heads;
+    const Real scale = 1 / std::sqrt(Real(n_cols)), weight = factor / Real(n_heads) * scale;
+    std::vector<Real> own(static_cast<size_t>(shape.n_positions)), aim(own.size());
+    double loss = 0;
+    for (int64_t t = 0; t < x.n_rows; ++t) {
+      if (targets[size_t(t)] < 0) continue;
+      const int64_t first = t - t % shape.n_positions, n = t - first + 1;
+      for (int64_t head = 0; head < n_heads; ++head) {
+        relation(x, first, n, head * n_cols, n_cols, own);
+        relation(teacher, first, n, head * teacher_cols, teacher_cols, aim);
+        for (int64_t j = 0; j < n; ++j) {
+          const Real p = std::exp(aim[size_t(j)]), d = (std::exp(own[size_t(j)]) - p) * weight;
+          loss += double(p * (aim[size_t(j)] - own[size_t(j)])) / double(n_heads);
+          const int64_t at = head * n_cols;
+          for (int64_t i = at; i < at + n_cols; ++i) {
+            const Real a = x.row(t)[i], b = x.row(first + j)[i];
+            dx.row(t)[i] += d * b;
+            dx.row(first + j)[i] += d * a;
+          }
+        }
+      }
+    }
+    return loss;
+  }
+
  protected:
   Real mix(Real x, Real q) const { return quantization_.lambda == 1.0 ? q : x + Real(quantization_.lambda) * (q - x); }
 
@@ -330,9 +395,10 @@ class PlainOps {
       for (int64_t i = 0; i < n; ++i) sum += std::fabs(double(w[i]));
       alpha = std::max(Real(sum / double(n)), Real(kScaleFloor));
     }
+    const Real levels = Real(quantization_.levels);
+    if (quantization_.levels > 1) alpha /= std::sqrt(levels);
     const Real scale = 1 / alpha;
-    for (int64_t i = 0; i < n; ++i)
-      w[i] = mix(w[i], std::clamp(std::nearbyint(w[i] * scale), Real(-1), Real(1)) * alpha);
+    for (int64_t i = 0; i < n; ++i) w[i] = mix(w[i], std::clamp(std::nearbyint(w[i] * scale), -levels, levels) * alpha);
   }
 
   // LSQ (Esser et al. 2020, equation 3 and section 2.2) with Q_N = Q_P = 1.
@@ -352,6 +418,24 @@ class PlainOps {
     Real sum = 0;
     for (int64_t i = 0; i < n; ++i) sum += x[i] * x[i];
     return std::sqrt(sum / Real(n) + eps);
+  }
+
+  static void to_log_softmax(Real* x, int64_t n) {
+    const Real top = *std::max_element(x, x + n);
+    Real z = 0;
+    for (int64_t i = 0; i < n; ++i) z += std::exp(x[i] - top);
+    const Real shift = top + std::log(z);
+    for (int64_t i = 0; i < n; ++i) x[i] -= shift;
+  }
+  // Logarithms of what the last of `n` tokens is to each of them.
+  static void relation(R x, int64_t first, int64_t n, int64_t column, int64_t n_cols, std::vector<Real>& out) {
+    const Real* const a = x.row(first + n - 1) + column;
+    for (int64_t j = 0; j < n; ++j) {
+      Real sum = 0;
+      for (int64_t i = 0; i < n_cols; ++i) sum += a[i] * x.row(first + j)[column + i];
+      out[size_t(j)] = sum / std::sqrt(Real(n_cols));
+    }
+    to_log_softmax(out.data(), n);
   }
 
   // fn(token, first token of its sequence, column of its head in q, column of that head's keys in k).

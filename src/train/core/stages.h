@@ -3,7 +3,9 @@
 #include "kernels/backend.h"
 #include "memory/pool_vector.h"
 #include "model/config.h"
+#include "train/core/distillation.h"
 #include "train/core/linear.h"
+#include "train/core/quantization.h"
 #include "train/core/rows.h"
 
 #include <algorithm>
@@ -44,6 +46,9 @@ class Stages {
     values.resize(std::max(values.size(), size_t(n_tokens * n_cols)));
     return {values.data(), n_tokens, n_cols};
   }
+
+  // How the linears of what follows are quantised.
+  void set_quantization(const QuantizationOptions& options) { ops_.set_quantization(options); }
 
   // Linears that share an input follow each other: q, k, v, and gate, up.
   void prepare(const Real* latent, const Real* step, int64_t n_out, int64_t n_in, Weight& weight) {
@@ -161,6 +166,35 @@ class Stages {
     return loss;
   }
 
+  // For a student and its teacher; not on every device.
+  void norm(R x, const Real* norm, R out) { ops_.rms_norm(x, norm, eps(), out); }
+  DistillationLoss distilled_loss_backward(R x, const Real* norm, const Real* table, std::span<const int32_t> targets,
+                                           const TeacherHead<Real>& teacher, const DistillationOptions& options,
+                                           Real factor, R dx, Real* dnorm, Real* dtable) {
+    const R h = view(h_, x.n_cols);
+    ops_.rms_norm(x, norm, eps(), h);
+    const DistillationLoss loss =
+        ops_.distilled_cross_entropy(h, table, c_.vocab_size, targets, teacher, options, factor, dx, dtable);
+    ops_.rms_norm_backward(x, norm, eps(), dx, dx, false, dnorm);
+    return loss;
+  }
+  // d_qkv += the gradient of factor * what it returns.
+  double relations_backward(A qkv, const std::array<R, 3>& teacher, std::span<const int32_t> targets,
+                            int64_t n_relation_heads, Real factor, A d_qkv) {
+    const std::array<R, 3> own = heads(qkv), d = heads(d_qkv);
+    double loss = 0;
+    for (size_t i = 0; i < own.size(); ++i) {
+      loss += ops_.relations(shape_, own[i], teacher[i], targets, n_relation_heads, factor, d[i]);
+    }
+    return loss;
+  }
+  // One after the other here, so that each is contiguous.
+  std::array<R, 3> heads(A qkv) const {
+    const int64_t n = qkv.n_rows, q_cols = shape_.q_cols(), kv_cols = shape_.kv_cols();
+    return {R{qkv.data, n, q_cols}, R{qkv.data + n * q_cols, n, kv_cols},
+            R{qkv.data + n * (q_cols + kv_cols), n, kv_cols}};
+  }
+
  private:
   R normed(R x, const Real* norm) {
     const R h = view(h_, x.n_cols);
@@ -180,12 +214,6 @@ class Stages {
     return out;
   }
   Real eps() const { return Real(c_.rms_eps); }
-  // One after the other here, so that each is contiguous.
-  std::array<R, 3> heads(A qkv) const {
-    const int64_t n = qkv.n_rows, q_cols = shape_.q_cols(), kv_cols = shape_.kv_cols();
-    return {R{qkv.data, n, q_cols}, R{qkv.data + n * q_cols, n, kv_cols},
-            R{qkv.data + n * (q_cols + kv_cols), n, kv_cols}};
-  }
   static std::array<R, 2> halves(A both) {
     const int64_t n_cols = both.n_cols / 2;
     return {R{both.data, both.n_rows, n_cols}, R{both.data + both.n_rows * n_cols, both.n_rows, n_cols}};

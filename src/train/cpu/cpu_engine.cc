@@ -7,8 +7,10 @@ namespace bitnet {
 
 Result<std::unique_ptr<TrainEngine>> CpuEngine::create(const ModelConfig& config, const ParameterLayout& layout,
                                                        const EngineOptions& options) {
+  const Teacher* const teacher = options.teacher;
   BN_ASSIGN_OR_RETURN(std::unique_ptr<CpuOps> ops,
-                      CpuOps::create(config, attention_shape(config, options.graph), options.n_threads));
+                      CpuOps::create(config, attention_shape(config, options.graph), options.n_threads,
+                                     teacher != nullptr ? &teacher->config : nullptr));
   BN_ASSIGN_OR_RETURN(RopeTables rope, make_rope_tables(ops->backend(), config, options.graph.n_positions));
   std::unique_ptr<CpuEngine> engine(new CpuEngine(config, layout, options, std::move(ops), std::move(rope)));
   if (const FrozenBase* const base = options.base) {
@@ -17,6 +19,7 @@ Result<std::unique_ptr<TrainEngine>> CpuEngine::create(const ModelConfig& config
                               [base](WeightRole role, int64_t layer) { return base->linear(role, layer); }));
     BN_RETURN_IF_ERROR(engine->ops_->take_status());
   }
+  if (teacher != nullptr) BN_RETURN_IF_ERROR(engine->learn_from(*teacher, options.graph));
   return std::unique_ptr<TrainEngine>(std::move(engine));
 }
 
@@ -28,6 +31,7 @@ CpuEngine::CpuEngine(const ModelConfig& config, const ParameterLayout& layout, c
       ops_(std::move(ops)),
       rope_(std::move(rope)),
       graph_(config, layout, rope_.view, *ops_, options.graph),
+      distillation_(options.distillation),
       base_(options.base),
       optimizer_(options.optimizer, layout, ops_->kernels()),
       gradients_(size_t(layout.n_values())) {
@@ -35,9 +39,19 @@ CpuEngine::CpuEngine(const ModelConfig& config, const ParameterLayout& layout, c
   if (options.keeps_average) average_.resize(gradients_.size());
 }
 
-Status CpuEngine::prepare(const QuantizationOptions& quantization, bool averaged) {
-  ops_->set_quantization(quantization);
-  graph_.prepare(averaged ? average_.data() : parameters_.data());
+// The teacher keeps one layer's activations at a time, and its weights as they are made here.
+Status CpuEngine::learn_from(const Teacher& teacher, GraphOptions options) {
+  options.recompute = true;
+  BN_ASSIGN_OR_RETURN(RopeTables rope, make_rope_tables(ops_->backend(), teacher.config, options.n_positions));
+  const RopeTable view = rope.view;
+  teacher_ = std::make_unique<TeacherPass>(TeacherPass{
+      &teacher.config, std::move(rope), Graph<CpuOps>(teacher.config, teacher.layout, view, *ops_, options)});
+  teacher_->graph.prepare(teacher.parameters.data(), teacher.quantization);
+  return ops_->take_status();
+}
+
+Status CpuEngine::prepare(const LayerQuantization& quantization, bool averaged) {
+  graph_.prepare(averaged ? average_.data() : parameters_.data(), quantization);
   return ops_->take_status();
 }
 
@@ -47,12 +61,20 @@ Result<double> CpuEngine::evaluate(std::span<const int32_t> ids, std::span<const
 
 Status CpuEngine::begin_step(int64_t) {
   std::fill(gradients_.begin(), gradients_.end(), 0.0f);
-  loss_ = 0;
+  sums_ = {};
   return ok();
 }
 
 Status CpuEngine::backpropagate(std::span<const int32_t> ids, std::span<const int32_t> targets, float factor) {
-  loss_ += graph_.backpropagate(ids, targets, factor, gradients_.data());
+  if (teacher_ == nullptr) {
+    sums_.loss += graph_.backpropagate(ids, targets, factor, gradients_.data());
+    return ok();
+  }
+  const DistillationLoss loss = graph_.distill(ids, targets, teacher_->graph.teach(ids, distillation_.layer),
+                                               distillation_, factor, gradients_.data());
+  sums_.loss += loss.cross_entropy;
+  sums_.logits_divergence += loss.logits;
+  sums_.attention_divergence += loss.attention;
   return ok();
 }
 
@@ -68,7 +90,8 @@ Result<StepSums> CpuEngine::step_sums() {
   });
   double sum = 0;
   for (const double part : sums) sum += part;
-  return StepSums{loss_, std::sqrt(sum)};
+  sums_.gradient_norm = std::sqrt(sum);
+  return sums_;
 }
 
 Status CpuEngine::update(const UpdateRates& rates) {
@@ -119,14 +142,15 @@ uint64_t CpuEngine::frozen_bytes() const {
 }
 
 uint64_t CpuEngine::activation_bytes() const {
-  const ModelConfig& c = config_;
-  const int64_t q_cols = c.n_heads * c.head_dim, kv_cols = c.n_kv_heads * c.head_dim;
-  const int64_t floats = c.d_model + 2 * q_cols + 2 * kv_cols + 2 * c.d_ff;
-  const int64_t codes = quantized_stride(c.d_model) * 2 + quantized_stride(q_cols) + quantized_stride(c.d_ff);
-  const int64_t a_layer = floats * int64_t{sizeof(float)} + codes;
-  const int64_t n_states = recompute_ ? 1 : c.n_layers;
-  const int64_t inputs = c.n_layers * c.d_model * int64_t{sizeof(float)};
-  return uint64_t(graph_.n_tokens() * (a_layer * n_states + inputs));
+  const auto bytes = [&](const ModelConfig& c, int64_t n_states, int64_t n_inputs) {
+    const int64_t q_cols = c.n_heads * c.head_dim, kv_cols = c.n_kv_heads * c.head_dim;
+    const int64_t floats = c.d_model + 2 * q_cols + 2 * kv_cols + 2 * c.d_ff;
+    const int64_t codes = quantized_stride(c.d_model) * 2 + quantized_stride(q_cols) + quantized_stride(c.d_ff);
+    const int64_t a_layer = floats * int64_t{sizeof(float)} + codes;
+    return uint64_t(graph_.n_tokens() * (a_layer * n_states + n_inputs * c.d_model * int64_t{sizeof(float)}));
+  };
+  const uint64_t own = bytes(config_, recompute_ ? 1 : config_.n_layers, config_.n_layers);
+  return teacher_ == nullptr ? own : own + bytes(*teacher_->config, 2, 2);
 }
 
 }  // namespace bitnet

@@ -13,7 +13,7 @@ class CpuEngine final : public TrainEngine {
                                                      const EngineOptions& options);
 
   std::vector<Optimizer::State> optimizer_states() override { return optimizer_.states(); }
-  Status prepare(const QuantizationOptions& quantization, bool averaged) override;
+  Status prepare(const LayerQuantization& quantization, bool averaged) override;
   Result<double> evaluate(std::span<const int32_t> ids, std::span<const int32_t> targets) override;
   Status begin_step(int64_t n_parts) override;
   Status backpropagate(std::span<const int32_t> ids, std::span<const int32_t> targets, float factor) override;
@@ -29,6 +29,7 @@ class CpuEngine final : public TrainEngine {
  private:
   CpuEngine(const ModelConfig& config, const ParameterLayout& layout, const EngineOptions& options,
             std::unique_ptr<CpuOps> ops, RopeTables rope);
+  Status learn_from(const Teacher& teacher, GraphOptions options);
 
   const ModelConfig& config_;
   const ParameterLayout& layout_;
@@ -36,10 +37,17 @@ class CpuEngine final : public TrainEngine {
   std::unique_ptr<CpuOps> ops_;
   RopeTables rope_;
   Graph<CpuOps> graph_;
+  struct TeacherPass {
+    const ModelConfig* config;
+    RopeTables rope;
+    Graph<CpuOps> graph;
+  };
+  std::unique_ptr<TeacherPass> teacher_;
+  DistillationOptions distillation_;
   const FrozenBase* base_;
   Optimizer optimizer_;
   PoolVector<float> gradients_;
-  double loss_ = 0;
+  StepSums sums_;
   std::vector<uint8_t> last_codes_;
 };
 

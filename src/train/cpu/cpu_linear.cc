@@ -113,13 +113,21 @@ void CpuOps::adapt(const Adapter<float>& adapter, Weight& weight) {
 
 void CpuOps::make_effective(Weight& weight) {
   const int64_t n = weight.n_out * weight.n_in;
-  weight.effective.assign(weight.latent, weight.latent + n);
+  weight.codes.clear();
+  weight.effective.clear();
   if (!quantization_.enabled) return;
+  weight.effective.assign(weight.latent, weight.latent + n);
+  const int levels = quantization_.levels;
+  const auto round = [levels](float w, float scale) {
+    return levels == 1 ? ternary(w, scale) : std::clamp(std::nearbyint(w * scale), float(-levels), float(levels));
+  };
   const bool whole = weight.step != nullptr || quantization_.group_cols == 0;
   const int64_t group = whole ? n : quantization_.group_cols;
   const auto quantize_group = [&](float* w, int64_t count, float mean) {
-    const float scale = scale_of(std::max(mean, float(kScaleFloor))), alpha = 1.0f / scale;
-    for (int64_t i = 0; i < count; ++i) w[i] = mix(w[i], ternary(w[i], scale) * alpha, quantization_.lambda);
+    float step = std::max(mean, float(kScaleFloor));
+    if (levels > 1) step /= std::sqrt(float(levels));
+    const float scale = scale_of(step), alpha = 1.0f / scale;
+    for (int64_t i = 0; i < count; ++i) w[i] = mix(w[i], round(w[i], scale) * alpha, quantization_.lambda);
   };
   if (whole) {
     const float mean = weight.step != nullptr ? *weight.step : absmean(weight.latent, n);
@@ -169,7 +177,7 @@ void CpuOps::linear(const Input& x, const Weight& weight, R y) {
     backend_->add(*stream_, {high_.data(), y.n_rows, y.n_cols}, call.out);
     return;
   }
-  dense_.multiply({x.effective.data(), x.n_rows, x.n_cols, 1}, {weight.effective.data(), weight.n_out, weight.n_in, 1},
+  dense_.multiply({x.effective.data(), x.n_rows, x.n_cols, 1}, {weight.values(), weight.n_out, weight.n_in, 1},
                   x.n_cols, false, y.data, y.n_cols);
 }
 
@@ -205,8 +213,7 @@ void CpuOps::linear_backward(const Input& x, const Weight& weight, R dy, R dx, b
     if (out != nullptr) ternary_.weight_gradient(dy, x.view, out);
     if (dw.lora_a != nullptr) adapter_backward(x, weight, dy, dx, dw);
   } else {
-    dense_.multiply({dy.data, dy.n_rows, n_out, 1}, {weight.effective.data(), n_in, 1, n_in}, n_out, add, dx.data,
-                    n_in);
+    dense_.multiply({dy.data, dy.n_rows, n_out, 1}, {weight.values(), n_in, 1, n_in}, n_out, add, dx.data, n_in);
     dense_.multiply({dy.data, n_out, 1, n_out}, {x.effective.data(), n_in, 1, n_in}, dy.n_rows, true, out, n_in);
   }
   if (!learned) return;

@@ -8,8 +8,7 @@
 namespace bitnet {
 namespace {
 
-constexpr int64_t kChunk = 64;                       // tokens whose gradients of a norm are added up together
-constexpr int64_t kLogitsAtOnce = int64_t{1} << 22;  // floats
+constexpr int64_t kChunk = 64;  // tokens whose gradients of a norm are added up together
 
 MatrixView view(Rows<float> x) { return {x.data, x.n_rows, x.n_cols}; }
 
@@ -25,7 +24,8 @@ CpuOps::CpuOps(std::unique_ptr<Backend> backend, std::unique_ptr<Stream> stream,
       ternary_(stream_->pool(), kernels),
       attention_(stream_->pool(), kernels) {}
 
-Result<std::unique_ptr<CpuOps>> CpuOps::create(const ModelConfig& config, const AttentionShape& shape, int n_threads) {
+Result<std::unique_ptr<CpuOps>> CpuOps::create(const ModelConfig& config, const AttentionShape& shape, int n_threads,
+                                               const ModelConfig* second) {
   BN_ASSIGN_OR_RETURN(std::unique_ptr<Backend> backend, make_backend("cpu"));
   BN_ASSIGN_OR_RETURN(const CpuKernels* const kernels, choose_cpu_kernels());
   StreamOptions options;
@@ -34,8 +34,14 @@ Result<std::unique_ptr<CpuOps>> CpuOps::create(const ModelConfig& config, const 
   options.max_cols = std::max({config.d_model, config.d_ff, shape.q_cols()});
   options.n_ctx = shape.n_positions;
   options.n_heads = shape.n_heads;
+  int64_t kv_cols = shape.kv_cols();
+  if (second != nullptr) {
+    options.max_cols = std::max({options.max_cols, second->d_model, second->d_ff, second->n_heads * second->head_dim});
+    options.n_heads = std::max(options.n_heads, second->n_heads);
+    kv_cols = std::max(kv_cols, second->n_kv_heads * second->head_dim);
+  }
   BN_ASSIGN_OR_RETURN(std::unique_ptr<Stream> stream, backend->new_stream(options));
-  BN_ASSIGN_OR_RETURN(Buffer cache, backend->allocate(size_t(2 * shape.n_positions * shape.kv_cols()) * sizeof(float)));
+  BN_ASSIGN_OR_RETURN(Buffer cache, backend->allocate(size_t(2 * shape.n_positions * kv_cols) * sizeof(float)));
   return std::unique_ptr<CpuOps>(new CpuOps(std::move(backend), std::move(stream), *kernels, std::move(cache)));
 }
 
@@ -150,9 +156,16 @@ void CpuOps::multiply_rows(const float* w, int64_t n_out, R x, float* out, int64
   });
 }
 
+void CpuOps::head_backward(const float* d, int64_t n, int64_t vocab_size, const float* x, const float* table,
+                           int64_t n_cols, float* dx, float* dtable) {
+  dense_.multiply({d, n, vocab_size, 1}, {table, n_cols, 1, n_cols}, vocab_size, false, dx, n_cols);
+  if (dtable == nullptr) return;
+  dense_.multiply({d, vocab_size, 1, vocab_size}, {x, n_cols, 1, n_cols}, n, true, dtable, n_cols);
+}
+
 double CpuOps::cross_entropy(R x, const float* table, int64_t vocab_size, std::span<const int32_t> targets,
                              float factor, R dx, float* dtable) {
-  const int64_t chunk = std::clamp<int64_t>(kLogitsAtOnce / vocab_size, 1, x.n_rows), d = x.n_cols;
+  const int64_t chunk = logit_rows(vocab_size, x.n_rows), d = x.n_cols;
   logits_.resize(size_t(chunk * vocab_size));
   sums_.assign(size_t(x.n_rows), 0.0);
   for (int64_t first = 0; first < x.n_rows; first += chunk) {
@@ -163,9 +176,7 @@ double CpuOps::cross_entropy(R x, const float* table, int64_t vocab_size, std::s
           row_loss(logits_.data() + i * vocab_size, vocab_size, targets[size_t(first + i)], factor, dx.data != nullptr);
     });
     if (dx.data == nullptr) continue;
-    dense_.multiply({logits_.data(), n, vocab_size, 1}, {table, d, 1, d}, vocab_size, false, dx.row(first), d);
-    if (dtable == nullptr) continue;
-    dense_.multiply({logits_.data(), vocab_size, 1, vocab_size}, {x.row(first), d, 1, d}, n, true, dtable, d);
+    head_backward(logits_.data(), n, vocab_size, x.row(first), table, d, dx.row(first), dtable);
   }
   double loss = 0;
   for (const double sum : sums_) loss += sum;

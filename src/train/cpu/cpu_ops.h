@@ -7,12 +7,14 @@
 #include "memory/buffer.h"
 #include "memory/pool_vector.h"
 #include "model/config.h"
+#include "train/core/distillation.h"
 #include "train/core/linear.h"
 #include "train/core/quantization.h"
 #include "train/core/rows.h"
 #include "train/cpu/attention_gradient.h"
 #include "train/cpu/ternary_gradient.h"
 
+#include <algorithm>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -37,7 +39,8 @@ class CpuOps {
     PoolVector<uint8_t> codes;       // w + 1, where the products are integers
     std::unique_ptr<Matrix> matrix;  // the back end's
     PoolVector<int16_t> panels;      // of TernaryGradient
-    PoolVector<float> effective;     // where they are not
+    PoolVector<float> effective;     // where they are not, and not the latent values themselves
+    const float* values() const { return effective.empty() ? latent : effective.data(); }
     Adapter<float> adapter;
     PoolVector<float> scaled_b;  // the adapter's, rows filled up with zeros to whole lanes
   };
@@ -51,7 +54,9 @@ class CpuOps {
     int64_t n_rows = 0, n_cols = 0;
   };
 
-  static Result<std::unique_ptr<CpuOps>> create(const ModelConfig& config, const AttentionShape& shape, int n_threads);
+  // `second`: of another model that the same operations compute, for the same sequences.
+  static Result<std::unique_ptr<CpuOps>> create(const ModelConfig& config, const AttentionShape& shape, int n_threads,
+                                                const ModelConfig* second = nullptr);
 
   ThreadPool& pool() { return stream_->pool(); }
   const Backend& backend() const { return *backend_; }
@@ -78,6 +83,11 @@ class CpuOps {
   void add(R x, R y);
   double cross_entropy(R x, const float* table, int64_t vocab_size, std::span<const int32_t> targets, float factor,
                        R dx, float* dtable);
+  DistillationLoss distilled_cross_entropy(R x, const float* table, int64_t vocab_size,
+                                           std::span<const int32_t> targets, const TeacherHead<float>& teacher,
+                                           const DistillationOptions& options, float factor, R dx, float* dtable);
+  double relations(const AttentionShape& shape, R x, R teacher, std::span<const int32_t> targets, int64_t n_heads,
+                   float factor, R dx);
 
  private:
   CpuOps(std::unique_ptr<Backend> backend, std::unique_ptr<Stream> stream, const CpuKernels& kernels, Buffer cache);
@@ -96,6 +106,15 @@ class CpuOps {
   void multiply_rows(const float* w, int64_t n_out, R x, float* out, int64_t out_stride);
   R low_rank(const Input& x, const Weight& weight);
   void adapter_backward(const Input& x, const Weight& weight, R dy, R dx, const WeightGradient<float>& dw);
+  // Tokens whose logits are there at once.
+  static int64_t logit_rows(int64_t vocab_size, int64_t n_tokens) {
+    constexpr int64_t kFloats = int64_t{1} << 22;
+    return std::clamp<int64_t>(kFloats / vocab_size, 1, n_tokens);
+  }
+  // dx = d table, dtable += d^T x unless it is null, of d [n, vocab_size].
+  void head_backward(const float* d, int64_t n, int64_t vocab_size, const float* x, const float* table, int64_t n_cols,
+                     float* dx, float* dtable);
+  double row_divergence(float* own, float own_scale, float* aim, float aim_scale, float* by, int64_t n) const;
   double row_loss(float* logits, int64_t vocab_size, int32_t target, float factor, bool backward) const;
 
   std::unique_ptr<Backend> backend_;
@@ -108,6 +127,7 @@ class CpuOps {
   QuantizationOptions quantization_;
   std::optional<Error> error_;
   PoolVector<float> partial_, logits_, sines_, gradient_, low_, dlow_, high_;
+  PoolVector<float> own_, aim_, by_;  // of student and teacher, and what they differ by
   PoolVector<double> sums_;
 };
 

@@ -26,7 +26,7 @@ class CudaEngine final : public TrainEngine {
   std::vector<Optimizer::State> optimizer_states() override;
   Status fetch() override;
   Status send() override;
-  Status prepare(const QuantizationOptions& quantization, bool averaged) override;
+  Status prepare(const LayerQuantization& quantization, bool averaged) override;
   Result<double> evaluate(std::span<const int32_t> ids, std::span<const int32_t> targets) override;
   Status begin_step(int64_t n_parts) override;
   Status backpropagate(std::span<const int32_t> ids, std::span<const int32_t> targets, float factor) override;
@@ -118,13 +118,10 @@ Status CudaEngine::send() {
   });
 }
 
-Status CudaEngine::prepare(const QuantizationOptions& quantization, bool averaged) {
+Status CudaEngine::prepare(const LayerQuantization& quantization, bool averaged) {
   BN_RETURN_IF_ERROR(context_->enter());
-  if (quantization.group_cols > 0) {
-    return unsupported("group_cols is {}: on a GPU a matrix has one scale", quantization.group_cols);
-  }
-  context_->set_quantization(quantization);
-  graph_.prepare(averaged ? device_average_ : device_parameters_);
+  BN_RETURN_IF_ERROR(check_cuda_quantization(quantization));
+  graph_.prepare(averaged ? device_average_ : device_parameters_, quantization);
   return context_->take_status();
 }
 

@@ -126,11 +126,9 @@ Status CudaRank::gather(const float* shard) {
   return ok();
 }
 
-Status CudaRank::prepare(const QuantizationOptions& quantization, bool averaged) {
+Status CudaRank::prepare(const LayerQuantization& quantization, bool averaged) {
   BN_RETURN_IF_ERROR(context_->enter());
-  if (quantization.group_cols > 0) {
-    return unsupported("group_cols is {}: on a GPU a matrix has one scale", quantization.group_cols);
-  }
+  BN_RETURN_IF_ERROR(check_cuda_quantization(quantization));
   const float* const shard = averaged ? average_ : parameters_;
   const int64_t n_floats = shards_.buckets()[0].piece;
   float* const my_floats = floats_ + rank_ * n_floats;
@@ -138,8 +136,7 @@ Status CudaRank::prepare(const QuantizationOptions& quantization, bool averaged)
       cudaMemcpyAsync(my_floats, shard, size_t(n_floats * kFloat_bytes), cudaMemcpyDeviceToDevice, stream()),
       "gathering shards");
   BN_RETURN_IF_ERROR(collectives_->all_gather(member_, my_floats, n_floats, floats_, stream()));
-  context_->set_quantization(quantization);
-  if (quantization.enabled && context_->rule().lambda == 1.0f) {
+  if (quantization.is_exact()) {
     double* const my_sums = weight_sums_ + rank_ * n_linears_;
     cuda::sum_shard(stream(), linears_, n_linears_, shard, sum_parts_, my_sums);
     BN_RETURN_IF_ERROR(
@@ -153,9 +150,9 @@ Status CudaRank::prepare(const QuantizationOptions& quantization, bool averaged)
     cuda::unpack_shards(stream(), context_->precision(), linears_, n_linears_, packed, n_words);
   } else {  // weights between their values and their codes
     BN_RETURN_IF_ERROR(gather(shard));
-    graph_.prepare(gradients_);
+    graph_.prepare(gradients_, quantization);
   }
-  graph_.serve(floats_);
+  graph_.serve(floats_, quantization);
   return context_->take_status();
 }
 

@@ -35,7 +35,7 @@ class CudaRank {
   void drain() const;
 
   // As the engine's (engine.h), ids and targets of the rank's own sequences; empty where it has none.
-  Status prepare(const QuantizationOptions& quantization, bool averaged);
+  Status prepare(const LayerQuantization& quantization, bool averaged);
   Result<double> evaluate(std::span<const int32_t> ids, std::span<const int32_t> targets);
   Status begin_step(int64_t n_parts);
   Status backpropagate(std::span<const int32_t> ids, std::span<const int32_t> targets, float factor);

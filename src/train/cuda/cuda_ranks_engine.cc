@@ -29,7 +29,7 @@ class CudaRanksEngine final : public TrainEngine {
   std::vector<Optimizer::State> optimizer_states() override;
   Status fetch() override;
   Status send() override;
-  Status prepare(const QuantizationOptions& quantization, bool averaged) override;
+  Status prepare(const LayerQuantization& quantization, bool averaged) override;
   Result<double> evaluate(std::span<const int32_t> ids, std::span<const int32_t> targets) override;
   Status begin_step(int64_t n_parts) override;
   Status backpropagate(std::span<const int32_t> ids, std::span<const int32_t> targets, float factor) override;
@@ -179,7 +179,7 @@ Status CudaRanksEngine::send() {
   });
 }
 
-Status CudaRanksEngine::prepare(const QuantizationOptions& quantization, bool averaged) {
+Status CudaRanksEngine::prepare(const LayerQuantization& quantization, bool averaged) {
   return run([&](int, CudaRank& rank) { return rank.prepare(quantization, averaged); });
 }
 

@@ -60,6 +60,7 @@ class Stages<CudaContext> {
   R view(Residual& values, int64_t n_cols);
   A view(Activations& values, int64_t n_cols);
 
+  void set_quantization(const QuantizationOptions& options) { context_.set_quantization(options); }
   void prepare(const float* latent, const float* step, int64_t n_out, int64_t n_in, Weight& weight);
   void embed(const float* table, std::span<const int32_t> ids, R x);
   void embed_backward(std::span<const int32_t> ids, R dx, float* dtable);

@@ -39,15 +39,14 @@ struct Batch {
 };
 
 Pass run_plain(const ModelConfig& config, const ParameterLayout& layout, const GraphOptions& graph_options,
-               const QuantizationOptions& quantization, uint64_t seed) {
+               const LayerQuantization& quantization, uint64_t seed) {
   ThreadPool pool(2);
   PlainOps<double> ops(pool);
   const std::vector<double> parameters = random_parameters<double>(config, layout, seed);
   const TestRope rope(config, graph_options.n_positions);
   Graph<PlainOps<double>> graph(config, layout, rope.view, ops, graph_options);
   const Batch batch(config, graph.n_tokens());
-  ops.set_quantization(quantization);
-  graph.prepare(parameters.data());
+  graph.prepare(parameters.data(), quantization);
   Pass pass;
   pass.gradients.resize(parameters.size());
   pass.loss = graph.backpropagate(batch.ids, batch.targets, 0.01, pass.gradients.data());
@@ -70,7 +69,7 @@ std::unique_ptr<TrainEngine> cuda_engine(const ModelConfig& config, const Parame
 }
 
 Pass run_cuda(const ModelConfig& config, const ParameterLayout& layout, const GraphOptions& graph_options,
-              const QuantizationOptions& quantization, TrainPrecision precision, uint64_t seed) {
+              const LayerQuantization& quantization, TrainPrecision precision, uint64_t seed) {
   Pass pass;
   const std::unique_ptr<TrainEngine> engine = cuda_engine(config, layout, graph_options, precision, seed);
   if (engine == nullptr) return pass;
@@ -166,6 +165,31 @@ TEST_F(CudaTraining, Float32GradientsAreThoseOfPlainLoopsInDouble) {
         }
       }
       EXPECT_LT(least, 2e-6) << "llama " << llama << " lambda " << quantization.lambda;
+    }
+  }
+}
+
+// A layer at a time: float products before or behind those of codes, and one that is mixed in.
+TEST_F(CudaTraining, LayersAreQuantisedEachInItsWay) {
+  QuantizationOptions whole, mixed, none;
+  mixed.lambda = 0.5;
+  none.enabled = false;
+  const ModelConfig config = odd_config(false);
+  const ParameterLayout layout = ParameterLayout::make(config);
+  for (const bool recompute : {false, true}) {
+    for (const LayerQuantization& layers :
+         {LayerQuantization({none, whole}), LayerQuantization({whole, none}), LayerQuantization({whole, mixed})}) {
+      const GraphOptions options{3, 37, recompute};
+      double least = 1;
+      for (uint64_t seed = 1; seed <= 6; ++seed) {
+        const Pass expected = run_plain(config, layout, options, layers, seed);
+        const Pass found = run_cuda(config, layout, options, layers, TrainPrecision::kFloat32, seed);
+        std::string worst;
+        const double difference = largest_difference(layout, expected, found, &worst);
+        EXPECT_LT(difference, 5e-2) << worst;
+        least = std::min(least, difference);
+      }
+      EXPECT_LT(least, 2e-6) << recompute;
     }
   }
 }
@@ -485,6 +509,14 @@ TEST_F(CudaTrainer, RefusesWhatItDoesNotCompute) {
   options_.weight_scale = "learned";
   EXPECT_EQ(refusal(), "weight_scale is learned: on a GPU it is absmean");
   options_.weight_scale = "absmean";
+  options_.bits = "8:4";
+  options_.device = "cuda";
+  auto trainer = Trainer::create(options_);
+  ASSERT_TRUE(trainer.has_value()) << trainer.error().message;
+  const auto step = (*trainer)->train_step();
+  ASSERT_FALSE(step.has_value());
+  EXPECT_EQ(step.error().message, "bits are given: on a GPU a layer's weights are float or ternary");
+  options_.bits.clear();
   options_.device = "cuda:99";
   EXPECT_NE(refusal().find("CUDA devices, numbered from 0"), std::string::npos);
 }

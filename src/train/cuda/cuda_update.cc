@@ -18,6 +18,14 @@ Status check_cuda_options(const ParameterLayout& layout, const EngineOptions& op
   return ok();
 }
 
+Status check_cuda_quantization(const LayerQuantization& quantization) {
+  for (const QuantizationOptions& layer : quantization.layers()) {
+    if (layer.group_cols > 0) return unsupported("group_cols is {}: on a GPU a matrix has one scale", layer.group_cols);
+    if (layer.levels != 1) return unsupported("bits are given: on a GPU a layer's weights are float or ternary");
+  }
+  return ok();
+}
+
 void update_values(cudaStream_t stream, const OptimizerOptions& o, const UpdateRates& rates, const UpdatedValues& v) {
   if (o.kind != OptimizerKind::kAdamW) {
     cuda::sgd(stream, float(rates.gradient_factor), o.momentum, float(rates.weight_decay), float(rates.lr), v.n,

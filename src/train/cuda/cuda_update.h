@@ -11,6 +11,8 @@ namespace bitnet {
 
 // What a GPU trains with: kUnsupported for other optimisers and for learned steps.
 Status check_cuda_options(const ParameterLayout& layout, const EngineOptions& options);
+// The same for groups of columns and for widths between float and ternary.
+Status check_cuda_quantization(const LayerQuantization& quantization);
 
 // n values that an optimiser updates, on the device.
 struct UpdatedValues {

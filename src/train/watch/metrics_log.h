@@ -21,7 +21,9 @@ inline constexpr std::string_view kTokensPerSecond = "tokens_per_s";
 inline constexpr std::string_view kMfu = "mfu";                     // model FLOPs utilisation, 0 to 1
 inline constexpr std::string_view kFlippedShare = "flipped_share";  // of ternary codes, since the last time logged
 inline constexpr std::string_view kZeroShare = "zero_share";        // of ternary codes that are 0
-inline constexpr std::string_view kScalePrefix = "scale/";          // "scale/layers.0.q_proj": mean |w| of a matrix
+inline constexpr std::string_view kLogitsDivergence = "logits_divergence";        // from the teacher, nats a token
+inline constexpr std::string_view kAttentionDivergence = "attention_divergence";  // of relations, nats a token
+inline constexpr std::string_view kScalePrefix = "scale/";  // "scale/layers.0.q_proj": mean |w| of a matrix
 }  // namespace metric
 
 // What a run says of itself while it trains, in its folder: metrics.jsonl, a line a step; samples.jsonl, a line a text;
