@@ -22,7 +22,6 @@ namespace {
 using Clock = std::chrono::steady_clock;
 namespace fs = std::filesystem;
 
-constexpr int64_t kMaxBadSteps = 10;
 constexpr double kNormMemory = 0.98;
 constexpr int32_t kNoTarget = -1;
 
@@ -56,33 +55,6 @@ Result<Dataset> open_together(const TrainOptions& options, const TrainRanks& ran
     BN_RETURN_IF_ERROR(ranks.peers->agree(failed ? Status(Error(dataset->error())) : ok()));
   }
   return *std::move(dataset);
-}
-
-// What a run cannot be resumed without, by key.
-Json lasting_options(TrainOptions options) {
-  Json json = Json::object();
-  for (const OptionKey& key : option_keys(options)) {
-    if (key.changes_result) std::visit([&](auto* value) { json[key.name] = *value; }, key.value);
-  }
-  return json;
-}
-
-std::string text_of(const Json& json) { return json.dump(-1, ' ', false, Json::error_handler_t::replace); }
-
-// Of queries, keys and values together.
-int64_t heads_cols(const ModelConfig& c) { return (c.n_heads + 2 * c.n_kv_heads) * c.head_dim; }
-
-// That a token is multiplied with.
-double n_multiplied(const ModelConfig& c) {
-  double n = double(c.vocab_size * c.d_model);  // of the head
-  for (const WeightSpec& spec : list_weights(c)) {
-    if (spec.kind == WeightKind::kLinear) n += double(spec.n_values());
-  }
-  return n;
-}
-// Of a forward pass, a token; half of the positions are seen, twice.
-double forward_flops(const ModelConfig& c, int64_t n_ctx) {
-  return 2 * n_multiplied(c) + 2 * double(c.n_layers * c.n_heads * c.head_dim) * double(n_ctx);
 }
 
 Error no_memory() {
@@ -156,10 +128,6 @@ Result<std::unique_ptr<Trainer>> Trainer::create(const TrainOptions& options) tr
   return no_memory();
 }
 
-int64_t Trainer::n_parameters() const {
-  return layout_.n_parameters() + (trains_adapter() ? count_parameters(config_) : 0);
-}
-
 Status Trainer::open_teacher(EngineOptions& engine) {
   BN_ASSIGN_OR_RETURN(teacher_, read_teacher(options_.teacher));
   if (teacher_->config.vocab_size != config_.vocab_size) {
@@ -179,36 +147,6 @@ Status Trainer::open_teacher(EngineOptions& engine) {
   engine.distillation = distillation_;
   return ok();
 }
-
-double Trainer::flops_per_token() const {
-  const double forward = forward_flops(config_, options_.n_ctx);
-  const std::optional<TeacherCost> teacher = teacher_cost();
-  const double all = 3 * forward + (teacher ? teacher->flops_per_token : 0.0);  // backward twice as much
-  if (!trains_adapter()) return all;
-  return all - 2 * n_multiplied(config_) + 6 * double(layout_.n_parameters());  // frozen weights have no gradients
-}
-
-std::optional<Trainer::TeacherCost> Trainer::teacher_cost() const {
-  if (teacher_ == nullptr) return std::nullopt;
-  TeacherCost cost;
-  cost.n_parameters = teacher_->layout.n_parameters();
-  cost.memory_bytes = teacher_->parameters.size() * sizeof(float);
-  cost.flops_per_token = forward_flops(teacher_->config, options_.n_ctx);
-  if (distillation_.attention > 0) {  // relations of both, and the student's gradients
-    cost.flops_per_token += 2 * double(options_.n_ctx) * double(2 * heads_cols(config_) + heads_cols(teacher_->config));
-  }
-  return cost;
-}
-
-uint64_t Trainer::memory_bytes() const {
-  uint64_t bytes = (2 * engine_->parameters().size() + engine_->average().size()) * sizeof(float);
-  bytes += engine_->frozen_bytes();
-  for (const Optimizer::State& state : engine_->optimizer_states()) bytes += state.bytes.size();
-  const std::optional<TeacherCost> teacher = teacher_cost();
-  return bytes + (teacher ? teacher->memory_bytes : 0);
-}
-
-uint64_t Trainer::activation_bytes() const { return engine_->activation_bytes(); }
 
 Status Trainer::load_sequences(Split split, uint64_t first, int64_t n_sequences, Sequences& out) {
   const size_t n = size_t(options_.n_ctx);
@@ -395,106 +333,6 @@ Status Trainer::log_step(const StepReport& report) {
   if (distillation_.logits > 0) metrics.push_back({metric::kLogitsDivergence, report.logits_divergence});
   if (distillation_.attention > 0) metrics.push_back({metric::kAttentionDivergence, report.attention_divergence});
   return log_->log(report.step, metrics);
-}
-
-Status Trainer::save() {
-  BN_RETURN_IF_ERROR(engine_->fetch());
-  if (!leads()) return ok();
-  PoolVector<float>&parameters = engine_->parameters(), &average = engine_->average();
-  for (const float value : parameters) {
-    if (!std::isfinite(value)) {
-      return invalid_input("a weight is not finite after step {}: no checkpoint is written", step_);
-    }
-  }
-  std::vector<TensorView> tensors;
-  for (const ParameterSlice& slice : layout_.slices()) {
-    const std::span<const float> values(parameters.data() + slice.offset, size_t(slice.n_values));
-    tensors.push_back({slice.name, DType::kF32, slice.is_step ? Shape{1} : slice.spec.shape, std::as_bytes(values)});
-  }
-  if (!average.empty()) {
-    tensors.push_back({"average", DType::kF32, {int64_t(average.size())}, std::as_bytes(std::span(average))});
-  }
-  for (const Optimizer::State& state : engine_->optimizer_states()) {
-    tensors.push_back({"optimizer." + state.name, state.dtype, state.shape, state.bytes});
-  }
-  Json state = {{"options", lasting_options(options_)},
-                {"n_updates", n_updates_},
-                {"position", position_},
-                {"usual_norm", usual_norm_},
-                {"n_bad", n_bad_}};
-  if (trains_adapter()) state["base_checksum"] = base_->identity().checksum;
-  return store_->save(step_, tensors, state);
-}
-
-// Weights and moments into the host's image, and the rest to `found`, which stays null where there is no checkpoint.
-Status Trainer::read_checkpoint(const TrainCallbacks& callbacks, Json& found) {
-  BN_ASSIGN_OR_RETURN(const NewestCheckpoint newest, store_->load_newest());
-  for (const std::string& rejected : newest.rejected) {
-    if (callbacks.on_notice) callbacks.on_notice(rejected);
-  }
-  if (!newest.file) return ok();
-  const CheckpointFile& file = *newest.file;
-  // A key that there was not yet when the run began had the value that it has by itself.
-  Json then = lasting_options(TrainOptions());
-  then.update(file.state().value("options", Json::object()));
-  const Json now = lasting_options(options_);
-  for (const auto& [key, value] : now.items()) {
-    if (then[key] == value) continue;
-    return invalid_argument("{}: the run began with {} = {}, not {}: begin another one, in a folder of its own",
-                            file.path(), key, then[key].dump(), value.dump());
-  }
-  if (trains_adapter()) {
-    BN_ASSIGN_OR_RETURN(const std::string checksum, json_string(file.state(), "base_checksum", file.path()));
-    if (checksum != base_->identity().checksum) {
-      return invalid_input("{}: the run began on a base with the checksum {}, {} has {}: it is another model now",
-                           file.path(), checksum, base_->path(), base_->identity().checksum);
-    }
-  }
-  PoolVector<float>&parameters = engine_->parameters(), &average = engine_->average();
-  for (const ParameterSlice& slice : layout_.slices()) {
-    const std::span<float> values(parameters.data() + slice.offset, size_t(slice.n_values));
-    BN_RETURN_IF_ERROR(file.read(slice.name, DType::kF32, slice.is_step ? Shape{1} : slice.spec.shape,
-                                 std::as_writable_bytes(values)));
-  }
-  if (!average.empty()) {
-    BN_RETURN_IF_ERROR(
-        file.read("average", DType::kF32, {int64_t(average.size())}, std::as_writable_bytes(std::span(average))));
-  }
-  for (const Optimizer::State& state : engine_->optimizer_states()) {
-    BN_RETURN_IF_ERROR(file.read("optimizer." + state.name, state.dtype, state.shape, state.bytes));
-  }
-  found = file.state();
-  found["step"] = file.step();
-  return ok();
-}
-
-Status Trainer::resume(const TrainCallbacks& callbacks) {
-  Json state;
-  if (leads()) BN_RETURN_IF_ERROR(read_checkpoint(callbacks, state));
-  if (ranks_.peers) {
-    const Json options = lasting_options(options_);
-    const std::string said = leads() ? text_of(Json{{"options", options}, {"state", state}}) : std::string();
-    BN_ASSIGN_OR_RETURN(const std::string heard, ranks_.peers->meet(said));
-    BN_ASSIGN_OR_RETURN(const Json first, parse_json(heard, "what rank 0 says"));
-    const Json its_options = first.value("options", Json::object());
-    for (const auto& [key, value] : options.items()) {
-      if (const Json its = its_options.value(key, Json()); text_of(its) != text_of(value)) {
-        return invalid_argument("rank 0 trains with {} = {}, rank {} with {}", key, text_of(its), ranks_.first,
-                                text_of(value));
-      }
-    }
-    state = first.value("state", Json());
-  }
-  if (state.is_null()) return ok();
-  BN_ASSIGN_OR_RETURN(n_updates_, json_int(state, "n_updates", options_.run, 0, INT64_MAX));
-  BN_ASSIGN_OR_RETURN(const int64_t position, json_int(state, "position", options_.run, 0, INT64_MAX));
-  BN_ASSIGN_OR_RETURN(usual_norm_, json_number(state, "usual_norm", options_.run));
-  BN_ASSIGN_OR_RETURN(n_bad_, json_int(state, "n_bad", options_.run, 0, kMaxBadSteps));
-  BN_ASSIGN_OR_RETURN(step_, json_int(state, "step", options_.run, 0, INT64_MAX));
-  BN_RETURN_IF_ERROR(engine_->send());
-  position_ = uint64_t(position);
-  prepared_ = false;
-  return ok();
 }
 
 Status Trainer::run(const TrainCallbacks& callbacks) {

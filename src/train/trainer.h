@@ -129,6 +129,7 @@ class Trainer {
   int64_t n_updates_ = 0;  // of them not skipped
   uint64_t position_ = 0;  // sequences of the training data that have been seen
   double usual_norm_ = 0;  // moving average of the gradient's norm, for the spike guard
+  static constexpr int64_t kMaxBadSteps = 10;
   int64_t n_bad_ = 0;      // steps in a row that were not finite
   bool prepared_ = false;  // the engine has the codes of the parameters
 };
