@@ -6,13 +6,6 @@
 
 namespace bitnet::cuda {
 
-// A row of n values as 16 rows of every 16th, each n / 16 + 4 floats apart, so that threads that go along one read by
-// fours without bank conflicts.
-__device__ inline int square_stride(int n_cols) { return (n_cols / 16 + 3) / 4 * 4 + 4; }
-__host__ __device__ constexpr size_t squares_bytes(int n_cols) {
-  return size_t(16 * ((n_cols / 16 + 3) / 4 * 4 + 4)) * 4;
-}
-
 // The squares of a row are summed by warps that have four columns a lane: a half of a block of rule 5 each. The halves'
 // sums lie in shared memory, in order.
 __host__ __device__ constexpr int n_halves(int n_cols) { return (n_cols + kPairBlock / 2 - 1) / (kPairBlock / 2); }
