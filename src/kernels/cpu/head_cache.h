@@ -78,10 +78,10 @@ class RowCache {
                            .out = run.out + col,
                            .out_stride = run.stride};
     for (int64_t j = 0; j < run.n; ++j) std::fill_n(run.out + j * run.stride + col, n_cols, 0.0f);
-    const auto add_tiles = [&](const float* from, int64_t first_value, int64_t n_values) {
-      for (int64_t t = first_value; t < n_values; t += kValueTile) {
+    const auto add_tiles = [&](const float* from, int64_t first_value, int64_t end_value) {
+      for (int64_t t = first_value; t < end_value; t += kValueTile) {
         sum.values = values + t * row_bytes;
-        sum.n_values = std::min<int64_t>(kValueTile, n_values - t);
+        sum.n_values = std::min<int64_t>(kValueTile, end_value - t);
         sum.weights = from + t;
         kernels_.weighted_sum[type_](sum);
       }
