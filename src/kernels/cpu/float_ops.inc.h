@@ -86,7 +86,7 @@ static float norm_factor(const float* x, int64_t n, float eps) {
     __builtin_memcpy(block, x + i, uint64_t(n - i) * sizeof(float));
     sum += square_block(block);
   }
-  return 1.0f / __builtin_sqrtf(sum / float(n) + eps);
+  return 1.0f / __builtin_sqrtf(sum * (1.0f / float(n)) + eps);
 }
 
 static void rms_norm(const float* x, const float* weight, float eps, int64_t n, float* out) {

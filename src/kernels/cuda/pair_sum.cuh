@@ -46,7 +46,7 @@ __device__ inline float block_pair_sums(const float (&fours)[2 * n]) {
 
 // 1 / sqrt(mean of the squares + eps), from the sums of the blocks of n_cols squares in order.
 __device__ inline float norm_factor(float sum, int n_cols, float eps) {
-  return 1.0f / sqrtf(sum / float(n_cols) + eps);
+  return 1.0f / sqrtf(sum * (1.0f / float(n_cols)) + eps);
 }
 
 }  // namespace bitnet::cuda

@@ -20,7 +20,8 @@ Status ReferenceBackend::embed(Stream&, const Matrix& table, std::span<const int
 void ReferenceBackend::rms_norm(Stream&, MatrixView x, std::span<const float> weight, float eps, MatrixView out) const {
   for (int64_t t = 0; t < x.n_rows; ++t) {
     const float* const row = x.row(t);
-    const float mean = spec::pair_sum(x.n_cols, [&](int64_t i) { return row[i] * row[i]; }) / float(x.n_cols);
+    const float sum = spec::pair_sum(x.n_cols, [&](int64_t i) { return row[i] * row[i]; });
+    const float mean = sum * (1.0f / float(x.n_cols));
     const float r = 1.0f / std::sqrt(mean + eps);
     for (int64_t i = 0; i < x.n_cols; ++i) out.row(t)[i] = (x.row(t)[i] * r) * weight[size_t(i)];
   }
