@@ -1,6 +1,5 @@
 #pragma once
 
-#include "kernels/cuda/cached_rows.cuh"
 #include "kernels/cuda/token_layers.cuh"
 
 // Attention of the one new token in the kernel of all layers (numerics.md 8 in its order). First the blocks compute

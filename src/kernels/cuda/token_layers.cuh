@@ -1,7 +1,6 @@
 #pragma once
 
 #include "kernels/cuda/exchange.cuh"
-#include "kernels/cuda/normed_row.cuh"
 #include "kernels/cuda/pair_sum.cuh"
 #include "kernels/cuda/tensor_core.cuh"
 #include "kernels/cuda/weight_ring.cuh"
