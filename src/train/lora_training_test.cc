@@ -3,7 +3,7 @@
 #include "bitnet/session.h"
 #include "format/json.h"
 #include "kernels/cpu/dispatch.h"
-#include "train/test_folder.h"
+#include "train/test_trainer.h"
 #include "train/trainer.h"
 
 #include <gtest/gtest.h>
@@ -66,15 +66,10 @@ class LoraTraining : public ::testing::Test {
     std::unique_ptr<Trainer> last;
     for (const int64_t stop : stops) {
       last.reset();
-      auto trainer = Trainer::create(options);
-      EXPECT_TRUE(trainer) << trainer.error().message;
-      if (!trainer) return nullptr;
-      last = *std::move(trainer);
       TrainCallbacks callbacks;
       callbacks.on_step = [&](const StepReport& report) { losses_.push_back(report.loss); };
-      callbacks.keep_going = [&] { return last->step() < stop || stop == options.steps; };
-      const Status status = last->run(callbacks);
-      EXPECT_EQ(status.has_value(), stop == options.steps) << (status ? "" : status.error().message);
+      last = testing::train_until(options, stop, callbacks);
+      if (last == nullptr) return nullptr;
       ++options.threads;
     }
     return last;

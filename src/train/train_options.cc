@@ -306,6 +306,7 @@ Status check_lora_options(const TrainOptions& o) {
   BN_RETURN_IF_ERROR(refuse_unless(std::isfinite(o.lora_alpha) && o.lora_alpha >= 0, "lora_alpha",
                                    fmt::format("{}", o.lora_alpha), "0 or a positive number"));
   if (o.init.empty()) return invalid_argument("lora_rank wants a model to continue from (init), whose weights stay");
+  if (!o.teacher.empty()) return invalid_argument("lora_rank and teacher: an adapter learns from its data alone");
   const char* const other = !o.quantize                   ? "quantize = false"
                             : o.weight_scale != "absmean" ? "another weight_scale"
                             : o.group_cols > 0            ? "group_cols"
@@ -314,7 +315,6 @@ Status check_lora_options(const TrainOptions& o) {
                             : !o.bits.empty()             ? "bits"
                             : o.insert_sub_norms          ? "insert_sub_norms"
                                                           : nullptr;
-  if (!o.teacher.empty()) return invalid_argument("lora_rank and teacher: an adapter learns from its data alone");
   if (other == nullptr) return ok();
   return invalid_argument("lora_rank keeps the model's ternary codes and scales, which {} would change", other);
 }

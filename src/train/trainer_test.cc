@@ -6,7 +6,7 @@
 #include "kernels/cpu/dispatch.h"
 #include "memory/pool.h"
 #include "memory/testing.h"
-#include "train/test_folder.h"
+#include "train/test_trainer.h"
 
 #include <gtest/gtest.h>
 
@@ -64,16 +64,11 @@ class Training : public ::testing::Test {
     std::unique_ptr<Trainer> last;
     for (const int64_t stop : stops) {
       last.reset();
-      auto trainer = Trainer::create(options);
-      EXPECT_TRUE(trainer.has_value()) << trainer.error().message;
-      if (!trainer) return nullptr;
-      last = *std::move(trainer);
       TrainCallbacks callbacks;
       callbacks.on_step = [&](const StepReport& report) { losses_.push_back(report.loss); };
       callbacks.on_valid = [&](int64_t, double loss) { valid_loss_ = loss; };
-      callbacks.keep_going = [&] { return last->step() < stop || stop == options.steps; };
-      const Status status = last->run(callbacks);
-      EXPECT_EQ(status.has_value(), stop == options.steps) << (status ? "" : status.error().message);
+      last = testing::train_until(options, stop, callbacks);
+      if (last == nullptr) return nullptr;
       ++options.threads;
     }
     return last;
@@ -99,10 +94,7 @@ class Training : public ::testing::Test {
     ASSERT_FALSE(trainer.has_value()) << message;
     EXPECT_NE(trainer.error().message.find(message), std::string::npos) << trainer.error().message;
   }
-  std::string exported(const std::string& name) {
-    auto bytes = read_file(folder_.path() + "/" + name + "/model/model.safetensors");
-    return bytes ? *bytes : std::string();
-  }
+  std::string exported(const std::string& name) const { return testing::exported_weights(folder_, name); }
 
   testing::TemporaryFolder folder_;
   TrainOptions options_;

@@ -1,12 +1,10 @@
 #include "train/cuda/cuda_ranks_engine.h"
 
-#include "base/file.h"
 #include "kernels/cuda/rank_threads.h"
 #include "model/forward.h"
 #include "train/cuda/cuda_rank.h"
-#include "train/test_folder.h"
 #include "train/test_model.h"
-#include "train/trainer.h"
+#include "train/test_trainer.h"
 
 #include <gtest/gtest.h>
 
@@ -343,34 +341,9 @@ TEST_F(TwoCudaRanks, DoNotWaitForOneThatFailed) {
 
 class CudaRanksTrainer : public CudaRanks {
  protected:
-  CudaRanksTrainer() {
-    std::string text;
-    const CounterRng rng(4);
-    for (uint64_t i = 0; i < 1500; ++i) {
-      const char* const words[] = {"the fox", "a bear", "the old king", "my sister", "the moon", "a song", "the river"};
-      text += std::string(words[rng.bits(i) % 7]) + " sees " + words[rng.bits(i + 5000) % 7] + ".\n";
-    }
-    EXPECT_TRUE(write_file_atomically(folder_.path() + "/text.txt", text).has_value());
-    options_.n_layers = 2;
-    options_.d_model = 128;
-    options_.d_ff = 192;
-    options_.n_heads = 2;
-    options_.n_kv_heads = 1;
-    options_.n_ctx = 80;
-    options_.batch = 4;
-    options_.accumulation = 2;
-    options_.steps = 40;
-    options_.warmup = 4;
-    options_.lr = 3e-3;
-    options_.threads = 2;
-    options_.eval_every = 20;
-    options_.eval_batches = 3;
-    options_.checkpoint_every = 10;
-    options_.log_every = 5;
+  CudaRanksTrainer() : options_(testing::tiled_run(folder_)) {
     options_.ema = 0.9;
     options_.lambda_warmup = 8;
-    options_.text = folder_.path() + "/text.txt";
-    options_.export_gguf = false;
   }
   void SetUp() override {
     CudaRanks::SetUp();
@@ -388,22 +361,14 @@ class CudaRanksTrainer : public CudaRanks {
     std::vector<double> losses;
     for (const Part& part : parts) {
       options.device = part.device;
-      auto trainer = Trainer::create(options);
-      EXPECT_TRUE(trainer.has_value()) << trainer.error().message;
-      if (!trainer) return losses;
       TrainCallbacks callbacks;
       callbacks.on_step = [&](const StepReport& report) { losses.push_back(report.loss); };
       callbacks.on_valid = [&](int64_t, double loss) { losses.push_back(loss); };
-      callbacks.keep_going = [&] { return (*trainer)->step() < part.end || part.end == options.steps; };
-      const Status status = (*trainer)->run(callbacks);
-      EXPECT_EQ(status.has_value(), part.end == options.steps) << (status ? "" : status.error().message);
+      if (testing::train_until(options, part.end, callbacks) == nullptr) break;
     }
     return losses;
   }
-  std::string exported(const std::string& name) {
-    auto bytes = read_file(folder_.path() + "/" + name + "/model/model.safetensors");
-    return bytes ? *bytes : std::string();
-  }
+  std::string exported(const std::string& name) const { return testing::exported_weights(folder_, name); }
 
   testing::TemporaryFolder folder_;
   TrainOptions options_;

@@ -1,9 +1,7 @@
 #include "train/trainer.h"
 
-#include "base/file.h"
-#include "base/rng.h"
 #include "kernels/backend.h"
-#include "train/test_folder.h"
+#include "train/test_trainer.h"
 
 #include <gtest/gtest.h>
 
@@ -18,33 +16,7 @@ class CudaTrainer : public ::testing::Test {
   void SetUp() override {
     if (const auto backend = make_backend("cuda"); !backend) GTEST_SKIP() << backend.error().message;
   }
-  CudaTrainer() {
-    std::string text;
-    const CounterRng rng(4);
-    for (uint64_t i = 0; i < 1500; ++i) {
-      const char* const words[] = {"the fox", "a bear", "the old king", "my sister", "the moon", "a song", "the river"};
-      text += std::string(words[rng.bits(i) % 7]) + " sees " + words[rng.bits(i + 5000) % 7] + ".\n";
-    }
-    EXPECT_TRUE(write_file_atomically(folder_.path() + "/text.txt", text).has_value());
-    options_.n_layers = 2;
-    options_.d_model = 128;
-    options_.d_ff = 192;
-    options_.n_heads = 2;
-    options_.n_kv_heads = 1;
-    options_.n_ctx = 80;
-    options_.batch = 4;
-    options_.accumulation = 2;
-    options_.steps = 40;
-    options_.warmup = 4;
-    options_.lr = 3e-3;
-    options_.threads = 2;
-    options_.eval_every = 20;
-    options_.eval_batches = 3;
-    options_.checkpoint_every = 10;
-    options_.log_every = 5;
-    options_.text = folder_.path() + "/text.txt";
-    options_.export_gguf = false;
-  }
+  CudaTrainer() : options_(testing::tiled_run(folder_)) {}
 
   // Trains in a folder of its own, stopping after each of `stops`.
   std::vector<double> train(const std::string& name, const std::string& device, const std::string& precision,
@@ -56,22 +28,14 @@ class CudaTrainer : public ::testing::Test {
     stops.push_back(options.steps);
     std::vector<double> losses;
     for (const int64_t stop : stops) {
-      auto trainer = Trainer::create(options);
-      EXPECT_TRUE(trainer.has_value()) << trainer.error().message;
-      if (!trainer) return losses;
       TrainCallbacks callbacks;
       callbacks.on_step = [&](const StepReport& report) { losses.push_back(report.loss); };
       callbacks.on_valid = [&](int64_t, double loss) { losses.push_back(loss); };
-      callbacks.keep_going = [&] { return (*trainer)->step() < stop || stop == options.steps; };
-      const Status status = (*trainer)->run(callbacks);
-      EXPECT_EQ(status.has_value(), stop == options.steps) << (status ? "" : status.error().message);
+      if (testing::train_until(options, stop, callbacks) == nullptr) break;
     }
     return losses;
   }
-  std::string exported(const std::string& name) {
-    auto bytes = read_file(folder_.path() + "/" + name + "/model/model.safetensors");
-    return bytes ? *bytes : std::string();
-  }
+  std::string exported(const std::string& name) const { return testing::exported_weights(folder_, name); }
 
   testing::TemporaryFolder folder_;
   TrainOptions options_;
