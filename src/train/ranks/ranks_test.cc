@@ -7,6 +7,7 @@
 #include <sys/socket.h>
 
 #include <atomic>
+#include <latch>
 #include <map>
 #include <string>
 #include <thread>
@@ -233,6 +234,7 @@ TEST(Peers, DoNotWaitForEver) {
 
 TEST(Peers, RefuseTwoOfOneRankAndIgnoreStrangers) {
   const int port = free_port();
+  std::latch knocked(1);  // rank 0 no longer listens when both twins have come
   std::thread stranger([&] {
     sockaddr_in address = {};
     address.sin_family = AF_INET;
@@ -244,11 +246,15 @@ TEST(Peers, RefuseTwoOfOneRankAndIgnoreStrangers) {
       std::this_thread::sleep_for(milliseconds(10));
     }
     EXPECT_GT(::send(socket, "GET / HTTP/1.0\r\n\r\n", 18, MSG_NOSIGNAL), 0);
+    knocked.count_down();
     ::close(socket);
   });
   std::thread twins[2];
   for (std::thread& twin : twins) {
-    twin = std::thread([&] { (void)Peers::join({1, 3, 1, "127.0.0.1", port}, seconds(5)); });
+    twin = std::thread([&] {
+      knocked.wait();
+      (void)Peers::join({1, 3, 1, "127.0.0.1", port}, seconds(5));
+    });
   }
   expect_error(Peers::join({0, 3, 0, "127.0.0.1", port}, seconds(5)), ErrorCode::kInvalidArgument,
                "rank 1 of 3 has come to a run of 3 processes for the second time");
